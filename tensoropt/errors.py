@@ -1,0 +1,48 @@
+"""Every error that a user can cause, with the exit status of the command line's contract.
+
+A message is one sentence that names the file, the node and what to do.
+"""
+
+from __future__ import annotations
+
+
+class TensoroptError(Exception):
+    """Base of all errors with a message for people; anything else that escapes is an internal error (status 1)."""
+
+    exit_status = 1
+
+
+class UsageError(TensoroptError):
+    """Wrong options or arguments."""
+
+    exit_status = 2
+
+
+class ModelError(TensoroptError):
+    """A model that cannot be read, is not valid, or holds what nothing here can compile."""
+
+    exit_status = 2
+
+
+class ArtefactError(TensoroptError):
+    """A folder that is not an artefact, is damaged, or was made for another machine or version."""
+
+    exit_status = 2
+
+
+class InputError(TensoroptError):
+    """Run-time inputs that do not fit the model (names, types, shapes, indices out of range)."""
+
+    exit_status = 2
+
+
+class NoPlanError(TensoroptError):
+    """No plan for the memory budget."""
+
+    exit_status = 3
+
+
+class CheckError(TensoroptError):
+    """The compiled model's result differs from the reference."""
+
+    exit_status = 4
