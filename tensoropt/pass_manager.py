@@ -1,0 +1,67 @@
+"""Passes over programs and the one loop that runs them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from tensoropt.cost import CostModel
+from tensoropt.ir.program import Program
+from tensoropt.ir.verifier import verify
+
+Progress = Callable[[str, float, str], None]
+"""Called with the name of the stage, the share that is done (0 to 1) and what is being worked on."""
+
+
+@dataclass(slots=True)
+class Context:
+    """What a run of the pipeline shares: injected services, limits, and the record that passes add to."""
+
+    cost_model: CostModel
+    excluded_rules: frozenset[str] = frozenset()
+    seed: int = 0
+    time_limit: float | None = None
+    progress: Progress = lambda stage, share, detail: None
+    started: float = field(default_factory=time.monotonic)
+    derivations: list[dict[str, Any]] = field(default_factory=list)
+    stages: list[tuple[str, Program]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def time_is_up(self) -> bool:
+        """Whether the time limit has passed; stages then stop with the best that they have."""
+        return self.time_limit is not None and time.monotonic() - self.started > self.time_limit
+
+
+class Pass(Protocol):
+    """A step from program to program. It keeps the meaning of every output; the fields of a pass are its options."""
+
+    name: ClassVar[str]
+
+    def run(self, program: Program, context: Context) -> Program:
+        """The program after the pass; the same object where there was nothing to do."""
+        ...
+
+
+def run_passes(program: Program, passes: Sequence[Pass], context: Context) -> Program:
+    """The program after all passes in order, verified and recorded after each.
+
+    An exception leaves with a note that names the pass it comes from.
+    """
+    for step in passes:
+        before = time.monotonic()
+        try:
+            program = step.run(program, context)
+            verify(program)
+        except Exception as error:
+            error.add_note(f"in the pass {step.name}, after {[name for name, _ in context.stages]}")
+            raise
+        context.seconds[step.name] = context.seconds.get(step.name, 0.0) + time.monotonic() - before
+        context.stages.append((step.name, program))
+    return program
+
+
+def summary(context: Context) -> Mapping[str, float]:
+    """Seconds by pass."""
+    return dict(context.seconds)
