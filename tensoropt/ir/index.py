@@ -8,11 +8,15 @@ within one multiple of k, ``(x//a)//b → x//(a·b)``, ``(g·A + B)//(g·k) → 
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from math import gcd
 from typing import Any
 
 from tensoropt.ir.interning import Interned
+
+_IDENTIFIER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 class Iterator(Interned):
@@ -203,23 +207,36 @@ def combine(terms: Iterable[tuple[Atom, int]], constant: int) -> Index:
             continue
         coefficients[atom] = coefficients.get(atom, 0) + coefficient
     for atom in [atom for atom in coefficients if isinstance(atom, Modulo)]:
-        scale = coefficients[atom]
-        quotient = _quotient_of(atom)
-        partner = next((found for found in quotient.terms if found[0] in coefficients), None)
-        if scale and partner is not None and len(quotient.terms) == 1 and quotient.constant == 0:
-            division, unit = partner
-            if unit == 1 and coefficients[division] == scale * atom.divisor:
-                del coefficients[atom], coefficients[division]
-                whole = atom.index * scale
-                rest = [(found, coefficient) for found, coefficient in coefficients.items() if coefficient]
-                return combine([*rest, *whole.terms], constant + whole.constant)
+        merged = _merge_digits(atom, coefficients)
+        if merged is not None:
+            return combine([*merged.terms], constant + merged.constant)
     kept = [(atom, coefficient) for atom, coefficient in coefficients.items() if coefficient]
     kept.sort(key=lambda term: _order(term[0]))
     return Index._intern(tuple(kept), constant)
 
 
-def _quotient_of(atom: Modulo) -> Index:
-    return floordiv(atom.index, atom.divisor)
+def _merge_digits(digit: Modulo, coefficients: dict[Atom, int]) -> Index | None:
+    """All terms with ``digit`` joined to the next higher digit of the same number, or None where there is none.
+
+    ``k·(E//k) + E%k → E`` and ``k·(E//k % b) + E%k → E % (k·b)``.
+    """
+    scale = coefficients[digit]
+    if scale == 0:
+        return None
+    quotient = floordiv(digit.index, digit.divisor)
+    for partner, coefficient in coefficients.items():
+        if coefficient != scale * digit.divisor or isinstance(partner, Iterator):
+            continue
+        if isinstance(partner, FloorDiv):
+            whole = digit.index if quotient.terms == ((partner, 1),) and quotient.constant == 0 else None
+        else:
+            number = partner.index * digit.divisor + Index._intern(((digit, 1),), 0)
+            joined = number.coefficient(digit) == 0
+            whole = modulo(number, digit.divisor * partner.divisor) if joined else None
+        if whole is not None:
+            rest = [(atom, factor) for atom, factor in coefficients.items() if atom not in (digit, partner) and factor]
+            return combine(rest, 0) + whole * scale
+    return None
 
 
 def _split(index: Index, divisor: int) -> tuple[Index, Index]:
@@ -280,20 +297,37 @@ def modulo(index: Index, divisor: int) -> Index:
 
 
 def format_index(index: Index) -> str:
-    """The text of an index, as the parser reads it."""
+    """The text of an index, as the parser reads it; operators bind as in Python."""
     parts: list[str] = []
     for atom, coefficient in index.terms:
-        match atom:
-            case Iterator():
-                text = atom.name
-            case FloorDiv():
-                text = f"({format_index(atom.index)})//{atom.divisor}"
-            case Modulo():
-                text = f"({format_index(atom.index)})%{atom.divisor}"
+        text = _format_atom(atom)
         factor = abs(coefficient)
+        if coefficient != 1 and not isinstance(atom, Iterator):
+            text = f"({text})"
         sign = "-" if coefficient < 0 else "+"
         parts.append(f"{sign} {text}" if factor == 1 else f"{sign} {factor}*{text}")
     if index.constant or not parts:
         parts.append(f"{'-' if index.constant < 0 else '+'} {abs(index.constant)}")
     text = " ".join(parts)
     return text[2:] if text.startswith("+ ") else "-" + text[2:]
+
+
+def _format_atom(atom: Atom) -> str:
+    match atom:
+        case Iterator():
+            return format_name(atom.name)
+        case FloorDiv():
+            return f"{_format_operand(atom.index)}//{atom.divisor}"
+        case Modulo():
+            return f"{_format_operand(atom.index)}%{atom.divisor}"
+
+
+def _format_operand(index: Index) -> str:
+    bare = index.constant == 0 and len(index.terms) == 1 and index.terms[0][1] == 1
+    text = format_index(index)
+    return text if bare and isinstance(index.terms[0][0], Iterator) else f"({text})"
+
+
+def format_name(name: str) -> str:
+    """A name as it stands in the text form: bare where it is an identifier, else a quoted string."""
+    return name if _IDENTIFIER.fullmatch(name) else json.dumps(name)

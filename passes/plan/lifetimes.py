@@ -1,0 +1,51 @@
+"""Lifetimes: which values share bytes, and from which step to which each is live."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tensoropt.ir.expression import Tensor
+from tensoropt.ir.program import Compute, Program
+from tensoropt.ir.structure import view_source
+from tensoropt.plan_types import Buffer, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """The problem of placing a program's values, with the views that need no place of their own."""
+
+    problem: Problem
+    aliases: Mapping[str, str]
+
+
+def lifetimes(program: Program) -> Lifetimes:
+    """Buffers for everything that statements assign and that is not the caller's (inputs, outputs) or constant.
+
+    A reshape of any value is a view, unless it is an output of the program, which belongs to the caller and is written.
+    """
+    outputs = {tensor.name for tensor in program.outputs}
+    aliases: dict[str, str] = {}
+    last: dict[str, int] = {}
+    first: dict[str, tuple[int, Tensor]] = {}
+    for step, statement in enumerate(program.statements):
+        for tensor in statement.inputs:
+            last[_root(tensor.name, aliases)] = step
+        if isinstance(statement, Compute) and statement.output.name not in outputs:
+            source = view_source(statement.expression)
+            if isinstance(source, Tensor):
+                aliases[statement.output.name] = source.name
+                continue
+        for tensor in statement.outputs:
+            if tensor.name not in outputs:
+                first[tensor.name] = (step, tensor)
+    buffers = tuple(
+        Buffer(name, tensor.type.bytes, step, last.get(name, step)) for name, (step, tensor) in first.items()
+    )
+    return Lifetimes(Problem(buffers), aliases)
+
+
+def _root(name: str, aliases: Mapping[str, str]) -> str:
+    while name in aliases:
+        name = aliases[name]
+    return name

@@ -1,0 +1,46 @@
+"""Offsets: buffers with fixed lifetimes packed into one arena."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from tensoropt.plan_types import Buffer, Plan, Problem
+
+Order = Callable[[Buffer], tuple[int, ...]]
+
+ORDERS: dict[str, Order] = {
+    "size": lambda buffer: (-buffer.bytes, buffer.first),
+    "area": lambda buffer: (-buffer.bytes * (buffer.last - buffer.first + 1), buffer.first),
+    "start": lambda buffer: (buffer.first, -buffer.bytes),
+}
+"""The portfolio of greedy orders; the best result is kept."""
+
+
+def pack(problem: Problem, aliases: Mapping[str, str]) -> Plan:
+    """The smallest arena that first fit reaches over a portfolio of orders."""
+    placements = [_first_fit(problem, order) for order in ORDERS.values()]
+    offsets, arena = min(placements, key=lambda placement: placement[1])
+    return Plan(offsets, arena, problem.live_peak(), dict(aliases))
+
+
+def _first_fit(problem: Problem, order: Order) -> tuple[dict[str, int], int]:
+    """Each buffer, in the given order, at the lowest aligned offset where nothing that lives at the same time lies."""
+    placed: list[tuple[int, int, Buffer]] = []
+    offsets: dict[str, int] = {}
+    arena = 0
+    for buffer in sorted(problem.buffers, key=order):
+        offset = 0
+        for start, end, other in placed:
+            if other.first <= buffer.last and buffer.first <= other.last:
+                if offset + buffer.bytes <= start:
+                    break
+                offset = max(offset, _align(end, problem.alignment))
+        offsets[buffer.name] = offset
+        arena = max(arena, offset + buffer.bytes)
+        placed.append((offset, offset + buffer.bytes, buffer))
+        placed.sort(key=lambda place: (place[0], place[1]))
+    return offsets, _align(arena, problem.alignment)
+
+
+def _align(offset: int, alignment: int) -> int:
+    return -(-offset // alignment) * alignment

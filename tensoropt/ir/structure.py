@@ -1,0 +1,119 @@
+"""Questions about the form of expressions that passes and code generators both ask."""
+
+from __future__ import annotations
+
+from tensoropt.ir.expression import Access, Apply, Cast, Scalar, Scope, Tensor, accesses
+from tensoropt.ir.index import Index, Iterator
+
+
+def is_pointwise(scope: Scope) -> bool:
+    """Whether each output element is scalar arithmetic on single elements: nothing is folded in this scope."""
+    return not scope.reduction
+
+
+def is_identity(access: Access, traversal: tuple[Iterator, ...]) -> bool:
+    """Whether the access reads exactly the element that the traversal is at, from a source of the same shape."""
+    return len(access.indices) == len(traversal) and all(
+        index is Index.of(iterator) and extent == iterator.extent
+        for index, iterator, extent in zip(access.indices, traversal, access.source.shape, strict=True)
+    )
+
+
+def is_row_access(access: Access, traversal: tuple[Iterator, ...]) -> bool:
+    """Whether the access reads, for all points of a row, one element: leading axes at the traversal, trailing axes of extent 1."""
+    if len(access.indices) > len(traversal):
+        return False
+    trailing = False
+    for index, iterator, extent in zip(access.indices, traversal, access.source.shape, strict=False):
+        trailing = trailing or (extent == 1 and iterator.extent != 1)
+        if trailing:
+            if extent != 1 or not (index.is_constant and index.constant == 0):
+                return False
+        elif index is not Index.of(iterator) or extent != iterator.extent:
+            return False
+    return True
+
+
+def linear_index(access: Access) -> Index:
+    """The row-major position of the element that an access reads."""
+    position = Index.of(0)
+    for index, extent in zip(access.indices, access.source.shape, strict=True):
+        position = position * int(extent) + index
+    return position
+
+
+def linear_position(traversal: tuple[Iterator, ...]) -> Index:
+    """The row-major position of the output element at a point of the traversal."""
+    position = Index.of(0)
+    for iterator in traversal:
+        position = position * iterator.extent + iterator
+    return position
+
+
+def view_source(scope: Scope) -> Tensor | Scope | None:
+    """The source whose elements, in the same row-major order, are the scope's value (a reshape); None where it is another thing."""
+    body = scope.body
+    if scope.reduction or not isinstance(body, Access) or not body.stays_inside:
+        return None
+    if scope.type.elements != body.source.type.elements:
+        return None
+    position = linear_position(scope.traversal)
+    digits = zip(body.indices, digits_of(position, body.source.shape), strict=True)
+    same = linear_index(body) is position or all(index is digit for index, digit in digits)
+    return body.source if same else None
+
+
+def digits_of(position: Index, shape: tuple[int, ...]) -> tuple[Index, ...]:
+    """The indices, one for each axis, of the element at a row-major position of a tensor."""
+    digits: list[Index] = []
+    for extent in reversed(shape):
+        digits.append(position % int(extent) if len(digits) < len(shape) - 1 else position)
+        position = position // int(extent)
+    return tuple(reversed(digits))
+
+
+def is_mover(scope: Scope) -> bool:
+    """Whether the scope only moves elements: the body is a bare access."""
+    return not scope.reduction and isinstance(scope.body, Access)
+
+
+def product_factors(body: Scalar) -> list[Scalar]:
+    """The factors of a product, nested multiplications flattened; a body that is none is its one factor."""
+    if isinstance(body, Apply) and body.operation == "mul":
+        return [factor for argument in body.arguments for factor in product_factors(argument)]
+    return [body]
+
+
+def is_contraction(scope: Scope) -> bool:
+    """Whether the scope sums products of at least two accesses over a range: the heavy arithmetic."""
+    if not scope.reduction or scope.reducer is None or scope.reducer.value != "sum":
+        return False
+    factors = product_factors(scope.body)
+    return sum(isinstance(_peel(factor), Access) for factor in factors) >= 2
+
+
+def _peel(node: Scalar) -> Scalar:
+    return node.argument if isinstance(node, Cast) else node
+
+
+def arithmetic(scope: Scope) -> int:
+    """Scalar operations of the scope itself, nested scopes not counted: points of the box times operations of the body."""
+    points = scope.type.elements
+    for iterator in scope.reduction:
+        points *= iterator.extent
+    return points * (max(1, _operations(scope.body)) + (1 if scope.reduction else 0))
+
+
+def _operations(node: Scalar) -> int:
+    match node:
+        case Apply():
+            return 1 + sum(_operations(argument) for argument in node.arguments)
+        case Cast():
+            return 1 + _operations(node.argument)
+        case _:
+            return 0
+
+
+def reads(scope: Scope, source: Tensor | Scope) -> list[Access]:
+    """The accesses of the scope's own body to a source."""
+    return [access for access in accesses(scope.body) if access.source is source]
