@@ -24,6 +24,16 @@ class ModelError(TensoroptError):
     exit_status = 2
 
 
+class ParseError(ModelError):
+    """Program text that does not parse. ``line`` and ``column`` count from 1."""
+
+    def __init__(self, message: str, line: int, column: int, source_line: str = "") -> None:
+        caret = f"\n    {source_line}\n    {' ' * (column - 1)}^" if source_line else ""
+        super().__init__(f"program text, line {line}, column {column}: {message}{caret}")
+        self.line = line
+        self.column = column
+
+
 class ArtefactError(TensoroptError):
     """A folder that is not an artefact, is damaged, or was made for another machine or version."""
 
