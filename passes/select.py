@@ -1,0 +1,191 @@
+"""Selection: for every contraction, the alternatives that derivation finds are measured and the fastest is kept.
+
+A region is a contraction with the statements that fuse with it; each candidate replaces the contraction in its region, what it
+computes from constants alone is free, and the rest is fused anew. The regions of a program do not overlap, so the fastest
+alternative of each makes the fastest cover.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from passes.derive.search import Candidate, DeriveCache, SearchLimits
+from passes.fuse import Fuse, Group
+from passes.normalise.compose_movers import ComposeMovers
+from tensoropt.cost import Alternative, KernelCost
+from tensoropt.ir.canonical import canonical_kernel_key
+from tensoropt.ir.expression import Tensor
+from tensoropt.ir.program import Compute, Program, Statement
+from tensoropt.ir.structure import is_contraction
+from tensoropt.pass_manager import Context
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was chosen for a region: the position of the alternative (0 is the original) and what each costs."""
+
+    chosen: int
+    candidates: tuple[Candidate, ...]
+    costs: tuple[KernelCost, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Select:
+    """Chooses by the injected cost model.
+
+    ``measured`` bounds how many candidates of a region are measured, best estimates first; ``margin`` is the share by which a
+    candidate must beat the original, so that noise does not rewrite a model.
+    """
+
+    name: ClassVar[str] = "select"
+    measured: int = 3
+    margin: float = 0.03
+    limits: SearchLimits = field(default_factory=SearchLimits)
+
+    def run(self, program: Program, context: Context) -> Program:
+        """See ``Pass``."""
+        constants = frozenset(program.constants)
+        groups = Fuse().groups(program)
+        regions = [(member, group) for group in groups.values() for member in group.values() if _is_core(member)]
+        regions.sort(key=lambda region: _position(program, region[0]))
+        cache = DeriveCache()
+        chosen: dict[Tensor, tuple[Compute, ...]] = {}
+        seen: dict[Any, Choice] = {}
+        for number, (core, group) in enumerate(regions):
+            context.progress("derive", number / len(regions), core.output.name)
+            candidates = () if context.time_is_up() else self._candidates(core, constants, cache, context)
+            key = _region_key(core, group, constants)
+            choice = seen.get(key)
+            if choice is None or len(choice.candidates) != len(candidates):
+                choice = self._choose(core, group, candidates, constants, context)
+                seen[key] = choice
+            _record(core, candidates, choice, context)
+            if choice.chosen:
+                chosen[core.output] = candidates[choice.chosen - 1].statements
+        if not chosen:
+            return program
+        statements: list[Statement] = []
+        for statement in program.statements:
+            replaced = chosen.get(statement.outputs[0])
+            statements += replaced if replaced is not None else (statement,)
+        return program.with_statements(statements)
+
+    def _candidates(
+        self, core: Compute, constants: frozenset[str], cache: DeriveCache, context: Context
+    ) -> tuple[Candidate, ...]:
+        if "all" in context.excluded_rules:
+            return ()
+        found = cache.derive(core, constants, self.limits, context.excluded_rules)
+        return tuple(found[: self.measured])
+
+    def _choose(
+        self,
+        core: Compute,
+        group: Group,
+        candidates: tuple[Candidate, ...],
+        constants: frozenset[str],
+        context: Context,
+    ) -> Choice:
+        if not candidates:
+            return Choice(0, (), ())
+        anchor = next(iter(group))
+        original = _alternative(core, (core,), group, anchor, constants, "original", context)
+        alternatives = [original] + [
+            _alternative(core, candidate.statements, group, anchor, constants, candidate.label, context)
+            for candidate in candidates
+        ]
+        costs = context.cost_model.compare(alternatives)
+        best = min(range(len(costs)), key=lambda position: costs[position].seconds)
+        if costs[best].seconds > costs[0].seconds * (1 - self.margin):
+            best = 0
+        return Choice(best, candidates, tuple(costs))
+
+
+def _is_core(statement: Compute) -> bool:
+    return is_contraction(statement.expression)
+
+
+def _position(program: Program, statement: Compute) -> int:
+    return next(position for position, other in enumerate(program.statements) if other is statement)
+
+
+def _region_key(core: Compute, group: Group, constants: frozenset[str]) -> Any:
+    """Regions with the same key have the same alternatives at the same costs."""
+    return tuple(
+        (canonical_kernel_key(member.expression)[0], tuple(tensor.name in constants for tensor in member.inputs))
+        for member in (core, *group.values())
+    )
+
+
+def _alternative(
+    core: Compute,
+    statements: tuple[Compute, ...],
+    group: Group,
+    anchor: Tensor,
+    constants: frozenset[str],
+    label: str,
+    context: Context,
+) -> Alternative:
+    """The kernels of a region with its contraction replaced."""
+    members = [member for member in reversed(group.values()) if member is not core]
+    ordered = _in_order([*statements, *members])
+    known = set(constants)
+    kept: list[Compute] = []
+    for statement in ordered:
+        if statement.inputs and all(tensor.name in known for tensor in statement.inputs):
+            known.add(statement.output.name)
+        else:
+            kept.append(statement)
+    produced = {statement.output for statement in kept}
+    inputs = {tensor: None for statement in kept for tensor in statement.inputs if tensor not in produced}
+    region = Program("region", tuple(inputs), (anchor,), {}, tuple(kept))
+    region = Fuse().run(ComposeMovers().run(region, context), context)
+    used = frozenset(tensor.name for tensor in inputs if tensor.name in known)
+    return Alternative(region.statements, (anchor,), used, label)
+
+
+def _in_order(statements: list[Compute]) -> list[Compute]:
+    """The statements so that each follows what it reads."""
+    made = {statement.output for statement in statements}
+    done: set[Tensor] = set()
+    ordered: list[Compute] = []
+    waiting = list(statements)
+    while waiting:
+        ready = [item for item in waiting if all(tensor in done or tensor not in made for tensor in item.inputs)]
+        ordered += ready
+        done |= {item.output for item in ready}
+        waiting = [item for item in waiting if item.output not in done]
+    return ordered
+
+
+def _record(core: Compute, candidates: tuple[Candidate, ...], choice: Choice, context: Context) -> None:
+    """What ``optimize --json`` and ``inspect --why`` show of a region."""
+    original = choice.costs[0] if choice.costs else None
+    for position, candidate in enumerate(candidates, start=1):
+        cost = choice.costs[position]
+        kept = choice.chosen == position
+        context.derivations.append(
+            {
+                "node": core.origin[0] if core.origin else core.output.name,
+                "value": core.output.name,
+                **candidate.as_json(),
+                "milliseconds": None if cost.source == "failed" else cost.seconds * 1e3,
+                "original_milliseconds": original.seconds * 1e3 if original else None,
+                "cost_source": cost.source,
+                "kept": kept,
+                "why": _reason(position, choice),
+            }
+        )
+
+
+def _reason(position: int, choice: Choice) -> str:
+    cost, original = choice.costs[position], choice.costs[0]
+    if cost.source == "failed":
+        return f"could not be measured: {cost.reason}"
+    gain = f"{cost.seconds * 1e3:.3f} ms against {original.seconds * 1e3:.3f} ms as written"
+    if position == choice.chosen:
+        return f"fastest: {gain}"
+    if choice.chosen:
+        return f"another candidate is faster: {gain}"
+    return f"not faster than the model as written: {gain}"

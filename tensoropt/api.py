@@ -1,0 +1,311 @@
+"""The public functions. The only module that names passes and code generators; the command line calls these and nothing else."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tensoropt.check import CheckResult, check_outputs, check_statements, random_feeds
+from tensoropt.errors import CheckError, UsageError
+from tensoropt.ir.program import Array, Program
+from tensoropt.pass_manager import Context, Progress
+
+if TYPE_CHECKING:
+    import onnx
+    import onnx_ir
+
+    from codegen.build import BuiltProgram
+    from codegen.runtime import CompiledModel as LoadedModel
+    from codegen.targets.cpu import CpuTarget
+    from tensoropt.frontend import LoadedModel as ImportedModel
+
+Model = "str | os.PathLike[str] | bytes | onnx.ModelProto | onnx_ir.Model"
+
+
+def _silent(stage: str, share: float, detail: str) -> None:
+    """The progress display of a call from Python: none."""
+
+
+@dataclass(slots=True)
+class CompiledModel:
+    """A compiled model with everything that is known of how it came about."""
+
+    imported: ImportedModel
+    program: Program
+    """The program of kernels, as it runs."""
+    stages: tuple[tuple[str, Program], ...]
+    """The program after each pass, the import first."""
+    check: CheckResult
+    derivations: tuple[dict[str, Any], ...]
+    latency_ms: dict[str, float | None]
+    peak_bytes: dict[str, int]
+    seconds: dict[str, float]
+    target: CpuTarget
+    _built: BuiltProgram = field(repr=False)
+    _exported: Any = field(default=None, repr=False)
+    _exported_latency: dict[str, float] = field(default_factory=dict, repr=False)
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs by name. InputError for names, shapes or types that do not fit."""
+        result: dict[str, Array] = self._built.model().run(feeds)
+        return result
+
+    def report(self) -> dict[str, Any]:
+        """What ``optimize --json`` prints."""
+        rewrites = [entry for entry in self.derivations if entry["kept"]]
+        return {
+            "target": self.target.describe(),
+            "check": self.check.as_json(),
+            "latency_ms": self.latency_ms,
+            "peak_bytes": self.peak_bytes,
+            "derivations": list(self.derivations),
+            "rewrites": [
+                {
+                    "node": entry["node"],
+                    "pattern": entry["pattern"],
+                    "chain": entry["chain"],
+                    "gain": entry["original_milliseconds"] / entry["milliseconds"],
+                }
+                for entry in rewrites
+            ],
+            "search_seconds": self.seconds.get("select", 0.0),
+            "tune_seconds": self.seconds.get("tune", 0.0),
+            "seconds": self.seconds,
+            "kernels": self._built.kernels_as_json(),
+            "optimized_onnx_latency_ms": self._exported_latency,
+            "warnings": list(self.imported.warnings),
+        }
+
+    def save(self, folder: str | os.PathLike[str], force: bool = False) -> Path:
+        """The artefact folder, written beside its place and moved there in one step.
+
+        An existing folder is replaced only if it is an artefact or with ``force``; UsageError otherwise.
+        """
+        import json
+
+        from codegen.artefact import save
+        from tensoropt.ir.printer import format_program
+
+        files: dict[str, bytes] = {
+            "program.txt": format_program(self.program).encode(),
+            "trace.json": json.dumps({"derivations": list(self.derivations)}, indent=1).encode(),
+        }
+        for number, (name, program) in enumerate(self.stages):
+            files[f"stages/{number:02d}-{name}.txt"] = format_program(program).encode()
+        report = self.report()
+        extra = {
+            "model": {"name": self.imported.program.name, "sha256": self.imported.sha256},
+            "report": {key: value for key, value in report.items() if key not in ("target", "derivations")},
+        }
+        return Path(save(self._built, Path(folder), files=files, extra=extra, force=force, write=self._write_onnx))
+
+    def _write_onnx(self, folder: Path) -> None:
+        from tensoropt.export import save_onnx
+
+        if self._exported is not None:
+            save_onnx(self._exported, folder / "optimized.onnx")
+
+
+def optimize(
+    model: Any,
+    target: str = "cpu",
+    *,
+    tune: str = "fast",
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    exclude_rules: Iterable[str] = (),
+    threads: int | None = None,
+    time_limit: float | None = None,
+    seed: int = 0,
+    check: bool = True,
+    progress: Progress = _silent,
+) -> CompiledModel:
+    """Read, rewrite, compile and check a model.
+
+    ``model`` is a path, bytes, a ``ModelProto`` or an ``onnx_ir.Model``; ``shapes`` binds dynamic dimensions by input name;
+    ``exclude_rules`` names derivation rules that are not used ("all" rewrites nothing). ModelError for a model that cannot be
+    used, CheckError where the result differs from ONNX Runtime's.
+    """
+    from codegen.build import compile_program
+    from codegen.targets.cpu import host_target
+    from codegen.tune.worker import MeasuredCost
+    from passes.pipeline import compile_as_written, plan
+    from passes.pipeline import optimize as optimize_program
+    from tensoropt.frontend import load_program
+
+    if target != "cpu":
+        raise UsageError(f"the target {target!r} is not supported; `tensoropt targets` lists those that are")
+    if tune not in ("off", "fast", "full"):
+        raise UsageError(f"--tune is off, fast or full, not {tune!r}")
+    unknown = set(exclude_rules) - {"all", *(entry["name"] for entry in rules())}
+    if unknown:
+        raise UsageError(f"no rule is called {sorted(unknown)[0]!r}; `tensoropt rules` lists them")
+    clock = _Clock()
+    progress("import", 0.0, "")
+    imported = load_program(model, dict(shapes or {}))
+    clock.lap("import")
+    cpu = host_target(threads)
+    with MeasuredCost(cpu) as cost_model:
+        context = Context(cost_model, frozenset(exclude_rules), seed, time_limit, progress)
+        context.stages.append(("import", imported.program))
+        program = optimize_program(imported.program, context)
+    clock.lap("optimize")
+    progress("compile", 0.0, "")
+    layout = plan(program)
+    built = compile_program(program, layout, cpu, progress=lambda share, detail: progress("compile", share, detail))
+    clock.lap("compile")
+    rewritten = any(entry["kept"] for entry in context.derivations)
+    before = built
+    if rewritten:
+        as_written = compile_as_written(imported.program, Context(cost_model))
+        before = compile_program(as_written, plan(as_written), cpu)
+        clock.lap("compile as written")
+    progress("check", 0.0, "")
+    feeds = random_feeds(imported.program.inputs, seed)
+    result = CheckResult(reason="the check was switched off")
+    if check:
+        result = check_model(imported, program, built, feeds, seed)
+        clock.lap("check")
+        require_agreement(result, imported)
+    exported, exported_latency = _export(program, imported, feeds, cpu.threads, check)
+    clock.lap("export")
+    latency = _latencies(before, built, feeds, rewritten)
+    clock.lap("latency")
+    progress("done", 1.0, "")
+    return CompiledModel(
+        imported=imported,
+        program=program,
+        stages=tuple(context.stages),
+        check=result,
+        derivations=tuple(context.derivations),
+        latency_ms=latency,
+        peak_bytes={"before": before.plan.peak_bytes, "after": layout.peak_bytes, "arena": layout.arena_bytes},
+        seconds={**clock.seconds, **context.seconds},
+        target=cpu,
+        _built=built,
+        _exported=exported,
+        _exported_latency=exported_latency,
+    )
+
+
+def check_model(
+    imported: ImportedModel, program: Program, built: BuiltProgram, feeds: Mapping[str, Array], seed: int
+) -> CheckResult:
+    """The compiled program against ONNX Runtime on the given inputs, end to end and statement by statement."""
+    from tensoropt.frontend.reference import reference_values
+
+    names = [tensor.name for statement in program.statements for tensor in statement.outputs]
+    names += [tensor.name for tensor in program.outputs]
+    references = {**reference_values(imported, feeds, list(dict.fromkeys(names))), **feeds}
+    ends = check_outputs(program.outputs, built.model().run(feeds), references)
+    statements = check_statements(program, built.execute, references, seed)
+    return CheckResult(ends.outputs, statements, (*imported.warnings, *ends.warnings))
+
+
+def require_agreement(result: CheckResult, imported: ImportedModel) -> None:
+    """CheckError, naming the first statement that differs, unless everything agrees."""
+    worst = result.worst
+    if worst is not None:
+        nodes = f" (from {', '.join(worst.origin[:4])})" if worst.origin else ""
+        raise CheckError(
+            f"{imported.path or imported.program.name}: the compiled value {worst.name!r}{nodes} differs from ONNX Runtime's by "
+            f"{worst.max_abs_error:.3g} where rounding explains {worst.allowed:.3g}; nothing was written"
+        )
+
+
+def _export(
+    program: Program, imported: ImportedModel, feeds: Mapping[str, Array], threads: int, check: bool
+) -> tuple[Any, dict[str, float]]:
+    """The program as an ONNX model that ONNX Runtime runs and agrees with, and both models' latencies there."""
+    from tensoropt.export import export_onnx
+    from tensoropt.frontend.reference import reference_session, session_of
+
+    exported = export_onnx(program)
+    if not check:
+        return exported, {}
+    original, rewritten = reference_session(imported, threads), session_of(exported, threads)
+    names = list(dict.fromkeys(tensor.name for tensor in program.outputs))
+    expected = dict(zip(names, original.run(names, dict(feeds)), strict=True))
+    actual = dict(zip(names, rewritten.run(names, dict(feeds)), strict=True))
+    result = check_outputs(program.outputs, actual, expected)
+    if not result.ok:
+        worst = result.worst
+        assert worst is not None
+        raise CheckError(
+            f"optimized.onnx: the output {worst.name!r} differs from the original's by {worst.max_abs_error:.3g} where "
+            f"{worst.allowed:.3g} is allowed; nothing was written"
+        )
+    runs = {"original": lambda: original.run(names, dict(feeds)), "optimized": lambda: rewritten.run(names, dict(feeds))}
+    return exported, alternate(runs)
+
+
+def _latencies(
+    before: BuiltProgram, after: BuiltProgram, feeds: Mapping[str, Array], rewritten: bool
+) -> dict[str, float | None]:
+    first, second = before.model(), after.model()
+    if not rewritten:
+        only = alternate({"after": lambda: second.run(feeds)})["after"]
+        return {"before": only, "after": only}
+    return dict(alternate({"before": lambda: first.run(feeds), "after": lambda: second.run(feeds)}))
+
+
+def alternate(runs: Mapping[str, Callable[[], Any]], blocks: int = 5, budget: float = 2.0) -> dict[str, float]:
+    """Median milliseconds of a call of each, timed in alternating blocks with 10 ms of idle time before each.
+
+    Idle time, because thread pools of other engines spin for a while after a call and would be timed too.
+    """
+    calls: dict[str, int] = {}
+    for name, run in runs.items():
+        run()
+        started = time.perf_counter()
+        run()
+        once = max(time.perf_counter() - started, 1e-6)
+        calls[name] = max(1, min(50, int(budget / blocks / len(runs) / once)))
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(blocks):
+        for name, run in runs.items():
+            time.sleep(0.01)
+            run()
+            for _ in range(calls[name]):
+                started = time.perf_counter()
+                run()
+                times[name].append(time.perf_counter() - started)
+    return {name: sorted(values)[len(values) // 2] * 1e3 for name, values in times.items()}
+
+
+def load(folder: str | os.PathLike[str], threads: int | None = None) -> LoadedModel:
+    """A model from its artefact folder, ready to ``run``. ArtefactError for what is none, is damaged, or cannot run here."""
+    from codegen.artefact import load as load_artefact
+
+    return load_artefact(Path(folder), threads=threads)
+
+
+def rules() -> list[dict[str, str]]:
+    """The derivation rules: name and formula of each."""
+    from passes.derive.rules import RULES
+
+    return [{"name": rule.name, "formula": (rule.__doc__ or "").strip()} for rule in RULES]
+
+
+def targets() -> list[dict[str, Any]]:
+    """The targets that this installation compiles for."""
+    from codegen.targets.cpu import host_target
+
+    return [{"name": "cpu", **host_target().describe()}]
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        """Ends the stage of that name."""
+        now = time.monotonic()
+        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
+        self._last = now
