@@ -58,8 +58,8 @@ class Graph:
         return self.constant(self._weights.uniform(shape, gain / fan_in**0.5), "weight")
 
     def bias(self, *shape: int) -> str:
-        """Add a random bias, uniform with standard deviation 0.2."""
-        return self.constant(self._weights.uniform(shape, 0.2), "bias")
+        """Add a random bias, uniform with standard deviation 0.3."""
+        return self.constant(self._weights.uniform(shape, 0.3), "bias")
 
     def node(self, operator: str, *operands: str, **attributes: Attribute) -> str:
         """Append a node with one output and return the output's name."""
@@ -137,10 +137,13 @@ class Graph:
             "BatchNormalization", value, scale, self.bias(channels), self.bias(channels), variance, epsilon=1e-5
         )
 
+    def project(self, value: str, features: Pair, gain: float = 1.0) -> str:
+        """value · weight over the last axis; `features` is (in, out)."""
+        return self.node("MatMul", value, self.weight(features, features[0], gain))
+
     def linear(self, value: str, features: Pair, gain: float = 1.0) -> str:
         """value · weight + bias over the last axis, as MatMul and Add; `features` is (in, out)."""
-        product = self.node("MatMul", value, self.weight(features, features[0], gain))
-        return self.node("Add", product, self.bias(features[1]))
+        return self.node("Add", self.project(value, features, gain), self.bias(features[1]))
 
     def finish(self) -> onnx.ModelProto:
         """Return the model, checked in full: every shape must be inferred and agree with what was declared."""

@@ -5,8 +5,9 @@ and no layout, index or permutation bug can be seen. Here every float parameter 
 convolution and matrix weights uniform, biases and batch-normalisation statistics random and non-zero.
 
 So that activations stay in range through a hundred layers, the graph is run once, node by node, in ONNX Runtime, and
-each Conv and Gemm weight is multiplied by the power of two that brings its output's standard deviation near 1. A
-power of two, because it hides the last bits of the run: the files are the same bytes on every machine.
+each Conv and Gemm weight is multiplied by the power of two that brings its output's standard deviation near 1, and the
+means of each batch normalisation are moved, by a multiple of 1/4, to lie around the mean of what it normalises. Coarse
+steps, because they hide the last bits of the run: the files are the same bytes on every machine.
 """
 
 from __future__ import annotations
@@ -128,20 +129,30 @@ def _parameters(nodes: list[onnx.NodeProto], constants: Parameters) -> Iterator[
 
 
 def _draw(nodes: list[onnx.NodeProto], constants: Parameters, weights: Weights) -> None:
-    """Replace every float parameter by a random one, in place."""
+    """Replace every float parameter by a random one, in place.
+
+    The first bias is large: the first Relu stands before a MaxPool, where it clips something only in a channel whose
+    whole neighbourhoods are negative.
+    """
+    bias = 1.5
     for name, role in _parameters(nodes, constants):
         shape = constants[name].shape
         match role:
             case "weight":
                 constants[name] = weights.uniform(shape, std=float(np.sqrt(2 / np.prod(shape[1:]))))
-            case "bias" | "mean":
-                constants[name] = weights.uniform(shape, std=0.2)
+            case "bias":
+                constants[name] = weights.uniform(shape, std=bias)
+                bias = 0.3
+            case "mean":
+                constants[name] = weights.uniform(shape, std=0.3)
             case _:
                 constants[name] = weights.between(shape, 0.5, 1.5)
 
 
 def _calibrate(nodes: list[onnx.NodeProto], constants: Parameters, image: str, value: Array) -> None:
     """Scale Conv and Gemm weights by powers of two, in place, so that each output has a standard deviation near 1.
+
+    Batch normalisation's means are moved to where its input lies, or a Relu behind it might clip nothing.
 
     The last one before a Softmax is scaled with its bias so that the Softmax is not saturated: what lies between
     (Relu, mean, Reshape) commutes with a positive factor.
@@ -152,7 +163,7 @@ def _calibrate(nodes: list[onnx.NodeProto], constants: Parameters, image: str, v
     remaining = {name: sum(name in node.input for node in nodes) for node in nodes for name in node.output}
     for node in nodes:
         if node.op_type == "Softmax" and last is not None:
-            factor = _power_of_two(2.0, values[node.input[0]])
+            factor = _power_of_two(1.0, values[node.input[0]])
             for operand in last.input[1:]:
                 constants[roots[operand]] = constants[roots[operand]] * factor
             break
@@ -164,6 +175,10 @@ def _calibrate(nodes: list[onnx.NodeProto], constants: Parameters, image: str, v
             root = roots[node.input[1]]
             constants[root] = constants[root] * factor
             outputs = _evaluate(node, operands | {node.input[1]: operands[node.input[1]] * factor})
+        elif node.op_type == "BatchNormalization":
+            mean = node.input[3]
+            constants[mean] = constants[mean] + _quarters(operands[node.input[0]])
+            outputs = _evaluate(node, operands | {mean: constants[mean]})
         values.update(zip(node.output, outputs, strict=False))
         for name in node.input:
             if name in remaining:
@@ -184,6 +199,11 @@ def _at_batch_1(node: onnx.NodeProto, constants: Parameters, name: str) -> Array
 def _power_of_two(wanted: float, value: Array) -> np.float32:
     """The power of two that brings the standard deviation of `value` nearest to `wanted`, in the logarithm."""
     return np.float32(2.0 ** round(float(np.log2(wanted / np.std(value, dtype=np.float64)))))
+
+
+def _quarters(value: Array) -> np.float32:
+    """The mean of `value` as a whole number of quarters."""
+    return np.float32(round(4 * float(np.mean(value, dtype=np.float64))) / 4)
 
 
 def _evaluate(node: onnx.NodeProto, operands: Parameters) -> list[Array]:

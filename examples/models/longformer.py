@@ -5,7 +5,8 @@ i + 2·(j - 128) for j in [0, 257). Keys outside the sequence do not take part: 
 their scores get -10⁹ before the softmax, which makes their weight exactly zero in f32.
 
 The layer is that of the published derivation-based optimizers: three projections, attention, then two linear layers
-with Relu and a residual addition. Both formulations compute the same function:
+with Relu and a residual addition. The keys have no bias: it would add the same to every score of a query, which the
+softmax cancels. Both formulations compute the same function:
 
 * gathered, as a model exported from its definition: a constant index table of 2,048×257 gathers a row of keys and of
   values for every pair (i, j), so the intermediates are 257 times the keys;
@@ -49,7 +50,8 @@ def _layer(name: str, batch: int, attention: Attention) -> onnx.ModelProto:
     """Build the layer around `attention`, which draws no weights, so that both formulations get the same ones."""
     graph = Graph(name, seed=8)
     hidden = graph.input("hidden", (batch, SEQUENCE, HIDDEN))
-    query, key, value = (graph.linear(hidden, (HIDDEN, HIDDEN)) for _ in range(3))
+    query, value = (graph.linear(hidden, (HIDDEN, HIDDEN)) for _ in range(2))
+    key = graph.project(hidden, (HIDDEN, HIDDEN))
     query = graph.node("Mul", query, graph.constant(np.array(WIDTH**-0.5, np.float32), "scale"))
     context = attention(graph, batch, *(_split_heads(graph, batch, rows) for rows in (query, key, value)))
     context = graph.node("Transpose", context, perm=[0, 2, 1, 3])
