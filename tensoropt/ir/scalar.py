@@ -62,6 +62,14 @@ def _floored_remainder(left: Any, right: Any) -> Any:
     )
 
 
+def _power(base: Any, exponent: Any) -> Any:
+    """Integers to negative powers are truncated toward zero; 0 to a negative power is 0, as division by zero is."""
+    if base.dtype.kind not in "iu":
+        return np.power(base, exponent)
+    unit = np.where(base == 1, 1, np.where(exponent % 2 == 0, 1, -1)) * (np.abs(base) == 1)
+    return np.where(exponent < 0, unit.astype(base.dtype), np.power(base, np.where(exponent < 0, 0, exponent)))
+
+
 def _sigmoid(value: Any) -> Any:
     small = np.exp(-np.abs(value))
     return np.where(value >= 0, 1 / (1 + small), small / (1 + small))
@@ -127,7 +135,7 @@ _OPERATIONS = [
     _binary("div", _divide),
     _binary("max", np.maximum, True, True),
     _binary("min", np.minimum, True, True),
-    _binary("pow", np.power),
+    _binary("pow", _power),
     _binary("fmod", _truncated_remainder),
     _binary("mod", _floored_remainder),
     _binary("atan2", np.arctan2),

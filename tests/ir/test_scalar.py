@@ -45,6 +45,10 @@ def _truncated(x: int, y: int) -> int:
     return 0 if y == 0 else abs(x) // abs(y) * (1 if (x < 0) == (y < 0) else -1)
 
 
+def _power(x: int, y: int) -> int:
+    return x**y if y >= 0 else (x if y % 2 else 1) if abs(x) == 1 else 0
+
+
 INTEGER_BINARY: dict[str, Function] = {
     "add": lambda x, y: x + y, "sub": lambda x, y: x - y, "mul": lambda x, y: x * y, "max": max, "min": min,
     "div": _truncated, "mod": lambda x, y: 0 if y == 0 else x % y, "fmod": lambda x, y: x - y * _truncated(x, y) if y else 0,
@@ -72,7 +76,7 @@ def test_unary_on_positive_doubles(name: str, x: float) -> None:
 @given(st.sampled_from(sorted(FLOAT_BINARY)), st.floats(-1e3, 1e3), st.floats(-1e3, 1e3))
 def test_binary_on_doubles(name: str, x: float, y: float) -> None:
     left, right = Constant(x, DataType.FLOAT64), Constant(y, DataType.FLOAT64)
-    assert value(name, left, right) == FLOAT_BINARY[name](x, y)
+    assert value(name, left, right) == pytest.approx(FLOAT_BINARY[name](x, y), rel=1e-15, abs=0)
 
 
 @settings(max_examples=CASES, deadline=None)
@@ -83,6 +87,14 @@ def test_binary_on_integers_wraps(name: str, dtype: DataType, data: st.DataObjec
     x, y = data.draw(numbers), data.draw(numbers)
     expected = normal_number(INTEGER_BINARY[name](x, y), dtype)
     assert value(name, Constant(x, dtype), Constant(y, dtype)) == expected
+
+
+@settings(max_examples=CASES, deadline=None)
+@given(st.sampled_from(INTEGERS), st.integers(-9, 9), st.integers(-9, 9))
+def test_integer_powers(dtype: DataType, x: int, y: int) -> None:
+    low = max(-9, integer_range(dtype)[0])
+    x, y = max(x, low), max(y, low)
+    assert value("pow", Constant(x, dtype), Constant(y, dtype)) == normal_number(_power(x, y), dtype)
 
 
 @settings(max_examples=CASES, deadline=None)

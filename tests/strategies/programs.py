@@ -103,11 +103,13 @@ def _leaves(
     draw: st.DrawFn, dtype: DataType, iterators: Sequence[Iterator], sources: Sequence[Tensor | Scope]
 ) -> Scalar:
     readable = [source for source in sources if source.dtype is dtype]
-    if readable and draw(st.integers(0, 3)):
+    reads: int = draw(st.integers(0, 3))
+    if readable and reads:
         source = draw(st.sampled_from(readable))
-        outside = draw(numbers(dtype)) if draw(st.integers(0, 3)) == 0 else Constant(0, dtype)
+        outside = draw(st.one_of(st.just(Constant(0, dtype)), numbers(dtype)))
         return Access(source, [draw(indices(iterators)) for _ in source.shape], outside)
-    if dtype.is_integer and draw(st.booleans()):
+    position: bool = draw(st.booleans())
+    if dtype.is_integer and position:
         return IndexValue(draw(indices(iterators)), dtype)
     return draw(numbers(dtype))
 
