@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from tensoropt.ir.program import Program
-from tensoropt.pass_manager import Context, Pass, run_passes
-from tensoropt.plan_types import Plan
 from passes.fuse import Fuse
 from passes.normalise.compose_movers import ComposeMovers
 from passes.normalise.dead_code import RemoveDeadCode
@@ -13,6 +10,9 @@ from passes.plan.lifetimes import lifetimes
 from passes.plan.packer import pack
 from passes.plan.validator import problems
 from passes.select import Select
+from tensoropt.ir.program import Program
+from tensoropt.pass_manager import Context, Pass, run_passes
+from tensoropt.plan_types import Plan
 
 NORMALISE: tuple[Pass, ...] = (
     RemoveDeadCode(),

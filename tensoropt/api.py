@@ -10,20 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensoropt.check import CheckResult, check_outputs, check_statements, random_feeds
-from tensoropt.errors import CheckError, UsageError
+from tensoropt.errors import CheckError, InputError, UsageError
 from tensoropt.ir.program import Array, Program
 from tensoropt.pass_manager import Context, Progress
 
 if TYPE_CHECKING:
-    import onnx
-    import onnx_ir
-
     from codegen.build import BuiltProgram
     from codegen.runtime import CompiledModel as LoadedModel
     from codegen.targets.cpu import CpuTarget
     from tensoropt.frontend import LoadedModel as ImportedModel
-
-Model = "str | os.PathLike[str] | bytes | onnx.ModelProto | onnx_ir.Model"
 
 
 def _silent(stage: str, share: float, detail: str) -> None:
@@ -238,7 +233,10 @@ def _export(
             f"optimized.onnx: the output {worst.name!r} differs from the original's by {worst.max_abs_error:.3g} where "
             f"{worst.allowed:.3g} is allowed; nothing was written"
         )
-    runs = {"original": lambda: original.run(names, dict(feeds)), "optimized": lambda: rewritten.run(names, dict(feeds))}
+    runs = {
+        "original": lambda: original.run(names, dict(feeds)),
+        "optimized": lambda: rewritten.run(names, dict(feeds)),
+    }
     return exported, alternate(runs)
 
 
@@ -281,6 +279,98 @@ def load(folder: str | os.PathLike[str], threads: int | None = None) -> LoadedMo
     from codegen.artefact import load as load_artefact
 
     return load_artefact(Path(folder), threads=threads)
+
+
+def run(
+    path: str | os.PathLike[str],
+    *,
+    inputs: str | os.PathLike[str] | None = None,
+    outputs: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    repeat: int = 1,
+    threads: int | None = None,
+    check: bool = False,
+) -> dict[str, Any]:
+    """Run an artefact folder, or a model that is compiled first, on an ``.npz`` file or on seeded random inputs.
+
+    Returns latency in milliseconds (median of ``repeat`` runs), a summary of each output, and with ``check`` the comparison with
+    ONNX Runtime (for a folder, of its ``optimized.onnx``). InputError for inputs that do not fit, CheckError where results differ.
+    """
+    folder = Path(path)
+    if folder.is_dir():
+        model: Any = load(folder, threads)
+        tensors = model.inputs
+    else:
+        model = optimize(path, tune="off", threads=threads, check=check)
+        tensors = model.program.inputs
+    feeds = _read_inputs(Path(inputs)) if inputs else random_feeds(tensors, seed)
+    results: dict[str, Array] = model.run(feeds)
+    times = []
+    for _ in range(repeat):
+        started = time.perf_counter()
+        results = model.run(feeds)
+        times.append(time.perf_counter() - started)
+    if outputs:
+        _write_outputs(Path(outputs), results)
+    agreement = _check_run(folder, model, feeds, results) if check else None
+    return {
+        "latency_ms": sorted(times)[len(times) // 2] * 1e3,
+        "repeat": repeat,
+        "outputs": {name: _summary(array) for name, array in results.items()},
+        "check": agreement,
+    }
+
+
+def _check_run(folder: Path, model: Any, feeds: Mapping[str, Array], results: Mapping[str, Array]) -> dict[str, Any]:
+    if isinstance(model, CompiledModel):
+        return model.check.as_json()
+    from tensoropt.frontend.reference import session_of_file
+
+    session = session_of_file(folder / "optimized.onnx")
+    names = list(results)
+    references = dict(zip(names, session.run(names, dict(feeds)), strict=True))
+    result = check_outputs(model.outputs, results, references)
+    if result.worst is not None:
+        raise CheckError(
+            f"{folder}: the output {result.worst.name!r} differs from ONNX Runtime's by {result.worst.max_abs_error:.3g} where "
+            f"{result.worst.allowed:.3g} is allowed"
+        )
+    return result.as_json()
+
+
+def _read_inputs(path: Path) -> dict[str, Array]:
+    import numpy as np
+
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: this is not a readable .npz file of inputs by name ({error})") from error
+
+
+def _write_outputs(path: Path, results: Mapping[str, Array]) -> None:
+    """The outputs as one ``.npz``, complete or not at all."""
+    import numpy as np
+
+    partial = path.with_name(f".{path.name}.partial.npz")
+    try:
+        np.savez(partial, **dict(results))
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise UsageError(f"{path}: the outputs cannot be written there ({error.strerror})") from error
+
+
+def _summary(array: Array) -> dict[str, Any]:
+    import numpy as np
+
+    wide = array.astype(np.float64)
+    return {
+        "dtype": str(array.dtype),
+        "shape": list(array.shape),
+        "mean": float(wide.mean()) if array.size else 0.0,
+        "std": float(wide.std()) if array.size else 0.0,
+    }
 
 
 def rules() -> list[dict[str, str]]:

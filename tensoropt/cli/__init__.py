@@ -1,0 +1,13 @@
+"""The command line. Each verb has a file; it parses and calls the API function of the same name."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status; the console script and ``python -m tensoropt`` share it."""
+    from tensoropt.cli.app import run
+
+    return run(list(sys.argv[1:] if arguments is None else arguments))

@@ -1,0 +1,89 @@
+"""``tensoropt optimize``: an ONNX model in, a checked artefact out."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from tensoropt.cli.options import Json, Seed, Shape, Threads, Verbose, parse_shapes
+from tensoropt.cli.progress import progress_display
+from tensoropt.errors import UsageError
+
+
+def optimize(
+    model: Annotated[str, typer.Argument(metavar="MODEL.onnx", help="The model.")],
+    output: Annotated[
+        str | None, typer.Option("-o", "--output", metavar="DIR", help="Where to write; beside the model by default.")
+    ] = None,
+    target: Annotated[str, typer.Option("--target", help="What to compile for; see `tensoropt targets`.")] = "cpu",
+    tune: Annotated[str, typer.Option("--tune", help="off, fast or full.")] = "fast",
+    shape: Shape = None,
+    exclude_rule: Annotated[
+        list[str] | None,
+        typer.Option("--exclude-rule", metavar="NAME", help="Do not use a rule; `all` rewrites nothing."),
+    ] = None,
+    threads: Threads = None,
+    time_limit: Annotated[
+        float | None, typer.Option("--time-limit", metavar="SECONDS", help="Stop searching after this.")
+    ] = None,
+    seed: Seed = 0,
+    no_check: Annotated[bool, typer.Option("--no-check", help="Do not compare with ONNX Runtime.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a folder that is not an artefact.")] = False,
+    as_json: Json = False,
+    verbose: Verbose = False,
+) -> None:
+    """Rewrite a model by derivation, compile it, check it against ONNX Runtime, and write the artefact folder."""
+    from tensoropt import api
+
+    folder = Path(output) if output else Path(model).with_suffix("")
+    if not output and folder == Path(model):
+        raise UsageError(f"{model}: the name has no suffix to drop, so give the output folder with -o")
+    started = time.monotonic()
+    with progress_display() as progress:
+        compiled = api.optimize(
+            model,
+            target,
+            tune=tune,
+            shapes=parse_shapes(shape),
+            exclude_rules=exclude_rule or (),
+            threads=threads,
+            time_limit=time_limit,
+            seed=seed,
+            check=not no_check,
+            progress=progress,
+        )
+        compiled.save(folder, force=force)
+    report = {"artefact": str(folder), "total_seconds": time.monotonic() - started, **compiled.report()}
+    if as_json:
+        print(json.dumps(report))
+    else:
+        _show(report, verbose)
+
+
+def _show(report: dict[str, Any], verbose: bool) -> None:
+    """The outcome for people, on standard error."""
+    out = lambda text: print(text, file=sys.stderr)  # noqa: E731
+    latency, check, peak = report["latency_ms"], report["check"], report["peak_bytes"]
+    out(f"{report['artefact']}: written in {report['total_seconds']:.1f} s")
+    out(f"  latency   {latency['after']:.3f} ms, {latency['before']:.3f} ms without rewriting")
+    out(f"  memory    {peak['arena'] / 2**20:.2f} MiB arena, {peak['after'] / 2**20:.2f} MiB live at the peak")
+    if check["ok"] is None:
+        out(f"  check     none: {check['reason']}")
+    else:
+        out(
+            f"  check     agrees with ONNX Runtime: relative error {check['max_rel_error']:.2g} end to end, "
+            f"{check['statements_checked']} statements within {check['max_share_of_bound']:.0%} of their bounds"
+        )
+    out(f"  rewrites  {len(report['rewrites'])} kept of {len(report['derivations'])} found")
+    for rewrite in report["rewrites"]:
+        out(f"    {rewrite['node']}: {rewrite['pattern']}, {rewrite['gain']:.2f} times faster")
+    for warning in (*report["warnings"], *check["warnings"]):
+        out(f"  warning   {warning}")
+    if verbose:
+        for stage, seconds in report["seconds"].items():
+            out(f"  {stage:<20} {seconds:.2f} s")

@@ -1,0 +1,33 @@
+"""What several verbs parse alike."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from tensoropt.errors import UsageError
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads; all processors by default.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of random inputs and of the search.")]
+Verbose = Annotated[bool, typer.Option("--verbose", help="Say more on standard error.")]
+Shape = Annotated[
+    list[str] | None,
+    typer.Option("--shape", metavar="NAME=DIMS", help="Bind an input's dimensions: --shape x=1,3,224,224."),
+]
+
+
+def parse_shapes(texts: Sequence[str] | None) -> dict[str, list[int]]:
+    """``name=1,3,224,224`` (an empty list of dimensions for a scalar) as a mapping; UsageError for anything else."""
+    shapes: dict[str, list[int]] = {}
+    for text in texts or ():
+        name, equals, dimensions = text.rpartition("=")
+        try:
+            shapes[name] = [int(dimension) for dimension in dimensions.split(",") if dimension.strip()]
+        except ValueError:
+            equals = ""
+        if not name or not equals or any(dimension < 0 for dimension in shapes.get(name, [])):
+            raise UsageError(f"--shape {text!r} is not of the form NAME=1,3,224,224")
+    return shapes
