@@ -1,0 +1,102 @@
+"""The check accepts what rounding explains and nothing more."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tensoropt.check import check_outputs, check_statements, difference
+from tensoropt.ir.error_analysis import estimate_at
+from tensoropt.ir.interpreter import evaluate
+from tensoropt.ir.program import Array, Compute, Program, Statement
+from tests.strategies.networks import convolution, pointwise, program, random_array, softmax_statements, tensor
+
+X, K, B = tensor("x", 1, 8, 6, 6), tensor("k", 4, 8, 3, 3), tensor("b", 4, 1, 1)
+SUM, BIASED, OUT = tensor("s", 1, 4, 6, 6), tensor("t", 1, 4, 6, 6), tensor("y", 1, 4, 6, 6)
+
+
+def network() -> Program:
+    statements = [convolution(SUM, X, K, 1), pointwise(BIASED, "add", SUM, B), pointwise(OUT, "relu", BIASED)]
+    return program(statements, [X], [OUT], k=random_array(K), b=0.05 * random_array(B))
+
+
+def interpret(statement: Statement, values: object) -> dict[str, Array]:
+    assert isinstance(statement, Compute)
+    return {statement.output.name: evaluate(statement.expression, values)}  # type: ignore[arg-type]
+
+
+def references(reference: Program, seed: int) -> dict[str, Array]:
+    values: dict[str, Array] = {**reference.constants, "x": random_array(X, seed)}
+    for statement in reference.statements:
+        values |= interpret(statement, values)
+    return values
+
+
+@given(st.integers(0, 50))
+def test_f32_sums_in_another_order_agree(seed: int) -> None:
+    def reordered(statement: Statement, values: object) -> dict[str, Array]:
+        assert isinstance(statement, Compute)
+        if statement.output is not SUM:
+            return interpret(statement, values)
+        assert isinstance(values, dict)
+        padded = np.pad(values["x"], ((0, 0), (0, 0), (1, 1), (1, 1)))
+        total = np.zeros(SUM.shape, np.float32)
+        for c in range(8):
+            for r in range(3):
+                for s in range(3):
+                    part = padded[:, c : c + 1, r : r + 6, s : s + 6] * values["k"][None, :, c, r, s, None, None]
+                    total += part.astype(np.float32)
+        return {"s": total}
+
+    found = check_statements(network(), reordered, references(network(), seed), seed)
+    assert len(found) == 3
+    assert all(item.ok for item in found)
+
+
+@pytest.mark.parametrize("victim", ["t", "y"])
+def test_a_dropped_bias_or_activation_is_found_and_named(victim: str) -> None:
+    def forgetful(statement: Statement, values: object) -> dict[str, Array]:
+        assert isinstance(values, dict)
+        if statement.outputs[0].name == victim:
+            return {victim: values[statement.inputs[0].name]}
+        return interpret(statement, values)
+
+    found = check_statements(network(), forgetful, references(network(), 1))
+    assert [item.name for item in found if not item.ok] == [victim]
+
+
+def test_nan_equals_nan_with_a_warning_and_nothing_else() -> None:
+    reference = np.array([1.0, np.nan, np.inf], np.float32)
+    out = tensor("y", 3)
+    same = check_outputs([out], {"y": reference.copy()}, {"y": reference})
+    assert same.ok
+    assert "NaN" in same.warnings[0]
+    for wrong in ([1.0, 0.0, np.inf], [np.nan, np.nan, np.inf], [1.0, np.nan, -np.inf]):
+        assert not check_outputs([out], {"y": np.array(wrong, np.float32)}, {"y": reference}).ok
+
+
+def test_a_wrong_shape_differs() -> None:
+    assert not difference("y", np.zeros((2, 1)), np.zeros((1, 2)), 1.0).ok
+
+
+def test_magnitudes_of_a_convolution_are_sums_of_absolute_products() -> None:
+    image, kernel = random_array(X), random_array(K)
+    expression = convolution(SUM, X, K, 1).expression
+    points = tuple(np.asarray(axis) for axis in np.unravel_index(np.arange(SUM.type.elements), (1, 4, 6, 6)))
+    estimate = estimate_at(expression, points, {"x": image, "k": kernel})
+    exact = evaluate(expression, {"x": image.astype(np.float64), "k": kernel.astype(np.float64)})
+    magnitudes = evaluate(expression, {"x": abs(image).astype(np.float64), "k": abs(kernel).astype(np.float64)})
+    np.testing.assert_allclose(estimate.value, exact.ravel(), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(estimate.magnitude, magnitudes.ravel(), rtol=1e-5)
+
+
+def test_estimates_go_through_nested_scopes() -> None:
+    source, out = tensor("x", 3, 5), tensor("y", 3, 5)
+    statements = softmax_statements(out, source)
+    values: dict[str, Array] = {"x": random_array(source)}
+    for statement in statements:
+        values |= interpret(statement, values)
+    points = (np.array([0, 1, 2]), np.array([4, 0, 2]))
+    estimate = estimate_at(statements[-1].expression, points, values)
+    np.testing.assert_allclose(estimate.value, values["y"][points], rtol=1e-6)
+    assert (estimate.magnitude >= np.abs(estimate.value)).all()
