@@ -354,7 +354,7 @@ def _write_outputs(path: Path, results: Mapping[str, Array]) -> None:
 
     partial = path.with_name(f".{path.name}.partial.npz")
     try:
-        np.savez(partial, **dict(results))
+        np.savez(partial, **dict(results))  # type: ignore[arg-type]  # the stub takes every keyword for allow_pickle
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
