@@ -1,0 +1,1 @@
+"""ONNX operators as tensor algebra, one operator family a file."""

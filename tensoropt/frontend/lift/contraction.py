@@ -1,0 +1,110 @@
+"""Matrix products: MatMul, Gemm, and Einsum of any equation."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+from tensoropt.frontend.lift.axes import output_iterators
+from tensoropt.frontend.lift.node import Node, NotExpressed
+from tensoropt.frontend.lift.scalars import apply
+from tensoropt.ir.expression import Access, Scalar
+from tensoropt.ir.index import Index, Iterator
+from tensoropt.ir.program import Statement
+
+_BATCH_NAMES = ("b", "a", "e", "g")
+
+
+def lift_matmul(node: Node) -> list[Statement]:
+    """``L<b.., m, n> Σ<k> A[b.., m, k] · B[b.., k, n]``; an operand of one axis loses m or n."""
+    left, right = node.operand(0), node.operand(1)
+    depth = Iterator("k", left.shape[-1])
+    has_rows, has_columns = left.rank > 1, right.rank > 1
+    shape = node.shape
+    batch = shape[: len(shape) - has_rows - has_columns]
+    names = [_BATCH_NAMES[axis] if axis < len(_BATCH_NAMES) else f"b{axis}" for axis in range(len(batch))]
+    leading = [Iterator(name, extent) for name, extent in zip(names, batch, strict=True)]
+    rows = [Iterator("m", left.shape[-2])] if has_rows else []
+    columns = [Iterator("n", right.shape[-1])] if has_columns else []
+
+    def batch_indices(extents: tuple[int, ...]) -> list[Index]:
+        aligned = leading[len(leading) - len(extents) :]
+        return [Index.of(0 if extent == 1 else found) for extent, found in zip(extents, aligned, strict=True)]
+
+    one = left.read([*batch_indices(left.shape[:-2]), *rows, depth])
+    other = right.read([*batch_indices(right.shape[:-2]), depth, *columns])
+    return [node.compute(node.output, [*leading, *rows, *columns], apply("mul", one, other), [depth])]
+
+
+def lift_gemm(node: Node) -> list[Statement]:
+    """``alpha · Σ<k> A[m, k] · B[k, n] + beta · C``, the product and the rest as two statements where there is a rest."""
+    left, right = node.operand(0), node.operand(1)
+    rows, columns = (Iterator(name, extent) for name, extent in zip("mn", node.shape, strict=True))
+    transposed = node.attribute("transA", 0)
+    depth = Iterator("k", left.shape[0] if transposed else left.shape[1])
+    one = left.read([depth, rows] if transposed else [rows, depth])
+    other = right.read([columns, depth] if node.attribute("transB", 0) else [depth, columns])
+    product = apply("mul", one, other)
+    alpha, beta = node.attribute("alpha", 1.0), node.attribute("beta", 1.0)
+    addend = node.optional(2) if beta != 0.0 else None
+    if alpha == 1.0 and addend is None:
+        return [node.compute(node.output, [rows, columns], product, [depth])]
+    total = node.intermediate("sum", node.output.dtype, node.shape)
+    iterators = output_iterators(node.shape)
+    value: Scalar = Access(total, iterators)
+    if alpha != 1.0:
+        value = apply("mul", value, _scale(alpha, value))
+    if addend is not None:
+        extra = addend.broadcast(iterators)
+        value = apply("add", value, extra if beta == 1.0 else apply("mul", extra, _scale(beta, extra)))
+    return [node.compute(total, [rows, columns], product, [depth]), node.compute(node.output, iterators, value)]
+
+
+def _scale(factor: float, like: Scalar) -> float | int:
+    if like.dtype.is_float:
+        return float(factor)
+    if factor != int(factor):
+        raise NotExpressed("integers are scaled by a fraction")
+    return int(factor)
+
+
+def lift_einsum(node: Node) -> list[Statement]:
+    """Any equation: repeated letters take diagonals, letters that the output lacks are summed, an ellipsis broadcasts."""
+    operands = [node.operand(position) for position in range(len(node.operands))]
+    inputs, output = parse_equation(str(node.attribute("equation")), [operand.rank for operand in operands])
+    extents: dict[str, int] = {}
+    for letters, operand in zip(inputs, operands, strict=True):
+        for letter, extent in zip(letters, operand.shape, strict=True):
+            extents[letter] = max(extents.get(letter, 1), extent) if extents.get(letter) != 0 and extent else 0
+    iterators = {letter: Iterator(letter, extent) for letter, extent in extents.items()}
+    factors = [
+        operand.read(
+            0 if extent == 1 else iterators[letter] for letter, extent in zip(letters, operand.shape, strict=True)
+        )
+        for letters, operand in zip(inputs, operands, strict=True)
+    ]
+    body = reduce(lambda left, right: apply("mul", left, right), factors)
+    reduction = [iterators[letter] for letter in extents if letter not in output]
+    return [node.compute(node.output, [iterators[letter] for letter in output], body, reduction)]
+
+
+def parse_equation(equation: str, ranks: list[int]) -> tuple[list[list[str]], list[str]]:
+    """The letters of each operand and of the output. Axes under an ellipsis are called e0, e1, … from the right-most inward."""
+    equation = equation.replace(" ", "")
+    left, arrow, right = equation.partition("->")
+    terms = left.split(",")
+    if len(terms) != len(ranks):
+        raise NotExpressed("the equation has another number of operands")
+    inputs = [_letters(term, rank - len(term.replace("...", ""))) for term, rank in zip(terms, ranks, strict=True)]
+    hidden = max((rank - len(term.replace("...", "")) for term, rank in zip(terms, ranks, strict=True)), default=0)
+    if arrow:
+        output = _letters(right, hidden)
+    else:
+        counted = [letter for letters in inputs for letter in letters]
+        ellipsis = [f"e{axis}" for axis in reversed(range(hidden))]
+        output = ellipsis + sorted(letter for letter in set(counted) if len(letter) == 1 and counted.count(letter) == 1)
+    return inputs, output
+
+
+def _letters(term: str, hidden: int) -> list[str]:
+    head, ellipsis, tail = term.partition("...")
+    return [*head, *([f"e{axis}" for axis in reversed(range(hidden))] if ellipsis else []), *tail]

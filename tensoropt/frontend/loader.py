@@ -1,0 +1,169 @@
+"""``load_program``: the whole way from an ONNX model to a Program."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tensoropt.errors import ModelError
+from tensoropt.frontend.external_data import ExternalData
+from tensoropt.frontend.importer import Importer
+from tensoropt.frontend.inference import TypeInference, declared_types
+from tensoropt.frontend.source import ModelSource, Source, read_source
+from tensoropt.frontend.structure import inlined, input_types, opsets_of, ordered_nodes, standard_domain
+from tensoropt.frontend.weights import TensorReader
+from tensoropt.ir.expression import Tensor
+from tensoropt.ir.program import Array, Program, Statement
+from tensoropt.ir.types import TensorType
+
+if TYPE_CHECKING:
+    import onnx
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model as a program and as a reference.
+
+    ``model`` is the original with functions inlined and static input shapes, its initializers without their data, which lies in
+    ``weights`` by name (views of the file's bytes or memory maps): ``reference.reference_session`` puts them together.
+    ``sha256`` covers the file and its external data.
+    """
+
+    program: Program
+    model: onnx.ModelProto
+    weights: Mapping[str, Array] = field(repr=False)
+    sha256: str
+    path: Path | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def load_program(model: ModelSource, shapes: Mapping[str, Sequence[int]] | None = None) -> LoadedModel:
+    """Reads a model and lifts it to tensor algebra.
+
+    ``shapes`` gives whole shapes for inputs with dynamic dimensions. ModelError, with one sentence, for everything that cannot be
+    read, is not valid ONNX, or cannot be compiled.
+    """
+    source = read_source(model)
+    label = source.label
+    opsets = opsets_of(source.model, label)
+    external = ExternalData(label, source.path, source.folder)
+    reader = TensorReader(label, external)
+    weights = _take_weights(source.model, reader)
+    proto = inlined(source.model, label)
+    opsets |= {standard_domain(entry.domain): int(entry.version) for entry in proto.opset_import}
+    graph = proto.graph
+    inputs = input_types(graph, weights, shapes or {}, label)
+    names = {value for node in graph.node for value in (*node.input, *node.output)} | set(inputs) | set(weights)
+    inference = TypeInference(label, opsets, proto.ir_version, declared_types(graph))
+    importer = Importer(label, inference, reader, names)
+    for name, kind in inputs.items():
+        importer.add_input(name, kind)
+    nodes = ordered_nodes(graph, [*inputs, *weights], label)
+    outputs = [value.name for value in graph.output]
+    used = {value for _, node in nodes for value in _read(node)} | set(outputs)
+    for name, array in weights.items():
+        if name in used:
+            importer.add_constant(name, array)
+    for name, node in nodes:
+        importer.process(node, name, used)
+    for name in outputs:
+        importer.write_out_fill(name, ())
+    program = _program(graph.name or "main", importer, list(inputs), outputs)
+    _make_static(graph, inputs)
+    warnings = _warnings(program)
+    return LoadedModel(program, proto, weights, _hash_with_external(source, external), source.path, warnings)
+
+
+def _read(node: onnx.NodeProto) -> set[str]:
+    from tensoropt.frontend.structure import values_read
+
+    return values_read(node)
+
+
+def _take_weights(model: onnx.ModelProto, reader: TensorReader) -> dict[str, Array]:
+    """Moves the initializers' data out of the message; what stays is a header that points outside."""
+    import onnx
+
+    weights: dict[str, Array] = {}
+    headers: list[onnx.TensorProto] = []
+    for tensor in model.graph.initializer:
+        if not tensor.name or tensor.name in weights:
+            raise ModelError(f"{reader.label}: an initializer has no name or a name ({tensor.name!r}) that another one has")
+        weights[tensor.name] = reader.read(tensor)
+        headers.append(_header(tensor))
+    for sparse in model.graph.sparse_initializer:
+        weights[sparse.values.name] = reader.read_sparse(sparse)
+        headers.append(_header(onnx.TensorProto(name=sparse.values.name, data_type=sparse.values.data_type, dims=sparse.dims)))
+    model.graph.ClearField("sparse_initializer")
+    model.graph.ClearField("initializer")
+    model.graph.initializer.extend(headers)
+    return weights
+
+
+def _header(tensor: onnx.TensorProto) -> onnx.TensorProto:
+    import onnx
+
+    header = onnx.TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
+    header.data_location = onnx.TensorProto.EXTERNAL
+    header.external_data.add(key="location", value="weights")
+    return header
+
+
+def _program(name: str, importer: Importer, inputs: list[str], outputs: list[str]) -> Program:
+    """The statements that the outputs need, with the constants that these read."""
+    needed = set(outputs)
+    kept: list[Statement] = []
+    for statement in reversed(importer.statements):
+        if any(output.name in needed for output in statement.outputs):
+            kept.append(statement)
+            needed |= {tensor.name for tensor in statement.inputs}
+    constants = {value: importer.constant_array(value) for value in importer.constants if value in needed}
+    tensors: dict[str, Tensor] = importer.tensors
+    return Program(
+        name=name,
+        inputs=tuple(tensors[value] for value in inputs),
+        outputs=tuple(tensors[value] for value in outputs),
+        constants=constants,
+        statements=tuple(reversed(kept)),
+    )
+
+
+def _make_static(graph: onnx.GraphProto, types: Mapping[str, TensorType]) -> None:
+    """Writes the bound shapes into the model, and drops stated intermediate shapes that may name dimensions."""
+    for value in graph.input:
+        if value.name in types:
+            shape = value.type.tensor_type.shape
+            shape.ClearField("dim")
+            for extent in types[value.name].shape:
+                shape.dim.add(dim_value=int(extent))
+    graph.ClearField("value_info")
+    for value in graph.output:
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
+
+
+def _warnings(program: Program) -> tuple[str, ...]:
+    import numpy as np
+
+    damaged = [
+        name
+        for name, array in program.constants.items()
+        if array.dtype.kind not in "iub" and bool(np.isnan(np.sum(array.astype(np.float32, copy=False))))
+        and bool(np.isnan(array.astype(np.float32, copy=False)).any())
+    ]
+    if not damaged:
+        return ()
+    return (f"NaN among the weights of {', '.join(repr(name) for name in damaged[:5])}; results there are NaN",)
+
+
+def _hash_with_external(source: Source, external: ExternalData) -> str:
+    if not external.files:
+        return source.sha256
+    digest = hashlib.sha256(source.sha256.encode())
+    for file in sorted(external.files):
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()
