@@ -262,17 +262,19 @@ def floordiv(index: Index, divisor: int) -> Index:
     if divisor <= 0:
         raise ValueError(f"an index is divided by positive constants only, not by {divisor}")
     whole, rest = _split(index, divisor)
+    if rest is not index:
+        return whole + floordiv(rest, divisor)  # combining what is left can join digits to terms that divide again
     if rest.low // divisor == rest.high // divisor:
-        return whole + rest.low // divisor
+        return Index.of(rest.low // divisor)
     coarser = _coarsen(rest, divisor)
     if coarser is not None:
         step, coarse, _ = coarser
-        return whole + floordiv(coarse, divisor // step)
+        return floordiv(coarse, divisor // step)
     if rest.constant == 0 and len(rest.terms) == 1:
         atom, coefficient = rest.terms[0]
         if coefficient == 1 and isinstance(atom, FloorDiv):
-            return whole + floordiv(atom.index, atom.divisor * divisor)
-    return whole + combine([(FloorDiv._intern(rest, divisor), 1)], 0)
+            return floordiv(atom.index, atom.divisor * divisor)
+    return combine([(FloorDiv._intern(rest, divisor), 1)], 0)
 
 
 def modulo(index: Index, divisor: int) -> Index:
@@ -283,8 +285,8 @@ def modulo(index: Index, divisor: int) -> Index:
     if rest.low // divisor == rest.high // divisor:
         return rest - rest.low // divisor * divisor
     rest = combine([(atom, coefficient % divisor) for atom, coefficient in rest.terms], rest.constant)
-    if rest.low >= 0 and rest.high < divisor:
-        return rest
+    if rest is not index:
+        return modulo(rest, divisor)  # combining can join digits to terms that divide again
     coarser = _coarsen(rest, divisor)
     if coarser is not None:
         step, coarse, fine = coarser
