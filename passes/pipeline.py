@@ -6,6 +6,7 @@ from passes.fuse import Fuse
 from passes.normalise.compose_movers import ComposeMovers
 from passes.normalise.dead_code import RemoveDeadCode
 from passes.normalise.fold_constants import FoldConstants
+from passes.normalise.inline_movers import InlineMovers
 from passes.plan.lifetimes import lifetimes
 from passes.plan.packer import pack
 from passes.plan.validator import problems
@@ -18,6 +19,7 @@ NORMALISE: tuple[Pass, ...] = (
     RemoveDeadCode(),
     FoldConstants(),
     ComposeMovers(),
+    InlineMovers(),
     RemoveDeadCode(),
 )
 """The program as imported, without work that no output needs or that needs no input."""
