@@ -1,0 +1,61 @@
+"""One statement as a callable: compiled alone, for checks and for measuring."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from codegen.lower import tir
+from codegen.lower.kernel import Kernel, lower
+from codegen.packing import pack
+from codegen.targets.cpu import CpuTarget
+from tensoropt.ir.program import Array, Compute
+from tensoropt.plan_types import ALIGNMENT
+
+
+def aligned_empty(size: int) -> Array:
+    """Uninitialised bytes that start at a cache line."""
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size]
+
+
+class CompiledKernel:
+    """A statement that runs in this process: arrays by name in, its output by name out."""
+
+    def __init__(self, kernel: Kernel, target: CpuTarget, constants: Mapping[str, Array] | None = None) -> None:
+        import tvm
+
+        self.kernel = kernel
+        count = len(kernel.function.params)
+        private = tvm.ir.GlobalVar("kernel")
+        pointers = [tir.void_pointer(f"argument{number}") for number in range(count)]
+        body = tir.tirx.Evaluate(tir.call(private, pointers))
+        entry = tir.tirx.PrimFunc(pointers, body).with_attr("global_symbol", "main")
+        module = tir.build_module({private: kernel.function, tvm.ir.GlobalVar("main"): entry}, target.tvm())
+        self._module = module
+        self._main = module["main"]
+        self._packed = [pack(packing, constants or {}) for packing in kernel.packings]
+
+    def __call__(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """Runs the kernel on arrays by name."""
+        kernel = self.kernel
+        inputs = [np.ascontiguousarray(values[tensor.name]) for tensor in kernel.inputs]
+        output = np.empty(tuple(kernel.output.shape), kernel.output.dtype.numpy)
+        arrays = [*inputs, *self._packed, output]
+        if kernel.workspace_bytes:
+            arrays.append(aligned_empty(kernel.workspace_bytes))
+        self._main(*(ctypes.c_void_p(array.ctypes.data) for array in arrays))
+        return {kernel.output.name: output}
+
+
+def compile_kernel(
+    statement: Compute, target: CpuTarget, constants: Mapping[str, Array] | None = None, variant: Any = None
+) -> CompiledKernel:
+    """One statement compiled alone. ``constants`` are arrays that it may pack when it is compiled."""
+    known = frozenset(constants or {})
+    kernel = lower(statement.output, statement.expression, target, known, variant)
+    return CompiledKernel(kernel, target, constants)

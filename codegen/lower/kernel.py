@@ -1,0 +1,131 @@
+"""A statement as one private TIR function: stages, scratch memory, and the constants as its schedules want them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from codegen.lower import tir
+from codegen.lower.stages import split_stages
+from codegen.schedules.cpu import choose
+from codegen.schedules.cpu.context import Context, Epilogue, Packing
+from codegen.targets.cpu import CpuTarget
+from tensoropt.ir.expression import Scope, Tensor, scopes, tensors
+from tensoropt.plan_types import ALIGNMENT
+
+
+@dataclass(frozen=True, slots=True)
+class Kernel:
+    """A compiled statement in TIR.
+
+    The function takes pointers: ``inputs`` (tensors as they are), then ``packings`` (constants rearranged), the output, and
+    scratch memory of ``workspace_bytes`` where that is not zero.
+    """
+
+    function: Any
+    inputs: tuple[Tensor, ...]
+    packings: tuple[Packing, ...]
+    output: Tensor
+    workspace_bytes: int
+    schedules: tuple[str, ...] = ()
+
+
+class _Buffers(dict[Tensor | Scope, Any]):
+    """Buffers by source; remembers which were asked for: a constant that is only read packed is no parameter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used: set[Tensor | Scope] = set()
+
+    def __getitem__(self, source: Tensor | Scope) -> Any:
+        self.used.add(source)
+        return super().__getitem__(source)
+
+
+@dataclass
+class _Scratch:
+    """Hands out views of one scratch pointer; every stage's scratch lives as long as the kernel runs."""
+
+    pointer: Any
+    used: int = 0
+    declarations: list[Any] = field(default_factory=list)
+
+    def take(self, dtype: str, elements: int) -> Any:
+        from tvm import DataType as TvmType
+        from tvm import tirx
+
+        size = TvmType(dtype).bits // 8 * elements
+        address = tir.at_offset(self.pointer, self.used)
+        variable = tir.pointer(dtype, f"scratch{len(self.declarations)}")
+        buffer = tir.view(variable, dtype, elements, f"scratch{len(self.declarations)}")
+        self.declarations += [tirx.Bind(variable, tirx.reinterpret(variable.ty, address)), tir.declare(buffer, variable)]
+        self.used += -(-size // ALIGNMENT) * ALIGNMENT
+        return buffer
+
+
+def lower(
+    output: Tensor,
+    expression: Scope,
+    target: CpuTarget,
+    constants: frozenset[str] = frozenset(),
+    variant: Mapping[str, Any] | None = None,
+) -> Kernel:
+    """The kernel of ``output = expression``. ``constants`` are tensors whose values are known when it is compiled."""
+    width = "int32" if _fits(expression) else "int64"
+    pointers: dict[Tensor, Any] = {}
+    buffers = _Buffers()
+    for number, tensor in enumerate(tensors(expression)):
+        stored = tir.STORED[tensor.dtype]
+        pointers[tensor] = tir.pointer(stored, f"in{number}")
+        buffers[tensor] = tir.view(pointers[tensor], stored, tensor.type.elements, f"in{number}")
+    scratch = _Scratch(tir.pointer("uint8", "scratch"))
+    packings: list[Packing] = []
+    packed_pointers: list[Any] = []
+    packed_buffers: list[Any] = []
+
+    def packed(packing: Packing) -> Any:
+        elements = 1
+        for axis in packing.axes:
+            elements *= axis.extent
+        stored = tir.STORED[packing.dtype]
+        packed_pointers.append(tir.pointer(stored, f"packed{len(packings)}"))
+        packed_buffers.append(tir.view(packed_pointers[-1], stored, elements, f"packed{len(packings)}"))
+        packings.append(packing)
+        return packed_buffers[-1]
+
+    result_pointer = tir.pointer(tir.STORED[output.dtype], "out")
+    buffers[expression] = tir.view(result_pointer, tir.STORED[output.dtype], output.type.elements, "out")
+    stages = split_stages(expression)
+    for stage in stages[:-1]:
+        buffers[stage.result] = scratch.take(tir.STORED[stage.result.dtype], stage.result.type.elements)
+    context = Context(target, buffers, constants, width, scratch.take, packed, variant or {})
+    bodies, names = [], []
+    for stage in stages:
+        if stage.result.type.elements == 0:
+            continue
+        name, body = choose.schedule(context, Epilogue(stage))
+        bodies.append(body)
+        names.append(name)
+    used = tuple(tensor for tensor in pointers if tensor in buffers.used)
+    declarations = [tir.declare(buffers[tensor], pointers[tensor]) for tensor in used]
+    declarations += [tir.declare(view, at) for view, at in zip(packed_buffers, packed_pointers, strict=True)]
+    declarations.append(tir.declare(buffers[expression], result_pointer))
+    parameters = [*(pointers[tensor] for tensor in used), *packed_pointers, result_pointer]
+    if scratch.used:
+        parameters.append(scratch.pointer)
+    body = tir.sequence([*declarations, *scratch.declarations, *bodies])
+    return Kernel(tir.function(parameters, body), used, tuple(packings), output, scratch.used, tuple(names))
+
+
+def _fits(expression: Scope) -> bool:
+    """Whether every element index fits 32 bits."""
+    limit = 1 << 31
+    sizes = [scope.type.elements for scope in scopes(expression)] + [tensor.type.elements for tensor in tensors(expression)]
+    points = []
+    for scope in scopes(expression):
+        count = 1
+        for iterator in (*scope.traversal, *scope.reduction):
+            count = count * iterator.extent if iterator.extent < limit else limit
+        points.append(max(scope.type.elements, max((i.extent for i in scope.reduction), default=0)))
+    return max([*sizes, *points, 0]) < limit // 4

@@ -1,0 +1,203 @@
+"""The few TIR constructors that kernels are written with. TVM is untyped, so its objects are ``Any``.
+
+Kernels are emitted as final loops with explicit vectors: TVM's passes only lower them, they change no loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tvm
+from tvm import tirx
+from tvm.ir import Call, PointerType, PrimType
+
+from tensoropt.ir.types import DataType
+
+Expression = Any
+Statement = Any
+
+STORED: dict[DataType, str] = {
+    DataType.BOOL: "uint8",
+    DataType.INT8: "int8",
+    DataType.INT16: "int16",
+    DataType.INT32: "int32",
+    DataType.INT64: "int64",
+    DataType.UINT8: "uint8",
+    DataType.UINT16: "uint16",
+    DataType.UINT32: "uint32",
+    DataType.UINT64: "uint64",
+    DataType.FLOAT16: "float16",
+    DataType.BFLOAT16: "uint16",
+    DataType.FLOAT32: "float32",
+    DataType.FLOAT64: "float64",
+}
+"""How a type lies in memory. bfloat16 travels as its bits, so that no legalisation pass touches it."""
+
+COMPUTED: dict[DataType, str] = {
+    **STORED,
+    DataType.BOOL: "bool",
+    DataType.FLOAT16: "float32",
+    DataType.BFLOAT16: "float32",
+}
+"""How a type is computed with. Half types go through f32 and are rounded after every operation."""
+
+
+def typed(dtype: str, lanes: int) -> str:
+    """The TIR name of a vector type."""
+    return dtype if lanes == 1 else f"{dtype}x{lanes}"
+
+
+def pointer(dtype: str, name: str) -> Any:
+    """A pointer parameter."""
+    return tirx.Var(name, PointerType(PrimType(dtype)))
+
+
+def view(parameter: Any, dtype: str, elements: int, name: str) -> Any:
+    """A flat buffer over a pointer; ``declare`` makes it usable."""
+    return tirx.decl_buffer((max(elements, 1),), dtype, name, data=parameter, layout=None)
+
+
+def declare(buffer: Any, parameter: Any) -> Statement:
+    """The declaration that binds a view to its pointer."""
+    return tirx.DeclBuffer(buffer, data=parameter)
+
+
+def local(dtype: str, elements: int, name: str) -> Any:
+    """A small buffer on the stack; the compiler keeps it in registers where all its indices are constants."""
+    return tirx.decl_buffer((elements,), dtype, name, scope="local", layout=None)
+
+
+def allocate(buffer: Any) -> Statement:
+    """The allocation of a ``local``; the annotation keeps TVM from moving it to the heap."""
+    return tirx.AllocBuffer(buffer, {"disable_lower_builtin": tirx.const(True)})
+
+
+def integer(value: int, dtype: str = "int32") -> Expression:
+    """An integer literal."""
+    return tirx.const(value, dtype)
+
+
+def number(value: float | int | bool, dtype: str, lanes: int = 1) -> Expression:
+    """A literal, repeated over the lanes. Infinities and NaN are spelled by their bits, which every printer keeps."""
+    literal = tirx.const(value, dtype)
+    return literal if lanes == 1 else tirx.Broadcast(literal, lanes)
+
+
+def is_mask(value: Expression) -> bool:
+    """Whether a value is a vector of truth values. TVM's integer analysis fails where one is bound to a variable."""
+    kind = str(value.ty.dtype)
+    return kind.startswith("bool") and kind != "bool"
+
+
+def broadcast(value: Expression, lanes: int) -> Expression:
+    """A scalar repeated over the lanes."""
+    return value if lanes == 1 else tirx.Broadcast(value, lanes)
+
+
+def ramp(base: Expression, stride: int, lanes: int) -> Expression:
+    """``base, base + stride, …``"""
+    return base if lanes == 1 else tirx.Ramp(base, stride, lanes)
+
+
+def load(buffer: Any, index: Expression, lanes: int = 1) -> Expression:
+    """Contiguous elements from ``index`` on."""
+    return tirx.BufferLoad(buffer, [ramp(index, 1, lanes)])
+
+
+def gather(buffer: Any, index: Expression) -> Expression:
+    """One element for each lane of a vector of indices."""
+    return tirx.BufferLoad(buffer, [index])
+
+
+def store(buffer: Any, value: Expression, index: Expression, lanes: int = 1) -> Statement:
+    """Writes contiguous elements from ``index`` on."""
+    return tirx.BufferStore(buffer, value, [ramp(index, 1, lanes)])
+
+
+def scatter(buffer: Any, value: Expression, index: Expression) -> Statement:
+    """Writes one element for each lane of a vector of indices."""
+    return tirx.BufferStore(buffer, value, [index])
+
+
+def masked_load(buffer: Any, index: Expression, mask: Expression, otherwise: Expression, dtype: str) -> Expression:
+    """Contiguous elements where the mask holds, ``otherwise`` elsewhere; memory outside the mask is not touched."""
+    address = tirx.address_of(tirx.BufferLoad(buffer, [index]))
+    return tirx.call_llvm_pure_intrin(dtype, "llvm.masked.load", address, mask, otherwise)
+
+
+def masked_store(buffer: Any, value: Expression, index: Expression, mask: Expression) -> Statement:
+    """Writes contiguous elements where the mask holds."""
+    address = tirx.address_of(tirx.BufferLoad(buffer, [index]))
+    return tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.masked.store", value, address, mask))
+
+
+def first_lanes(count: Expression | int, lanes: int) -> Expression:
+    """A mask that holds for the first ``count`` lanes."""
+    amount = integer(count) if isinstance(count, int) else count
+    return tirx.Ramp(integer(0), 1, lanes) < tirx.Broadcast(amount, lanes)
+
+
+def serial(extent: Expression | int, body: Callable[[Any], Statement], name: str = "i", dtype: str = "int32") -> Statement:
+    """A loop. ``body`` gets the loop variable; a loop of one iteration is its body."""
+    if isinstance(extent, int) and extent == 1:
+        return body(integer(0, dtype))
+    variable = tirx.Var(name, dtype)
+    limit = integer(extent, dtype) if isinstance(extent, int) else extent
+    return tirx.For(variable, integer(0, dtype), limit, tirx.ForKind.SERIAL, body(variable))
+
+
+def parallel(tasks: int, body: Callable[[Any], Statement], dtype: str = "int32") -> Statement:
+    """A loop whose iterations run on the thread pool."""
+    if tasks == 1:
+        return body(integer(0, dtype))
+    variable = tirx.Var("task", dtype)
+    return tirx.For(variable, integer(0, dtype), integer(tasks, dtype), tirx.ForKind.PARALLEL, body(variable))
+
+
+def sequence(statements: Sequence[Statement]) -> Statement:
+    """Statements one after another."""
+    flat = [statement for statement in statements if statement is not None]
+    return flat[0] if len(flat) == 1 else tirx.SeqStmt(flat) if flat else tirx.Evaluate(integer(0))
+
+
+def when(condition: Expression, body: Statement) -> Statement:
+    """The body where the scalar condition holds."""
+    return tirx.IfThenElse(condition, body, None)
+
+
+def function(parameters: Sequence[Any], body: Statement) -> Any:
+    """A private kernel that returns 0. Its pointers do not alias."""
+    full = sequence([body, tirx.Return(integer(0))])
+    return tirx.PrimFunc(list(parameters), full, ret_type=PrimType("int32")).with_attr("tirx.noalias", True)
+
+
+def call(kernel: Any, arguments: Sequence[Expression]) -> Expression:
+    """A call of a kernel of the same module."""
+    return Call(kernel, list(arguments), ret_ty=PrimType("int32"))
+
+
+def void_pointer(name: str) -> Any:
+    """A pointer parameter of an entry function."""
+    return tirx.Var(name, PointerType(PrimType("void")))
+
+
+def at_offset(address: Expression, offset: int) -> Expression:
+    """The address some bytes further."""
+    return tirx.handle_add_byte_offset(address, tirx.const(offset, "int64"))
+
+
+def build_module(functions: dict[Any, Any], target: Any) -> Any:
+    """Private kernels and entry functions compiled to a runtime module with LLVM."""
+    transform = tirx.transform
+    module = tvm.ir.IRModule(functions)
+    for lowering in (
+        transform.BindTarget(target.with_host(target)),
+        transform.AnnotateEntryFunc(),
+        transform.SplitHostDevice(),
+        transform.MakePackedAPI(),
+        transform.LowerTVMBuiltin(),
+        transform.LowerIntrin(),
+    ):
+        module = lowering(module)
+    return tvm.get_global_func("target.build.llvm")(module, target)

@@ -1,0 +1,107 @@
+"""What a schedule gets and gives: a stage with its buffers, and statements for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from codegen.lower import tir
+from codegen.lower.emitter import Emitter, Source, Value
+from codegen.lower.stages import Stage, point_mapping
+from codegen.targets.cpu import CpuTarget
+from tensoropt.ir.expression import Access, Scalar, Tensor, accesses, substitute
+from tensoropt.ir.index import Index, Iterator
+from tensoropt.ir.types import DataType
+
+
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """A constant rearranged when the program is compiled: ``body`` over the box of ``axes`` in row-major order.
+
+    ``axes`` may run past the extents of the body's iterators (``mapping`` says how they follow from the axes); positions
+    where ``inside`` leaves a box are filled with 0.
+    """
+
+    body: Scalar
+    axes: tuple[Iterator, ...]
+    mapping: Mapping[Iterator, Index]
+    dtype: DataType
+
+
+@dataclass
+class Context:
+    """The kernel around a stage.
+
+    ``buffers`` holds every materialised source; ``workspace(dtype, elements)`` hands out scratch memory of the kernel;
+    ``packed(packing)`` hands out a buffer with a constant as the schedule wants it.
+    """
+
+    target: CpuTarget
+    buffers: dict[Source, Any]
+    constants: frozenset[str]
+    width: str
+    workspace: Callable[[str, int], Any]
+    packed: Callable[[Packing], Any]
+    variant: Mapping[str, Any] = field(default_factory=dict)
+
+    def emitter(
+        self,
+        variables: Mapping[Iterator, Any],
+        lane: Iterator | None = None,
+        lanes: int = 1,
+        given: Mapping[Access, Value] | None = None,
+    ) -> Emitter:
+        """An emitter at a point of the loop nest."""
+        return Emitter(self.buffers, variables, lane, lanes, self.width, given)
+
+    def is_constant(self, source: Source) -> bool:
+        """Whether a source's values are known when the program is compiled."""
+        return isinstance(source, Tensor) and source.name in self.constants
+
+
+class Epilogue:
+    """The end of a stage: from the reduced value at a point to what is stored there."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.identity = stage.result is stage.scope
+        scope = stage.scope
+        self.point = Access(scope, [Index.of(iterator) for iterator in scope.traversal])
+        if self.identity:
+            self.body: Scalar = self.point
+        else:
+            access = next(found for found in accesses(stage.result.body) if found.source is scope)
+            mapping = point_mapping(stage.result, access)
+            assert mapping is not None
+            self.mapping: dict[Iterator, Index] = mapping  # type: ignore[assignment]
+            self.body = substitute(stage.result.body, self.mapping)
+
+    def output_index(self) -> Index:
+        """The element of the result, in terms of the reduced scope's iterators."""
+        from codegen.lower.emitter import strides
+
+        total = Index.of(0)
+        for iterator, stride in zip(self.stage.result.traversal, strides(self.stage.result.shape), strict=True):
+            where = Index.of(iterator) if self.identity else self.mapping[iterator]
+            total = total + where * stride
+        return total
+
+    def at(self, mapping: Mapping[Iterator, Index]) -> tuple[Access, Scalar, Index]:
+        """The reduced value as an access, the body and the output's element, for iterators given as indices over loops."""
+        point = substitute(self.point, mapping)
+        assert isinstance(point, Access)
+        return point, substitute(self.body, mapping), self.output_index().substitute(mapping)
+
+
+def thread_range(extent: int, threads: int, task: Any, width: str) -> tuple[Any, Any]:
+    """First iteration and number of iterations of a task, as even as possible."""
+    if threads == 1:
+        return tir.integer(0, width), tir.integer(extent, width)
+    if extent % threads == 0:
+        return task * tir.integer(extent // threads, width), tir.integer(extent // threads, width)
+    from tvm import tirx
+
+    total, by = tir.integer(extent, width), tir.integer(threads, width)
+    first = tirx.truncdiv(task * total, by)
+    return first, tirx.truncdiv((task + tir.integer(1, width)) * total, by) - first
