@@ -26,7 +26,8 @@ def expanded(
     for formal, actual in zip(function.output, node.output, strict=False):
         if actual:
             renamed[formal] = actual
-    attributes = {attribute.name: attribute for attribute in function.attribute_proto}
+    attributes = {name: formal.default_value for name, formal in schema.attributes.items() if formal.default_value.type}
+    attributes |= {attribute.name: attribute for attribute in function.attribute_proto}
     attributes |= {attribute.name: attribute for attribute in node.attribute}
     return [_instance(inner, renamed, attributes, lambda name: declare(f"{stem}.{name}")) for inner in function.node]
 

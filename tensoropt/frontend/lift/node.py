@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tensoropt.frontend.constants import Fill, Known, known_type, materialised, uniform_value
+from tensoropt.frontend.lift.formula import Formula, formula_of
 from tensoropt.ir.expression import Access, Constant, Number, Reducer, Scalar, Scope, Tensor
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.program import Array, Compute
@@ -26,16 +27,22 @@ class NotExpressed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Operand:
-    """An input of a node: a tensor of the program, and its value where that is constant."""
+    """An input of a node: a tensor of the program, and its value where that is constant.
+
+    ``uniform`` is the value that all elements share, ``formula`` computes them from their position, where there is one.
+    """
 
     tensor: Tensor
     known: Known | None
     uniform: Array | None
+    formula: Formula | None
 
     @staticmethod
     def of(tensor: Tensor, known: Known | None) -> Operand:
         """An operand; looks whether a constant has the same value everywhere."""
-        return Operand(tensor, known, None if known is None else uniform_value(known))
+        uniform = None if known is None else uniform_value(known)
+        formula = formula_of(known) if uniform is None and isinstance(known, np.ndarray) else None
+        return Operand(tensor, known, uniform, formula)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -58,12 +65,12 @@ class Operand:
         return None if self.known is None else materialised(self.known)
 
     def at(self, indices: Iterable[IndexLike], outside: Number = 0) -> Scalar:
-        """The element at the indices: a literal where all elements are equal and no read leaves the box."""
+        """The element at the indices: a literal where all elements are equal, or computed, where no read leaves the box."""
         listed = [Index.of(index) for index in indices]
+        inside = all(index.low >= 0 and index.high < extent for index, extent in zip(listed, self.shape, strict=True))
+        if self.formula is not None and inside:
+            return self.formula.at(listed)
         if self.uniform is not None:
-            inside = all(
-                index.low >= 0 and index.high < extent for index, extent in zip(listed, self.shape, strict=True)
-            )
             literal = Constant(self.uniform.item(), self.dtype)
             if inside or Constant(outside, self.dtype) is literal:
                 return literal
@@ -182,4 +189,4 @@ class Node:
 
 def tensor_operand(tensor: Tensor) -> Operand:
     """An intermediate as an operand."""
-    return Operand(tensor, None, None)
+    return Operand(tensor, None, None, None)

@@ -1,4 +1,4 @@
-"""Batch, layer, group, instance, RMS, Lp and mean-variance normalisation."""
+"""Batch, layer, group, instance, RMS and Lp normalisation. (ONNX's function body does MeanVarianceNormalization.)"""
 
 from __future__ import annotations
 
@@ -161,22 +161,3 @@ def lift_lp_normalization(node: Node) -> list[Statement]:
     norm = norm if first else apply("sqrt", norm)
     quotient = apply("where", apply("eq", norm, 0), literal(0, value), apply("div", value, norm))
     return [node.compute(total, kept, power, [iterators[axis]]), node.compute(node.output, iterators, quotient)]
-
-
-def lift_mean_variance_normalization(node: Node) -> list[Statement]:
-    """``(x − mean) / (√variance + 1e-9)`` over the given axes."""
-    iterators = list(output_iterators(node.shape))
-    axes = {normal_axis(axis, len(iterators)) for axis in node.integers("axes", [0, 2, 3])}
-    kept = [iterator for position, iterator in enumerate(iterators) if position not in axes]
-    folded = [iterator for position, iterator in enumerate(iterators) if position in axes]
-    value = node.operand(0).at(iterators)
-    shape = [iterator.extent for iterator in kept]
-    count = literal(float(math.prod(iterator.extent for iterator in folded)), value)
-    total, spread = (node.intermediate(suffix, value.dtype, shape) for suffix in ("sum", "deviation"))
-    centred = apply("sub", value, apply("div", Access(total, kept), count))
-    root = apply("add", apply("sqrt", apply("div", Access(spread, kept), count)), 1e-9)
-    return [
-        node.compute(total, kept, value, folded),
-        node.compute(spread, kept, apply("mul", centred, centred), folded),
-        node.compute(node.output, iterators, apply("div", centred, root)),
-    ]

@@ -8,6 +8,7 @@ from tensoropt.frontend.lift import (
     contraction,
     convolution,
     elementwise,
+    gather,
     lrn,
     normalization,
     padding,
@@ -49,7 +50,6 @@ LIFTS: dict[tuple[str, str], Lift] = {
     ("", "InstanceNormalization"): normalization.lift_instance_normalization,
     ("", "RMSNormalization"): normalization.lift_rms_normalization,
     ("", "LpNormalization"): normalization.lift_lp_normalization,
-    ("", "MeanVarianceNormalization"): normalization.lift_mean_variance_normalization,
     ("", "LRN"): lrn.lift_lrn,
     ("", "Reshape"): reshaping.lift_reshape,
     ("", "Flatten"): reshaping.lift_reshape,
@@ -67,5 +67,8 @@ LIFTS: dict[tuple[str, str], Lift] = {
     ("", "Split"): slicing.lift_split,
     ("", "Concat"): slicing.lift_concat,
     ("", "Pad"): padding.lift_pad,
+    ("", "Gather"): gather.lift_gather,
+    ("", "GatherElements"): gather.lift_gather_elements,
+    ("", "GatherND"): gather.lift_gather_nd,
 }
 """By domain ("" is the standard one) and operator. A function raises NotExpressed for what it does not cover."""
