@@ -14,4 +14,6 @@ The public entry points, each in the file of its name:
     One run; callable from several threads. Imports neither onnx nor the compiler.
 ``codegen.tune.worker.MeasuredCost(target)``
     ``tensoropt.cost.CostModel`` by timing kernels in a worker process.
+
+``build``, ``artefact``, ``runtime`` and ``tune.worker`` are written by the lead (2026-11-21, 11:35); kernels and schedules by codegen.
 """
