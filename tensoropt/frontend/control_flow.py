@@ -28,21 +28,29 @@ def branch_taken(
     import onnx
 
     if node.op_type != "If":
-        raise ModelError(f"{label}: node {name!r} ({node.op_type}) runs a subgraph, which cannot be compiled; unroll it and export again")
+        raise ModelError(
+            f"{label}: node {name!r} ({node.op_type}) runs a subgraph, which cannot be compiled; unroll it and export again"
+        )
     condition = uniform_value(constants[node.input[0]]) if node.input[0] in constants else None
     if condition is None:
-        raise ModelError(f"{label}: node {name!r} (If) has a condition that is only known at run time, which cannot be compiled")
+        raise ModelError(
+            f"{label}: node {name!r} (If) has a condition that is only known at run time, which cannot be compiled"
+        )
     wanted = "then_branch" if bool(condition) else "else_branch"
     graph = onnx.GraphProto()
     graph.CopyFrom(next(attribute.g for attribute in node.attribute if attribute.name == wanted))
     renamed: dict[str, str] = {}
     copies: list[onnx.NodeProto] = []
-    assigned = {output for inner in graph.node for output in inner.output} | {tensor.name for tensor in graph.initializer}
+    assigned = {output for inner in graph.node for output in inner.output} | {
+        tensor.name for tensor in graph.initializer
+    }
     for formal, actual in zip(graph.output, node.output, strict=True):
         if formal.name in assigned and formal.name not in renamed:
             renamed[formal.name] = actual
         else:  # the branch returns a captured value, or one value twice
-            copies.append(onnx.NodeProto(op_type="Identity", input=[renamed.get(formal.name, formal.name)], output=[actual]))
+            copies.append(
+                onnx.NodeProto(op_type="Identity", input=[renamed.get(formal.name, formal.name)], output=[actual])
+            )
     for inner in graph.node:
         for output in filter(None, inner.output):
             if output not in renamed:

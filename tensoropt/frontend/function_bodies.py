@@ -13,7 +13,11 @@ if TYPE_CHECKING:
 
 
 def expanded(
-    node: onnx.NodeProto, schema: onnx.defs.OpSchema, opset: int, types: Mapping[str, TensorType], declare: Callable[[str], str]
+    node: onnx.NodeProto,
+    schema: onnx.defs.OpSchema,
+    opset: int,
+    types: Mapping[str, TensorType],
+    declare: Callable[[str], str],
 ) -> list[onnx.NodeProto] | None:
     """The node's function body with its own values named by ``declare``, or None where the operator has no body for this opset."""
     function = _body(node, schema, opset, types)
@@ -41,7 +45,9 @@ def _body(
     if schema.has_context_dependent_function:
         versions = [version for version in schema.context_dependent_function_opset_versions if version <= opset]
         given = [
-            helper.make_tensor_type_proto(ELEMENT_TYPES[types[value].dtype], [int(extent) for extent in types[value].shape])
+            helper.make_tensor_type_proto(
+                ELEMENT_TYPES[types[value].dtype], [int(extent) for extent in types[value].shape]
+            )
             if value
             else onnx.TypeProto()
             for value in node.input
@@ -66,7 +72,10 @@ def _body(
 
 
 def _instance(
-    inner: onnx.NodeProto, renamed: dict[str, str], attributes: Mapping[str, onnx.AttributeProto], declare: Callable[[str], str]
+    inner: onnx.NodeProto,
+    renamed: dict[str, str],
+    attributes: Mapping[str, onnx.AttributeProto],
+    declare: Callable[[str], str],
 ) -> onnx.NodeProto:
     import onnx
 
@@ -94,7 +103,9 @@ def _instance(
     return copy
 
 
-def _rename_captured(graph: onnx.GraphProto, renamed: Mapping[str, str], attributes: Mapping[str, onnx.AttributeProto]) -> None:
+def _rename_captured(
+    graph: onnx.GraphProto, renamed: Mapping[str, str], attributes: Mapping[str, onnx.AttributeProto]
+) -> None:
     """Renames what a subgraph captures from the function body; its own values keep their names."""
     own = {value.name for value in graph.input} | {tensor.name for tensor in graph.initializer}
     own |= {output for inner in graph.node for output in inner.output}

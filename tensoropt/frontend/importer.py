@@ -68,14 +68,18 @@ class Importer:
         if node.op_type in ("Shape", "Size") and node.domain in ("", "ai.onnx"):
             self.add_constant(node.output[0], _shape_value(node.op_type, self.tensors[node.input[0]], attributes))
             return
-        types = self._inference.infer(node, name, {value: self.tensors[value].type for value in node.input if value}, self.constants)
+        types = self._inference.infer(
+            node, name, {value: self.tensors[value].type for value in node.input if value}, self.constants
+        )
         if self._fold(node, attributes, types):
             return
         if self._lift(node, name, attributes, types, used):
             return
         schema = self._inference.schema(node, name)
         opset = self._opset(node)
-        body = expanded(node, schema, opset, {value: self.tensors[value].type for value in node.input if value}, self.declare)
+        body = expanded(
+            node, schema, opset, {value: self.tensors[value].type for value in node.input if value}, self.declare
+        )
         if body is not None and depth < _DEEPEST_EXPANSION:
             inner_used = used | {value for inner in body for value in inner.input}
             for inner in body:
@@ -108,7 +112,9 @@ class Importer:
         attributes: dict[str, Any] = {}
         for attribute in node.attribute:
             if attribute.ref_attr_name:
-                raise ModelError(f"{self._label}: node {name!r} refers to the attribute {attribute.ref_attr_name!r} outside a function")
+                raise ModelError(
+                    f"{self._label}: node {name!r} refers to the attribute {attribute.ref_attr_name!r} outside a function"
+                )
             if attribute.HasField("t"):
                 attributes[attribute.name] = self._reader.read(attribute.t)
             elif attribute.HasField("sparse_tensor"):
@@ -119,7 +125,12 @@ class Importer:
         return attributes
 
     def _constant(self, attributes: Mapping[str, Any], name: str) -> Array:
-        for key, dtype in (("value_float", np.float32), ("value_floats", np.float32), ("value_int", np.int64), ("value_ints", np.int64)):
+        for key, dtype in (
+            ("value_float", np.float32),
+            ("value_floats", np.float32),
+            ("value_int", np.int64),
+            ("value_ints", np.int64),
+        ):
             if key in attributes:
                 return np.asarray(attributes[key], dtype)
         value = attributes.get("value", attributes.get("sparse_value"))
@@ -127,7 +138,9 @@ class Importer:
             raise ModelError(f"{self._label}: the constant node {name!r} holds no tensor of numbers")
         return np.asarray(value)
 
-    def _process_branch(self, node: onnx.NodeProto, name: str, attributes: Mapping[str, Any], used: set[str], depth: int) -> None:
+    def _process_branch(
+        self, node: onnx.NodeProto, name: str, attributes: Mapping[str, Any], used: set[str], depth: int
+    ) -> None:
         branch = branch_taken(node, name, self.constants, self.declare, self._label)
         inner_used = used | {value for inner in branch.nodes for value in inner.input}
         for tensor in branch.initializers:
@@ -135,7 +148,9 @@ class Importer:
         for inner in branch.nodes:
             self.process(inner, name, inner_used, depth + 1)
 
-    def _fold(self, node: onnx.NodeProto, attributes: Mapping[str, Any], types: Mapping[str, TensorType | Unsized]) -> bool:
+    def _fold(
+        self, node: onnx.NodeProto, attributes: Mapping[str, Any], types: Mapping[str, TensorType | Unsized]
+    ) -> bool:
         if any(value and value not in self.constants for value in node.input):
             return False
         inputs = [self.constants[value] if value else None for value in node.input]
@@ -148,7 +163,12 @@ class Importer:
         return True
 
     def _lift(
-        self, node: onnx.NodeProto, name: str, attributes: Mapping[str, Any], types: Mapping[str, TensorType | Unsized], used: set[str]
+        self,
+        node: onnx.NodeProto,
+        name: str,
+        attributes: Mapping[str, Any],
+        types: Mapping[str, TensorType | Unsized],
+        used: set[str],
     ) -> bool:
         lift = LIFTS.get(("" if node.domain == "ai.onnx" else node.domain, node.op_type))
         if lift is None or any(isinstance(types[value], Unsized) for value in node.output if value in used):
@@ -188,7 +208,9 @@ class Importer:
         full = f"{node.domain}::{node.op_type}" if node.domain else node.op_type
         where = f"{self._label}: node {name!r} ({full}, opset {opset})"
         if node.op_type in RANDOM:
-            raise ModelError(f"{where} draws random numbers, so its result cannot be compiled or checked; feed them as an input")
+            raise ModelError(
+                f"{where} draws random numbers, so its result cannot be compiled or checked; feed them as an input"
+            )
         outputs: list[Tensor] = []
         for value in filter(None, node.output):
             kind = types[value]
@@ -196,7 +218,9 @@ class Importer:
                 raise ModelError(f"{where} has the output {value!r}, which {kind.reason}; this cannot be compiled")
             outputs.append(Tensor(value, kind))
         inputs = tuple(self._as_tensor(value, name) for value in node.input if value)
-        self._append(Opaque(tuple(outputs), inputs, node.op_type, node.domain, opset, node.SerializeToString(), (name,)))
+        self._append(
+            Opaque(tuple(outputs), inputs, node.op_type, node.domain, opset, node.SerializeToString(), (name,))
+        )
 
     def _as_tensor(self, value: str, name: str) -> Tensor:
         """The value as a tensor that an opaque operator can read; a huge fill gets a statement of its own."""

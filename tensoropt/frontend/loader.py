@@ -91,12 +91,16 @@ def _take_weights(model: onnx.ModelProto, reader: TensorReader) -> dict[str, Arr
     headers: list[onnx.TensorProto] = []
     for tensor in model.graph.initializer:
         if not tensor.name or tensor.name in weights:
-            raise ModelError(f"{reader.label}: an initializer has no name or a name ({tensor.name!r}) that another one has")
+            raise ModelError(
+                f"{reader.label}: an initializer has no name or a name ({tensor.name!r}) that another one has"
+            )
         weights[tensor.name] = reader.read(tensor)
         headers.append(_header(tensor))
     for sparse in model.graph.sparse_initializer:
         weights[sparse.values.name] = reader.read_sparse(sparse)
-        headers.append(_header(onnx.TensorProto(name=sparse.values.name, data_type=sparse.values.data_type, dims=sparse.dims)))
+        headers.append(
+            _header(onnx.TensorProto(name=sparse.values.name, data_type=sparse.values.data_type, dims=sparse.dims))
+        )
     model.graph.ClearField("sparse_initializer")
     model.graph.ClearField("initializer")
     model.graph.initializer.extend(headers)
@@ -151,7 +155,8 @@ def _warnings(program: Program) -> tuple[str, ...]:
     damaged = [
         name
         for name, array in program.constants.items()
-        if array.dtype.kind not in "iub" and bool(np.isnan(np.sum(array.astype(np.float32, copy=False))))
+        if array.dtype.kind not in "iub"
+        and bool(np.isnan(np.sum(array.astype(np.float32, copy=False))))
         and bool(np.isnan(array.astype(np.float32, copy=False)).any())
     ]
     if not damaged:

@@ -90,7 +90,9 @@ def _session(loaded: LoadedModel, extra_outputs: Iterable[str], threads: int, op
         return onnxruntime.InferenceSession(message.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{loaded.path or 'the model'} does not run in ONNX Runtime, so it cannot be checked: {reason}") from None
+        raise ModelError(
+            f"{loaded.path or 'the model'} does not run in ONNX Runtime, so it cannot be checked: {reason}"
+        ) from None
 
 
 def _message(loaded: LoadedModel, extra_outputs: Iterable[str]) -> tuple[onnx.ModelProto, dict[str, Array]]:

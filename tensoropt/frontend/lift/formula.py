@@ -51,7 +51,9 @@ def _mask(array: Array, iterators: tuple[Iterator, ...], dtype: DataType) -> For
     for inside, within, without in ((is_high, high, low), (~is_high, low, high)):
         bounds = fit_box(inside, iterators)
         if bounds is not None:
-            return Formula(iterators, where(_holds(bounds), literal(within.item(), dtype), literal(without.item(), dtype)))
+            return Formula(
+                iterators, where(_holds(bounds), literal(within.item(), dtype), literal(without.item(), dtype))
+            )
     return None
 
 
@@ -66,7 +68,11 @@ def _positions(array: Array, iterators: tuple[Iterator, ...], dtype: DataType) -
     if dtype.is_float:
         if not bool(np.isfinite(samples).all()) or bool((np.rint(samples) != samples).any()):
             return None
-        if not bool(np.isfinite(array).all()) or bool((np.rint(array) != array).any()) or bool((np.abs(array) >= 2**24).any()):
+        if (
+            not bool(np.isfinite(array).all())
+            or bool((np.rint(array) != array).any())
+            or bool((np.abs(array) >= 2**24).any())
+        ):
             return None
     index = fit_index(array.astype(np.int64), iterators)
     return None if index is None else Formula(iterators, cast(IndexValue(index), dtype))

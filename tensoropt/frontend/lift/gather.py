@@ -76,7 +76,9 @@ def read_table(table: Array, iterators: Sequence[Iterator], at: Callable[[Index]
         flat = Index.of(0)
         for iterator in iterators:
             flat = flat * iterator.extent + iterator
-        return select([(position + 1, at(Index.of(int(value)))) for position, value in enumerate(table.reshape(-1))], flat)
+        return select(
+            [(position + 1, at(Index.of(int(value)))) for position, value in enumerate(table.reshape(-1))], flat
+        )
     raise NotExpressed("the indices are not quasi-affine")
 
 

@@ -33,7 +33,10 @@ def lift_batch_normalization(node: Node) -> list[Statement]:
             factor = scale / np.sqrt(variance + epsilon)
             shift = bias - mean * factor
             dtype = node.output.dtype.numpy
-            factors, shifts = node.new_constant("scale", factor.astype(dtype)), node.new_constant("shift", shift.astype(dtype))
+            factors, shifts = (
+                node.new_constant("scale", factor.astype(dtype)),
+                node.new_constant("shift", shift.astype(dtype)),
+            )
         result = apply("add", apply("mul", value, factors.at(channel)), shifts.at(channel))
     else:
         scale_, bias_, mean_, variance_ = (cast(parameter.at(channel), value.dtype) for parameter in parameters)
@@ -98,7 +101,9 @@ def lift_rms_normalization(node: Node) -> list[Statement]:
     kept, folded = list(iterators[:axis]), list(iterators[axis:])
     total = node.intermediate("square_sum", wide, [iterator.extent for iterator in kept])
     count = literal(float(math.prod(iterator.extent for iterator in folded)), wide)
-    root = apply("rsqrt", apply("add", apply("div", Access(total, kept), count), float(node.attribute("epsilon", 1e-5))))
+    root = apply(
+        "rsqrt", apply("add", apply("div", Access(total, kept), count), float(node.attribute("epsilon", 1e-5)))
+    )
     normal = cast(apply("mul", value, root), node.output.dtype)
     scale = cast(node.operand(1).broadcast(iterators), node.output.dtype)
     return [
@@ -112,7 +117,9 @@ def lift_instance_normalization(node: Node) -> list[Statement]:
     iterators = output_iterators(node.shape)
     value = node.operand(0).at(iterators)
     kept, folded = list(iterators[:2]), list(iterators[2:])
-    statements, mean, deviation = _moments(node, value, kept, folded, value.dtype, float(node.attribute("epsilon", 1e-5)))
+    statements, mean, deviation = _moments(
+        node, value, kept, folded, value.dtype, float(node.attribute("epsilon", 1e-5))
+    )
     normal = apply("mul", apply("sub", value, mean), deviation)
     channel = [iterators[1]]
     result = apply("add", apply("mul", normal, node.operand(1).at(channel)), node.operand(2).at(channel))

@@ -22,7 +22,9 @@ def lift_max_pool(node: Node) -> list[Statement]:
     leading, space, taps, window = _pooling_axes(node)
     lowest = reducer_identity(Reducer.MAX, image.dtype)
     positions = [window.position(axis, space[axis], taps[axis]) for axis in range(len(taps))]
-    return [node.compute(node.output, [*leading, *space], image.read([*leading, *positions], lowest), taps, Reducer.MAX)]
+    return [
+        node.compute(node.output, [*leading, *space], image.read([*leading, *positions], lowest), taps, Reducer.MAX)
+    ]
 
 
 def lift_average_pool(node: Node) -> list[Statement]:
@@ -67,10 +69,14 @@ def lift_lp_pool(node: Node) -> list[Statement]:
 def lift_global_lp_pool(node: Node) -> list[Statement]:
     """The p-norm over all spatial axes."""
     leading, outer, inner = _global_axes(node)
-    return _root_of_powers(node, [*leading, *outer], inner, node.operand(0).at([*leading, *inner]), float(node.attribute("p", 2)))
+    return _root_of_powers(
+        node, [*leading, *outer], inner, node.operand(0).at([*leading, *inner]), float(node.attribute("p", 2))
+    )
 
 
-def _root_of_powers(node: Node, traversal: list[Iterator], taps: list[Iterator], value: Scalar, order: float) -> list[Statement]:
+def _root_of_powers(
+    node: Node, traversal: list[Iterator], taps: list[Iterator], value: Scalar, order: float
+) -> list[Statement]:
     magnitude = apply("abs", value)
     power = magnitude if order == 1 else apply("mul", value, value) if order == 2 else apply("pow", magnitude, order)
     total = node.intermediate("sum", node.output.dtype, node.shape)

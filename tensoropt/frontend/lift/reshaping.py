@@ -45,7 +45,9 @@ def lift_dropout(node: Node) -> list[Statement]:
         statements.append(node.compute(node.outputs[0], iterators, node.operand(0).at(iterators)))
     mask = node.outputs[1] if len(node.outputs) > 1 else None
     if mask is not None:
-        statements.append(node.compute(mask, output_iterators([int(extent) for extent in mask.shape]), Constant(True, mask.dtype)))
+        statements.append(
+            node.compute(mask, output_iterators([int(extent) for extent in mask.shape]), Constant(True, mask.dtype))
+        )
     return statements
 
 
@@ -59,7 +61,10 @@ def lift_tile(node: Node) -> list[Statement]:
     """Repetition of the whole tensor along axes: indices modulo the extents."""
     iterators = output_iterators(node.shape)
     operand = node.operand(0)
-    indices = [Index.of(found) % extent if extent else Index.of(0) for found, extent in zip(iterators, operand.shape, strict=True)]
+    indices = [
+        Index.of(found) % extent if extent else Index.of(0)
+        for found, extent in zip(iterators, operand.shape, strict=True)
+    ]
     return [node.compute(node.output, iterators, operand.at(indices))]
 
 

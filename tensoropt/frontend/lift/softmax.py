@@ -26,7 +26,9 @@ def _extents(iterators: list[Iterator]) -> list[int]:
     return [iterator.extent for iterator in iterators]
 
 
-def _maximum(node: Node, iterators: list[Iterator], kept: list[Iterator], folded: list[Iterator]) -> tuple[Tensor, Statement]:
+def _maximum(
+    node: Node, iterators: list[Iterator], kept: list[Iterator], folded: list[Iterator]
+) -> tuple[Tensor, Statement]:
     top = node.intermediate("max", node.output.dtype, _extents(kept))
     return top, node.compute(top, kept, node.operand(0).at(iterators), folded, Reducer.MAX)
 
@@ -69,7 +71,9 @@ def lift_hardmax(node: Node) -> list[Statement]:
     chosen = node.intermediate("first", DataType.INT64, _extents(kept))
     beyond = Constant((1 << 62), DataType.INT64)
     candidate = where(Apply("eq", value, Access(top, kept)), position, beyond)
-    result = where(Apply("eq", position, Access(chosen, kept)), Constant(1, node.output.dtype), Constant(0, node.output.dtype))
+    result = where(
+        Apply("eq", position, Access(chosen, kept)), Constant(1, node.output.dtype), Constant(0, node.output.dtype)
+    )
     return [
         first,
         node.compute(chosen, kept, candidate, folded, Reducer.MIN),
