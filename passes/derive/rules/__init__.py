@@ -1,0 +1,28 @@
+"""The derivation rules, by family; ``RULES`` is the table that searches, replays and ``tensoropt rules`` use."""
+
+from __future__ import annotations
+
+from passes.derive.patterns import MatchConvolution, MatchMatmul
+from passes.derive.rules.boundary import CompactWindow, DropUnits, RelaxReduction, RelaxTraversal, Tighten
+from passes.derive.rules.reindexing import SkewReduction, SkewTraversal
+from passes.derive.rules.splitting import SplitReduction, SplitTraversal
+from passes.derive.rules.staging import Merge, Stage
+from tensoropt.rewrite.rule import Rule
+
+RULES: tuple[Rule, ...] = (
+    SplitTraversal(),
+    SplitReduction(),
+    SkewTraversal(),
+    SkewReduction(),
+    Stage(),
+    Merge(),
+    Tighten(),
+    RelaxTraversal(),
+    RelaxReduction(),
+    DropUnits(),
+    CompactWindow(),
+    MatchMatmul(),
+    MatchConvolution(),
+)
+
+RULES_BY_NAME: dict[str, Rule] = {rule.name: rule for rule in RULES}

@@ -1,0 +1,81 @@
+"""From a state whose core is a library operator to statements: relayouts, the operator, the gather-add."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+from passes.derive.matching import LibraryMatch, convolution_sites, describe, matmul_sites
+from passes.derive.proposals import mixed_components
+from passes.derive.rules import RULES_BY_NAME
+from passes.derive.state import MERGE, Application, State, compacted
+from tensoropt.ir.expression import Scope, Tensor, accesses, replace_sources, tensors
+from tensoropt.ir.program import Compute
+from tensoropt.rewrite.rule import Path, Refusal, Site, apply_at, nested_at
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """A candidate that nothing has checked yet."""
+
+    root: Scope
+    chain: tuple[Application, ...]
+    statements: tuple[Compute, ...]
+    matched: tuple[LibraryMatch, ...]
+
+    def only_restates(self, start: str) -> bool:
+        """Whether the operator is the original expression again, in another shape at most."""
+        match = self.matched[0]
+        return not match.relayouts and (match.key == start or len(self.statements) == 1)
+
+
+def drafts_of(
+    state: State, output: Tensor, constants: Collection[str], excluded: Collection[str] = ()
+) -> Iterable[Draft]:
+    """Every way to instantiate the state's core."""
+    tried: list[tuple[str, Site]] = []
+    if not mixed_components(state.core) or state.moves == 0:
+        tried += [("match_matmul", site) for site in matmul_sites(state.core, constants)]
+    tried += [("match_convolution", site) for site in convolution_sites(state.core, constants)]
+    tried = [(rule, site) for rule, site in tried if rule not in excluded]
+    if not tried:
+        return
+    short = compacted(state)
+    for rule, site in tried:
+        draft = _instantiated(short, rule, site, output)
+        if draft is not None:
+            yield draft
+
+
+def _instantiated(state: State, rule: str, site: Site, output: Tensor) -> Draft | None:
+    path = state.path
+    root = apply_at(RULES_BY_NAME[rule], state.root, path, site)
+    if isinstance(root, Refusal):
+        return None
+    chain = [*state.chain, (rule, path, site)]
+    library_path: Path = (*path, 0)
+    if path:
+        merged = RULES_BY_NAME["merge"].apply(root, MERGE)
+        if not isinstance(merged, Refusal):
+            root, library_path = merged, (0,)
+            chain.append(("merge", (), MERGE))
+    library = nested_at(root, library_path)
+    assert library is not None
+    statements = outlined(root, library, output)
+    return Draft(root, tuple(chain), statements, (describe(rule, library),))
+
+
+def outlined(root: Scope, library: Scope, output: Tensor) -> tuple[Compute, ...]:
+    """The library operator and the relayouts that it reads as statements of their own, then what is left of the root."""
+    statements: list[Compute] = []
+    mapping: dict[Tensor | Scope, Tensor | Scope] = {}
+    for access in accesses(library.body):
+        if isinstance(access.source, Scope) and access.source not in mapping:
+            read = "_".join(tensor.name.rpartition("/")[2] for tensor in tensors(access.source))
+            tensor = Tensor(f"{output.name}/relaid{len(mapping)}_{read}", access.source.type)
+            statements.append(Compute(tensor, access.source))
+            mapping[access.source] = tensor
+    product = Tensor(f"{output.name}/product", library.type)
+    statements.append(Compute(product, replace_sources(library, mapping)))
+    statements.append(Compute(output, replace_sources(root, {library: product})))
+    return tuple(statements)

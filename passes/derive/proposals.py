@@ -1,0 +1,143 @@
+"""Sites that the coefficients of an expression suggest, and how far a core is from a library operator.
+
+An index is cut into components: terms by rising coefficient, a cut wherever the terms so far are digits below what follows. A
+component with several terms mixes iterators; the moves here take such components apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import gcd
+
+from tensoropt.ir.expression import Access, Scope, accesses
+from tensoropt.ir.index import Atom, FloorDiv, Index, Iterator, Modulo, atom_bounds
+from tensoropt.rewrite.rule import Site
+
+Terms = tuple[tuple[Atom, int], ...]
+Move = tuple[tuple[str, Site], ...]
+"""Rules and sites applied one after the other."""
+
+
+def components(index: Index) -> list[Terms]:
+    """The digit groups of an index, finest first."""
+    terms = sorted(index.terms, key=lambda term: abs(term[1]))
+    groups: list[Terms] = []
+    current: list[tuple[Atom, int]] = []
+    span = 0
+    for place, (atom, coefficient) in enumerate(terms):
+        low, high = atom_bounds(atom)
+        current.append((atom, coefficient))
+        span += abs(coefficient) * (high - low)
+        rest = gcd(*(other for _, other in terms[place + 1 :])) if place + 1 < len(terms) else 0
+        if rest == 0 or span < rest:
+            groups.append(tuple(current))
+            current, span = [], 0
+    return groups
+
+
+def mixed_components(core: Scope) -> list[tuple[Access, Index, Terms]]:
+    """The components with several terms, with the access and the index that they stand in."""
+    return [
+        (access, index, terms)
+        for access in accesses(core.body)
+        for index in access.indices
+        for terms in components(index)
+        if len(terms) > 1
+    ]
+
+
+def distance(core: Scope) -> int:
+    """0 where the core is a matmul or a convolution up to relayouts; else about how many moves it is away."""
+    total = 0
+    for access in accesses(core.body):
+        for index in access.indices:
+            for terms in components(index):
+                total += 2 * (len(terms) - 1)
+                iterators = [atom for atom, _ in terms if isinstance(atom, Iterator)]
+                window = len(terms) == 2 and sum(iterator in core.reduction for iterator in iterators) == 1
+                if window and len(iterators) == 2 and len(index.terms) == 2:
+                    total -= 1
+                total += sum(isinstance(atom, FloorDiv | Modulo) for atom, _ in terms)
+    return total
+
+
+def proposals(core: Scope) -> Iterable[Move]:
+    """Moves on a core, those that most likely lead on first; each once."""
+    seen: dict[Move, None] = {}
+    for _, index, terms in mixed_components(core):
+        for move in (*_skews(core, terms), *_splits(core, index, terms), *_stagings(core, terms)):
+            seen[move] = None
+    for access in accesses(core.body):
+        for index in access.indices:
+            for move in _atom_splits(core, index):
+                seen[move] = None
+    return seen
+
+
+def _linear(terms: Terms) -> list[tuple[Iterator, int]]:
+    scale = gcd(*(coefficient for _, coefficient in terms))
+    return [(atom, coefficient // scale) for atom, coefficient in terms if isinstance(atom, Iterator)]
+
+
+def _skew(rule: str, chosen: Iterator, linear: list[tuple[Iterator, int]]) -> tuple[str, Site]:
+    sign = next(coefficient for atom, coefficient in linear if atom is chosen)
+    rest = tuple((atom.name, coefficient) for atom, coefficient in linear if atom is not chosen)
+    return rule, Site.of(iterator=chosen.name, sign=sign, terms=rest)
+
+
+def _skews(core: Scope, terms: Terms) -> list[Move]:
+    """Skews of the component as it is: its traversal part, or a reduction by the whole form."""
+    linear = _linear(terms)
+    part = [(atom, coefficient) for atom, coefficient in linear if atom in core.traversal]
+    moves: list[Move] = []
+    if len(part) > 1:
+        moves += [(_skew("skew_traversal", atom, part),) for atom, coefficient in part if abs(coefficient) == 1]
+    for atom, coefficient in linear:
+        if atom in core.reduction and abs(coefficient) == 1:
+            moves.append((_skew("skew_reduction", atom, linear),))
+    return moves
+
+
+def _stagings(core: Scope, terms: Terms) -> list[Move]:
+    """Each single reduction of the component made a traversal, and the traversal part skewed with it."""
+    linear = _linear(terms)
+    moves: list[Move] = []
+    for staged, step in linear:
+        if staged not in core.reduction or len(core.reduction) < 2:
+            continue
+        part = [(atom, coefficient) for atom, coefficient in linear if atom in core.traversal]
+        for chosen, coefficient in part:
+            if abs(coefficient) == 1:
+                stage = ("stage", Site.of(iterators=(staged.name,)))
+                moves.append((stage, _skew("skew_traversal", chosen, [*part, (staged, step)])))
+    return moves
+
+
+def _splits(core: Scope, index: Index, terms: Terms) -> list[Move]:
+    """An iterator with a finer coefficient split by the ratio to a coarser one."""
+    linear = _linear(terms)
+    moves: list[Move] = []
+    for atom, fine in linear:
+        for _, coarse in linear:
+            factor = abs(coarse) // abs(fine)
+            if abs(coarse) % abs(fine) or factor < 2 or atom.extent <= factor:
+                continue
+            rule = "split_traversal" if atom in core.traversal else "split_reduction"
+            sign = 1 if fine > 0 else -1
+            offsets = {index.constant // abs(fine) * sign % factor, 0} if rule == "split_traversal" else {0}
+            for offset in sorted(offsets, reverse=True):
+                moves.append(((rule, Site.of(iterator=atom.name, factor=factor, offset=offset)),))
+    return moves
+
+
+def _atom_splits(core: Scope, index: Index) -> list[Move]:
+    """An iterator that is divided split by the divisor."""
+    moves: list[Move] = []
+    for atom, _ in index.terms:
+        if isinstance(atom, FloorDiv | Modulo):
+            for inner, coefficient in atom.index.terms:
+                if isinstance(inner, Iterator) and abs(coefficient) == 1 and inner.extent > atom.divisor:
+                    rule = "split_traversal" if inner in core.traversal else "split_reduction"
+                    offset = atom.index.constant * coefficient % atom.divisor if rule == "split_traversal" else 0
+                    moves.append(((rule, Site.of(iterator=inner.name, factor=atom.divisor, offset=offset)),))
+    return moves

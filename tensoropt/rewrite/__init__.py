@@ -1,0 +1,1 @@
+"""Rewriting of expressions: what a rule is, and derivations as data."""
