@@ -1,0 +1,121 @@
+"""A program as a standard ONNX model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from tensoropt.errors import ModelError
+from tensoropt.export.generated import FunctionLibrary
+from tensoropt.export.graph import ONNX_TYPES, OPSETS, Graph, Value
+from tensoropt.export.opaque import node_for_opset
+from tensoropt.ir.expression import Scope, Tensor
+from tensoropt.ir.program import Compute, Opaque, Program
+
+IR_VERSION = 10
+"""The version of the file format; it goes with operator set 21."""
+
+DEFAULT_OPSET = 21
+
+_EXTERNAL_BYTES = 1 << 30
+"""Models with more bytes of weights keep them in a file beside them: a protobuf ends at 2 GiB."""
+
+_EXTERNAL_TENSOR_BYTES = 1024
+
+
+def export_onnx(program: Program, opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
+    """The program as a model of standard operators that any runtime runs, with the names of its inputs and outputs.
+
+    Statements that are library operators (matrix product, convolution, pooling, element-wise arithmetic, data movement) stand in
+    the graph; every other expression becomes a model-local function whose documentation is its IR text. ModelError for an opaque
+    operator that cannot be brought to this opset.
+    """
+    if opset not in OPSETS:
+        raise ModelError(f"ONNX is written for opsets {OPSETS.start} to {OPSETS.stop - 1}, not {opset}")
+    graph = Graph(taken=_tensor_names(program))
+    functions = FunctionLibrary(opset)
+    domains = {"": opset}
+    values: dict[Tensor | Scope, Value] = {}
+    for tensor in (*program.inputs, *program.constant_tensors().values()):
+        values[tensor] = _value(tensor, tensor.name)
+    for statement in program.statements:
+        first = len(graph.nodes)
+        match statement:
+            case Compute():
+                functions.lower(graph, statement, values)
+            case Opaque():
+                graph.nodes.append(node_for_opset(statement, domains))
+                values |= {output: _value(output, output.name) for output in statement.outputs}
+        for node in graph.nodes[first:]:
+            node.name = node.name or f"{'/'.join(statement.origin) or statement.outputs[0].name}/{node.output[0]}"
+    outputs = _outputs(graph, program, values)
+    proto = helper.make_graph(
+        graph.nodes,
+        program.name or "program",
+        [_declaration(tensor) for tensor in program.inputs],
+        outputs,
+        initializer=[numpy_helper.from_array(np.asarray(array), name) for name, array in program.constants.items()],
+    )
+    imports = dict(domains)
+    if functions.protos:
+        imports[functions.domain] = 1
+    return helper.make_model(
+        proto,
+        functions=functions.protos,
+        opset_imports=[helper.make_opsetid(domain, version) for domain, version in imports.items()],
+        ir_version=IR_VERSION,
+        producer_name="tensoropt",
+    )
+
+
+def save_onnx(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
+    """Writes a model; large weights go to ``<name>.data`` beside it."""
+    target = Path(path)
+    weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
+    if weights <= _EXTERNAL_BYTES:
+        onnx.save_model(model, str(target))
+        return
+    data = f"{target.name}.data"
+    (target.parent / data).unlink(missing_ok=True)  # onnx appends to a file that exists
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    onnx.save_model(
+        copy,
+        str(target),
+        save_as_external_data=True,
+        all_tensors_to_one_file=True,
+        location=data,
+        size_threshold=_EXTERNAL_TENSOR_BYTES,
+    )
+
+
+def _tensor_names(program: Program) -> set[str]:
+    names = {tensor.name for tensor in (*program.inputs, *program.outputs)} | set(program.constants)
+    return names | {output.name for statement in program.statements for output in statement.outputs}
+
+
+def _value(tensor: Tensor, name: str) -> Value:
+    return Value(name, tensor.dtype, tuple(int(extent) for extent in tensor.shape))
+
+
+def _declaration(tensor: Tensor, name: str | None = None) -> onnx.ValueInfoProto:
+    shape = [int(extent) for extent in tensor.shape]
+    return helper.make_tensor_value_info(name or tensor.name, ONNX_TYPES[tensor.dtype], shape)
+
+
+def _outputs(graph: Graph, program: Program, values: dict[Tensor | Scope, Value]) -> list[onnx.ValueInfoProto]:
+    """One output for each of the program's; a tensor that is an output twice is copied, as ONNX names outputs once."""
+    declared: list[onnx.ValueInfoProto] = []
+    seen: set[str] = set()
+    for tensor in program.outputs:
+        name = tensor.name
+        if name in seen:
+            name = graph.fresh(name)
+            graph.nodes.append(helper.make_node("Identity", [tensor.name], [name], name=f"copy/{name}"))
+        seen.add(name)
+        declared.append(_declaration(tensor, name))
+    return declared
