@@ -6,25 +6,42 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from codegen.lower.emitter import flat_index
 from codegen.schedules.cpu.context import Packing
-from tensoropt.ir.expression import Scope, Tensor, accesses, scopes, substitute
-from tensoropt.ir.index import Index, Iterator
+from tensoropt.ir.expression import Access, Cast, Scalar, Scope, Tensor, substitute, tensors
 from tensoropt.ir.interpreter import evaluate
 from tensoropt.ir.program import Array
 
 
 def pack(packing: Packing, constants: Mapping[str, Array]) -> Array:
-    """The packed array, flat. The body is evaluated by the interpreter, which defines its meaning, some rows at a time."""
-    scope = Scope(packing.axes, substitute(packing.body, packing.mapping), (), None)
-    return np.ascontiguousarray(evaluate(scope, constants)).reshape(-1)
+    """The packed array, flat: a strided copy where the indices allow it, else what the interpreter says."""
+    body = substitute(packing.body, packing.mapping)
+    values = _strided(packing, body, constants)
+    if values is None:
+        values = evaluate(Scope(packing.axes, body, (), None), constants)
+    used = packing.axes[-1].extent
+    if used == packing.padded:
+        return np.ascontiguousarray(values, packing.dtype.numpy).reshape(-1)
+    result = np.zeros((*values.shape[:-1], packing.padded), packing.dtype.numpy)
+    result[..., :used] = values
+    return result.reshape(-1)
+
+
+def _strided(packing: Packing, body: Scalar, constants: Mapping[str, Array]) -> Array | None:
+    """A view of the constant whose axes are the packing's; None where an index is not affine or leaves the box."""
+    access = body.argument if isinstance(body, Cast) else body
+    if not isinstance(access, Access) or not isinstance(access.source, Tensor) or not access.stays_inside:
+        return None
+    flat = flat_index(access)
+    if not flat.is_affine:
+        return None
+    source = np.ascontiguousarray(constants[access.source.name]).reshape(-1)
+    size = source.dtype.itemsize
+    shape = tuple(axis.extent for axis in packing.axes)
+    strides = tuple(flat.coefficient(axis) * size if axis.extent > 1 else 0 for axis in packing.axes)
+    return np.lib.stride_tricks.as_strided(source[flat.constant :], shape, strides, writeable=False)
 
 
 def packing_sources(packing: Packing) -> tuple[Tensor, ...]:
     """The constants that a packing reads."""
-    from tensoropt.ir.expression import tensors
-
-    probe = Scope([iterator for iterator in packing.axes], substitute(packing.body, packing.mapping), (), None)
-    return tuple(tensors(probe))
-
-
-__all__ = ["Index", "Iterator", "accesses", "pack", "packing_sources", "scopes"]
+    return tuple(tensors(Scope(packing.axes, substitute(packing.body, packing.mapping), (), None)))

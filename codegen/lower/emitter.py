@@ -85,12 +85,16 @@ class Emitter:
         self._values: dict[Scalar, Value] = dict(given or {})
 
     def bind(self, expression: Expression) -> Expression:
-        """Names a value so that its uses share it."""
-        if isinstance(expression, (tirx.Var, tirx.IntImm, tirx.FloatImm)) or tir.is_mask(expression):
+        """Names a value so that its uses share it.
+
+        The name is a cell on the stack, which LLVM turns into a register. TVM's own ``Bind`` would put the value back into
+        every use while it analyses indices, which takes exponential time on chains such as polynomials.
+        """
+        if tir.is_simple(expression):
             return expression
-        variable = tirx.Var("v", expression.ty)
-        self.statements.append(tirx.Bind(variable, expression))
-        return variable
+        cell, load = tir.cell(expression)
+        self.statements += cell
+        return load
 
     def vector(self, value: Value) -> Expression:
         """The value in all lanes."""

@@ -85,12 +85,9 @@ def lower(
     packed_buffers: list[Any] = []
 
     def packed(packing: Packing) -> Any:
-        elements = 1
-        for axis in packing.axes:
-            elements *= axis.extent
         stored = tir.STORED[packing.dtype]
         packed_pointers.append(tir.pointer(stored, f"packed{len(packings)}"))
-        packed_buffers.append(tir.view(packed_pointers[-1], stored, elements, f"packed{len(packings)}"))
+        packed_buffers.append(tir.view(packed_pointers[-1], stored, packing.elements, f"packed{len(packings)}"))
         packings.append(packing)
         return packed_buffers[-1]
 

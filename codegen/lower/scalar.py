@@ -146,10 +146,10 @@ def _truncated(site: Site, left: Expression, right: Expression) -> Expression:
     if site.is_float:
         return site.external("fmod", left, right)
     a, b = site.bind(left), site.bind(right)
-    return a - _quotient(site, a, b) * b if site.dtype in _SIGNED else _unsigned_remainder(site, a, b)
+    return _remainder(site, a, b)
 
 
-def _unsigned_remainder(site: Site, a: Expression, b: Expression) -> Expression:
+def _remainder(site: Site, a: Expression, b: Expression) -> Expression:
     zero = site.literal(0)
     return tirx.Select(tirx.EQ(b, zero), zero, a - _quotient(site, a, b) * b)
 
@@ -158,7 +158,7 @@ def _floored(site: Site, left: Expression, right: Expression) -> Expression:
     a, b = site.bind(left), site.bind(right)
     zero = site.literal(0)
     if not site.is_float and site.dtype not in _SIGNED:
-        return _unsigned_remainder(site, a, b)
+        return _remainder(site, a, b)
     rest = site.bind(_truncated(site, a, b))
     rest = site.bind(rest if site.is_float else tirx.Select(tirx.EQ(b, zero), zero, rest))
     crossing = tirx.And(tirx.NE(rest, zero), _differ(rest < zero, b < zero))

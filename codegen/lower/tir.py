@@ -10,7 +10,7 @@ from typing import Any
 
 import tvm
 from tvm import tirx
-from tvm.ir import Call, PointerType, PrimType
+from tvm.ir import Call, PointerType, PrimType, TensorLoad
 
 from tensoropt.ir.types import DataType
 
@@ -84,10 +84,23 @@ def number(value: float | int | bool, dtype: str, lanes: int = 1) -> Expression:
     return literal if lanes == 1 else tirx.Broadcast(literal, lanes)
 
 
-def is_mask(value: Expression) -> bool:
-    """Whether a value is a vector of truth values. TVM's integer analysis fails where one is bound to a variable."""
-    kind = str(value.ty.dtype)
-    return kind.startswith("bool") and kind != "bool"
+def is_simple(value: Expression) -> bool:
+    """Whether a value needs no name: literals, variables, cells, and truth values (cheap to compute again)."""
+    if isinstance(value, (tirx.Var, tirx.IntImm, tirx.FloatImm)) or str(value.ty.dtype).startswith("bool"):
+        return True
+    return isinstance(value, TensorLoad) and value.source.name == _CELL
+
+
+def cell(value: Expression) -> tuple[list[Statement], Expression]:
+    """A stack cell that holds a value: the statements that fill it, and the expression that reads it."""
+    element, _, lanes = str(value.ty.dtype).partition("x")
+    count = int(lanes or 1)
+    buffer = local(element, count, _CELL)
+    where = [ramp(integer(0), 1, count)]
+    return [allocate(buffer), tirx.BufferStore(buffer, value, where)], tirx.BufferLoad(buffer, where)
+
+
+_CELL = "cell"
 
 
 def broadcast(value: Expression, lanes: int) -> Expression:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 from codegen.lower import tir
@@ -19,14 +20,20 @@ from tensoropt.ir.types import DataType
 class Packing:
     """A constant rearranged when the program is compiled: ``body`` over the box of ``axes`` in row-major order.
 
-    ``axes`` may run past the extents of the body's iterators (``mapping`` says how they follow from the axes); positions
-    where ``inside`` leaves a box are filled with 0.
+    ``mapping`` gives the body's iterators in terms of the axes (those it leaves out are axes themselves). The last axis is
+    filled up with zeros to ``padded`` elements.
     """
 
     body: Scalar
     axes: tuple[Iterator, ...]
     mapping: Mapping[Iterator, Index]
     dtype: DataType
+    padded: int
+
+    @property
+    def elements(self) -> int:
+        """Elements of the packed array."""
+        return prod(axis.extent for axis in self.axes[:-1]) * self.padded
 
 
 @dataclass

@@ -1,0 +1,273 @@
+"""How a contraction is cut: which operand lies along the vectors, register tiles, blocks, and who does what.
+
+The **vector side** fills vector registers, the **row side** is broadcast. A *block* of the vector side is what one task keeps
+in its cache; a *tile* of ``rows × vectors`` accumulators is what it keeps in registers. Every candidate is estimated in
+cycles; the cheapest is taken, or, in tuning, the few cheapest are measured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+
+from codegen.lower.emitter import flat_index
+from codegen.lower.reads import contiguous_groups, merge, plain, reads
+from codegen.schedules.cpu.context import Context, Epilogue
+from codegen.schedules.cpu.contraction.classify import Contraction, Side
+from tensoropt.ir.expression import Access
+from tensoropt.ir.index import Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Tiles of one size, one after another. ``lanes`` is how much of the last vector is used (all of it but at the end)."""
+
+    first: int
+    count: int
+    size: int
+    lanes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """One way to cut a contraction.
+
+    ``vector`` is the number of the side along the vectors; ``inner`` its iterators within a block, ``outer`` those looped
+    over outside; ``run`` is the length of contiguous stretches when a block is packed, ``row_run`` that of the row side, which
+    is cut into pieces of ``row_block``. Sizes in elements, ``vectors`` and ``rows`` are the largest tile's, ``depth`` is the
+    part of the reduction that is packed at a time.
+    """
+
+    vector: int
+    inner: tuple[Iterator, ...]
+    outer: tuple[Iterator, ...]
+    run: int
+    block: int
+    vectors: int
+    rows: int
+    row_run: int
+    row_block: int
+    depth: int
+    contiguous: bool
+    direct_vectors: bool
+    direct_rows: bool
+    cycles: float = 0.0
+
+    def label(self) -> str:
+        """A short text for reports."""
+        return f"v{self.vector} {self.rows}x{self.vectors} block{self.block} rows{self.row_block} depth{self.depth}"
+
+
+def even_tiles(total: int, largest: int) -> list[tuple[int, int, int]]:
+    """(first, count, size) of tiles of two sizes that differ by one: as few as possible, none larger than ``largest``."""
+    count = -(-total // largest)
+    small, large = divmod(total, count)
+    runs = [(0, large, small + 1)] if large else []
+    runs.append((large * (small + 1), count - large, small))
+    return runs
+
+
+def vector_runs(block: int, vectors: int, lanes: int) -> list[Run]:
+    """The tiles of a block, in vectors; a last vector that is not full is in a tile of its own run."""
+    total = -(-block // lanes)
+    used = block - (total - 1) * lanes
+    runs = [Run(first, count, size, lanes) for first, count, size in even_tiles(total, vectors)]
+    if used == lanes:
+        return runs
+    last = runs.pop()
+    if last.count > 1:
+        runs.append(Run(last.first, last.count - 1, last.size, lanes))
+    runs.append(Run(last.first + (last.count - 1) * last.size, 1, last.size, used))
+    return runs
+
+
+def register_tiles(registers: int) -> list[tuple[int, int]]:
+    """(rows, vectors) that fill the register file: accumulators, one tile's vectors and a broadcast."""
+    return [((registers - 1 - vectors) // vectors, vectors) for vectors in range(1, 7) if registers > 3 * vectors]
+
+
+def candidates(context: Context, epilogue: Epilogue, contraction: Contraction) -> list[Geometry]:
+    """All ways to cut a contraction that make sense, cheapest first."""
+    found = []
+    for vector in (0, 1):
+        side, rows = contraction.sides[vector], contraction.sides[1 - vector]
+        if side.extent >= max(2, context.target.lanes // 4) or (side.extent > 1 and rows.extent > 1):
+            found += _for_side(context, epilogue, contraction, vector)
+    return sorted(found, key=lambda geometry: geometry.cycles)
+
+
+def _for_side(context: Context, epilogue: Epilogue, contraction: Contraction, vector: int) -> list[Geometry]:
+    side, rows = contraction.sides[vector], contraction.sides[1 - vector]
+    lanes = vector_lanes(context, contraction)
+    inner, contiguous = _inner(epilogue, contraction, side)
+    outer = tuple(iterator for iterator in side.iterators if iterator not in inner)
+    extent = prod(iterator.extent for iterator in inner)
+    run, smooth = _stretch(context, side, inner)
+    result = []
+    direct_rows = direct_strides(context, contraction, rows, rows.iterators) is not None
+    direct_vectors = (
+        not side.constant and run == extent and smooth and _unit_stride(context, contraction, side, inner) and rows.extent < 32
+    )
+    row_run, row_smooth = (rows.extent, True) if rows.constant or direct_rows else _stretch(context, rows, rows.iterators)
+    packed_rows = not (rows.constant or direct_rows)
+    for tile_rows, tile_vectors in register_tiles(context.target.registers):
+        for block in _blocks(extent, run, tile_vectors * lanes, side.constant):
+            for row_block in _row_blocks(context, rows.extent, row_run, packed_rows):
+                geometry = Geometry(
+                    vector, inner, outer, run, block, tile_vectors, min(tile_rows, rows.extent), row_run, row_block, 1,
+                    contiguous, direct_vectors, direct_rows,
+                )  # fmt: skip
+                geometry = replace(geometry, depth=_depth(context, contraction, geometry, lanes))
+                cycles = _estimate(context, contraction, geometry, lanes, smooth, row_smooth)
+                result.append(replace(geometry, cycles=cycles))
+    return result
+
+
+def vector_lanes(context: Context, contraction: Contraction) -> int:
+    """Lanes of one register for the accumulators' type."""
+    from codegen.lower.tir import COMPUTED
+
+    bits = {"float64": 64, "int64": 64, "uint64": 64}.get(COMPUTED[contraction.dtype], 32)
+    return context.target.vector_bits // bits
+
+
+def _inner(epilogue: Epilogue, contraction: Contraction, side: Side) -> tuple[tuple[Iterator, ...], bool]:
+    """The iterators of a side within a block, and whether neighbours lie next to one another in the output."""
+    output = epilogue.output_index().substitute(contraction.mapping)
+    for skip in range(len(side.iterators)):
+        suffix = side.iterators[skip:]
+        axes = merge([list(suffix)], "p")
+        index = output.substitute(dict(axes.mapping))
+        if plain(index, axes.loops[0]) and index.coefficient(axes.loops[0]) == 1:
+            if axes.points >= 48 or skip == 0:
+                return suffix, True
+            break
+    return side.iterators, False
+
+
+def _stretch(context: Context, side: Side, inner: tuple[Iterator, ...]) -> tuple[int, bool]:
+    """How many neighbouring points of a block one packing loop takes, and whether it reads them contiguously."""
+    found = reads(side.body, context.buffers.keys())
+    groups = contiguous_groups(inner, found.watched, "p")
+    if not groups:
+        return 1, True
+    while len(groups) > 1 and prod(iterator.extent for iterator in groups[-1]) < 4:
+        groups[-2:] = [[*groups[-2], *groups[-1]]]
+    axes = merge(groups, "p")
+    last = axes.loops[-1]
+    smooth = all(
+        plain(flat.substitute(dict(axes.mapping)), last) and flat.substitute(dict(axes.mapping)).coefficient(last) in (0, 1)
+        for _, flat in found.loads
+    )
+    return last.extent, smooth
+
+
+def direct_strides(
+    context: Context, contraction: Contraction, side: Side, iterators: tuple[Iterator, ...]
+) -> tuple[Access, int, int] | None:
+    """(access, stride per point, stride per reduction point) of an operand that needs no packing; None for others."""
+    from codegen.lower import tir
+    from tensoropt.ir.expression import Scope
+
+    access = side.body
+    if not isinstance(access, Access) or not access.stays_inside or side.constant:
+        return None
+    if isinstance(access.source, Scope) and access.source not in context.buffers:
+        return None
+    if tir.COMPUTED[access.dtype] != tir.STORED[access.dtype]:
+        return None
+    points, steps = merge([list(iterators)], "p"), merge([list(contraction.reduction)], "k")
+    flat = flat_index(access).substitute({**points.mapping, **steps.mapping})
+    point, step = points.loops[0], steps.loops[0]
+    if not plain(flat, point) or not plain(flat, step):
+        return None
+    return access, flat.coefficient(point), flat.coefficient(step)
+
+
+def _unit_stride(context: Context, contraction: Contraction, side: Side, inner: tuple[Iterator, ...]) -> bool:
+    found = direct_strides(context, contraction, side, inner)
+    return found is not None and found[1] == 1
+
+
+def _blocks(extent: int, run: int, tile: int, constant: bool) -> list[int]:
+    """Sizes of a block: whole stretches where the operand is packed stretch by stretch, whole tiles otherwise."""
+    if constant or run == extent:
+        sizes = {extent} if extent <= 4 * tile else set()
+        sizes |= {tile * count for count in (1, 2, 4, 8) if tile * count < extent}
+        sizes |= {size for size in range(32, min(extent, 257)) if extent % size == 0}
+        return sorted(sizes or {tile})
+    stretches = extent // run
+    return sorted({run * count for count in range(1, stretches + 1) if run * count <= 512 and (
+        stretches % count == 0 or stretches > 40)} or {run})  # fmt: skip
+
+
+def _row_blocks(context: Context, extent: int, run: int, packed: bool) -> list[int]:
+    """Sizes of a piece of the row side: a share for each thread, or what fits a packed panel."""
+    if packed and run < extent:
+        stretches = extent // run
+        counts = [count for count in range(1, stretches + 1) if run * count <= 512 and stretches % count == 0]
+        return [run * count for count in counts] or [run]
+    sizes = {extent} if extent <= 1024 or not packed else set()
+    for pieces in (context.target.threads, 2 * context.target.threads, 4 * context.target.threads, -(-extent // 256)):
+        if extent >= 2 * pieces and pieces > 1:
+            sizes.add(-(-extent // pieces))
+    return sorted(sizes or {extent})
+
+
+def _depth(context: Context, contraction: Contraction, geometry: Geometry, lanes: int) -> int:
+    """How much of the reduction is packed at a time, so that what a task reads again and again stays in its second cache."""
+    side, rows = contraction.sides[geometry.vector], contraction.sides[1 - geometry.vector]
+    width = geometry.vectors * lanes if side.constant else geometry.block
+    width += geometry.rows if rows.constant else geometry.row_block
+    most = max(96, context.target.l2_bytes // 2 // (4 * width))
+    total = contraction.depth
+    if total <= most:
+        return total
+    fitting = [divisor for divisor in range(most // 3, most + 1) if divisor and total % divisor == 0]
+    return max(fitting, default=total)
+
+
+def _estimate(
+    context: Context, contraction: Contraction, geometry: Geometry, lanes: int, smooth: bool, row_smooth: bool
+) -> float:
+    """Cycles of the slowest thread. Two vector multiply-adds a cycle; the other figures were fitted by eye."""
+    side, rows = contraction.sides[geometry.vector], contraction.sides[1 - geometry.vector]
+    extent = prod(iterator.extent for iterator in geometry.inner)
+    batches = contraction.batches * prod(iterator.extent for iterator in geometry.outer)
+    depth, threads = contraction.depth, context.target.threads
+    passes = -(-depth // geometry.depth)
+
+    def tiles(height: int, size: int) -> float:
+        total = 0.0
+        for _, count, used in even_tiles(height, geometry.rows):
+            for run in vector_runs(size, geometry.vectors, lanes):
+                work = max(used * run.size / 2, 4.0, (used + run.size) / 2)
+                store = used * run.size * (3.0 if geometry.contiguous else 30.0) + 10
+                total += count * run.count * (depth * work + store + used * run.size * 2.0 * (passes - 1))
+        return total
+
+    def pack(size: int, run: int, even: bool) -> float:
+        stretches = -(-size // run)
+        vectors = stretches * -(-min(size, run) // lanes)
+        return depth * (vectors * (3.0 if even else 28.0) + stretches + 2)
+
+    def one(height: int, size: int) -> float:
+        cycles = tiles(height, size) + 100
+        if not (side.constant or geometry.direct_vectors):
+            cycles += pack(size, geometry.run, smooth)
+        if not (rows.constant or geometry.direct_rows):
+            cycles += pack(height, geometry.row_run, row_smooth)
+        return cycles
+
+    total = 0.0
+    for _, blocks, size in cut(extent, geometry.block):
+        for _, pieces, height in cut(rows.extent, geometry.row_block):
+            total += -(-batches * blocks * pieces // threads) * one(height, size)
+    return total
+
+
+def cut(extent: int, size: int) -> list[tuple[int, int, int]]:
+    """(first, count, size) of equal pieces and of what is left."""
+    count, rest = divmod(extent, size)
+    pieces = [(0, count, size)] if count else []
+    return [*pieces, (count * size, 1, rest)] if rest else pieces
