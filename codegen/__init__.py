@@ -15,5 +15,5 @@ The public entry points, each in the file of its name:
 ``codegen.tune.worker.MeasuredCost(target)``
     ``tensoropt.cost.CostModel`` by timing kernels in a worker process.
 
-``build``, ``artefact``, ``runtime`` and ``tune.worker`` are written by the lead (2026-11-21, 11:35); kernels and schedules by codegen.
+(``build``, ``artefact``, ``reading``, ``runtime`` and ``tune`` are written: see the lead's commits; the kernels are open.)
 """

@@ -98,7 +98,6 @@ def _manifest(built: BuiltProgram, folder: Path) -> dict[str, Any]:
     from tensoropt import __version__
 
     program, plan = built.program, built.plan
-    passed = built.signature.constants
     return {
         "format": FORMAT,
         "versions": {"tensoropt": __version__, "tvm": version("apache-tvm"), "tvm_ffi": version("apache-tvm-ffi")},
@@ -106,7 +105,7 @@ def _manifest(built: BuiltProgram, folder: Path) -> dict[str, Any]:
         "inputs": [_describe(tensor) for tensor in program.inputs],
         "outputs": [_describe(tensor) for tensor in program.outputs],
         "computed": [tensor.name for tensor in built.signature.written],
-        "constant_outputs": {name: built.weights.place(("output", name), lambda: passed[name]) for name in passed},
+        "constant_outputs": dict(built.constant_outputs),
         "memory": {
             "arena_bytes": built.arena_bytes,
             "workspace_bytes": built.workspace_bytes,

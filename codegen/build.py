@@ -1,7 +1,7 @@
 """Linking: all kernels of a program, its constants and its arena, as one module with one entry.
 
-The entry ``main`` takes pointers: the inputs, the outputs, the constants' bytes and the arena. It calls the kernels, which are private
-functions of the same module, at addresses that are fixed when the program is compiled, so a run of the model is one call.
+The entry ``main`` takes pointers: the inputs, the outputs, the constants' bytes and the arena. It calls the kernels, which are
+private functions of the same module, at addresses that are fixed when the program is compiled, so a run of the model is one call.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ class BuiltProgram:
     weights: Weights
     workspace_bytes: int
     module: Any
+    constant_outputs: Mapping[str, int]
     _model: CompiledModel | None = field(default=None, repr=False)
 
     @property
@@ -190,7 +191,7 @@ class _Linker:
         inputs = tuple(named[stand_in] for stand_in in kernel.inputs)
         for tensor in inputs:
             if tensor.name in self.program.constants:
-                self.weights.place(tensor.name, lambda tensor=tensor: self.program.constants[tensor.name])  # type: ignore[misc]
+                self._constant(tensor.name)
         self.steps.append(Step(statement, number, inputs, packed))
 
     def _kernel(self, expression: Scope, known: frozenset[str]) -> int:
@@ -207,6 +208,11 @@ class _Linker:
 
         from codegen.lower import tir
 
+        passed = {
+            tensor.name: self._constant(tensor.name)
+            for tensor in self.program.outputs
+            if tensor.name in self.program.constants
+        }
         workspace = max((kernel.workspace_bytes for kernel in self.kernels), default=0)
         names = [tvm.ir.GlobalVar(f"kernel_{number}") for number in range(len(self.kernels))]
         functions = {name: kernel.function for name, kernel in zip(names, self.kernels, strict=True)}
@@ -217,8 +223,12 @@ class _Linker:
                 functions[tvm.ir.GlobalVar(_alone(position))] = self._entry_of(step, position, names, tir)
             module = tir.build_module(functions, self.target.tvm())
         return BuiltProgram(
-            self.program, self.plan, self.target, self.kernels, self.steps, self.weights, workspace, module
+            self.program, self.plan, self.target, self.kernels, self.steps, self.weights, workspace, module, passed
         )
+
+    def _constant(self, name: str) -> int:
+        """The offset of a constant as it is."""
+        return self.weights.place(name, lambda: self.program.constants[name])
 
     def _entry(self, names: list[Any], tir: Any) -> Any:
         inputs = {tensor.name: tir.void_pointer(f"input{i}") for i, tensor in enumerate(self.program.inputs)}
@@ -236,7 +246,7 @@ class _Linker:
             if root in inputs:
                 return inputs[root]
             if root in self.program.constants:
-                return tir.at_offset(weights, self.weights.place(root, lambda: self.program.constants[root]))
+                return tir.at_offset(weights, self._constant(root))
             return tir.at_offset(arena, self.plan.offsets[root])
 
         calls = []

@@ -144,6 +144,6 @@ def load_runtime() -> Any:
 
 
 def configure_threads(threads: int) -> None:
-    """The size of the thread pool, which is one for the process: TVM's own default counts half of the processors as hyper-threads."""
+    """The size of the process's thread pool: TVM's own default takes half of the processors for hyper-threads."""
     ffi = load_runtime()
     ffi.get_global_func("runtime.config_threadpool")(-1, threads)

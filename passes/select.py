@@ -130,19 +130,14 @@ def _alternative(
     """The kernels of a region with its contraction replaced."""
     members = [member for member in reversed(group.values()) if member is not core]
     ordered = _in_order([*statements, *members])
-    known = set(constants)
-    kept: list[Compute] = []
-    for statement in ordered:
-        if statement.inputs and all(tensor.name in known for tensor in statement.inputs):
-            known.add(statement.output.name)
-        else:
-            kept.append(statement)
-    produced = {statement.output for statement in kept}
-    inputs = {tensor: None for statement in kept for tensor in statement.inputs if tensor not in produced}
-    region = Program("region", tuple(inputs), (anchor,), {}, tuple(kept))
+    produced = {statement.output for statement in ordered}
+    inputs = tuple(
+        dict.fromkeys(tensor for statement in ordered for tensor in statement.inputs if tensor not in produced)
+    )
+    region = Program("region", inputs, (anchor,), {}, tuple(ordered))
     region = Fuse().run(ComposeMovers().run(region, context), context)
-    used = frozenset(tensor.name for tensor in inputs if tensor.name in known)
-    return Alternative(region.statements, (anchor,), used, label)
+    known = frozenset(tensor.name for tensor in inputs if tensor.name in constants)
+    return Alternative(region.statements, (anchor,), known, label)
 
 
 def _in_order(statements: list[Compute]) -> list[Compute]:
