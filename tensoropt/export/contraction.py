@@ -18,6 +18,9 @@ from tensoropt.ir.types import DataType
 
 _MULTIPLIED = frozenset({DataType.FLOAT32, DataType.FLOAT64, DataType.INT32, DataType.INT64})
 
+_DEPTH = 8
+"""A factor that lies within another is contracted with it from this reduction length on: a shorter matrix product does not pay."""
+
 
 @dataclass(frozen=True, slots=True)
 class _Factor:
@@ -33,19 +36,21 @@ class _Factor:
 
 
 def contraction(lowering: Lowering, scope: Scope) -> Value | None:
-    """The scope as matrix products; None where it is no sum of a product whose factors have different iterators."""
+    """The scope as matrix products; None where it is no sum of a product."""
     if scope.reducer is not Reducer.SUM or scope.dtype is DataType.BOOL:
         return None
     parts = product_factors(scope.body)
-    sets = [free_iterators(part) for part in parts]
-    if any(one >= frozenset().union(*sets) for one in sets):
+    if len(parts) < 2:
         return None
-    factors = _absorbed(lowering.graph, [_factor(lowering, part, scope) for part in parts])
+    sets = [free_iterators(part) for part in parts]
+    factors = _absorbed(lowering.graph, [_factor(lowering, part, scope) for part in parts], scope.reduction)
     while len(factors) > 1:
         first, second = min(combinations(factors, 2), key=lambda pair: _joint_size(*pair))
         rest = [factor for factor in factors if factor not in (first, second)]
         kept = {*scope.traversal, *(iterator for factor in rest for iterator in factor.axes)}
-        factors = _absorbed(lowering.graph, [*rest, _product(lowering.graph, first, second, kept, scope.traversal)])
+        factors = _absorbed(
+            lowering.graph, [*rest, _product(lowering.graph, first, second, kept, scope.traversal)], scope.reduction
+        )
     (total,) = factors
     result = _summed(lowering.graph, total, [iterator for iterator in total.axes if iterator in scope.reduction])
     seen = {iterator for one in sets for iterator in one}
@@ -66,15 +71,22 @@ def _factor(lowering: Lowering, part: Scalar, scope: Scope) -> _Factor:
     return _Factor(lowering.graph.expand(value, [iterator.extent for iterator in own]), tuple(own))
 
 
-def _absorbed(graph: Graph, factors: list[_Factor]) -> list[_Factor]:
-    """The factors after those whose iterators another has as well are multiplied into the smallest such one."""
+def _absorbed(graph: Graph, factors: list[_Factor], reduction: Sequence[Iterator]) -> list[_Factor]:
+    """The factors after those that take part in no matrix product are multiplied into the smallest one with all their iterators."""
     for factor in factors:
-        others = [other for other in factors if other is not factor and set(other.axes) >= set(factor.axes)]
+        others = [other for other in factors if other is not factor and _scales(factor, other, reduction)]
         if others:
             target = min(others, key=lambda other: other.size)
             rest = [other for other in factors if other is not factor and other is not target]
-            return _absorbed(graph, [*rest, _multiplied(graph, target, factor)])
+            return _absorbed(graph, [*rest, _multiplied(graph, target, factor)], reduction)
     return factors
+
+
+def _scales(factor: _Factor, other: _Factor, reduction: Sequence[Iterator]) -> bool:
+    """Whether a factor has no iterators but the other's and is better multiplied than contracted with it."""
+    own, wide = set(factor.axes), set(other.axes)
+    depth = prod(iterator.extent for iterator in own if iterator in reduction)
+    return own <= wide and (own == wide or depth < _DEPTH)
 
 
 def _joint_size(left: _Factor, right: _Factor) -> int:

@@ -17,7 +17,7 @@ from tensoropt.ir.printer import format_scope
 from tensoropt.ir.program import Compute
 from tensoropt.ir.structure import is_contraction, is_mover
 
-_INLINE_NODES = 6
+_INLINE_NODES = 8
 """Statements of at most so many nodes, constants not counted, stand in the graph as they are."""
 
 _KEY_DIGITS = 8

@@ -5,7 +5,8 @@ from __future__ import annotations
 from tensoropt.export.contraction import contraction
 from tensoropt.export.convolution import convolution
 from tensoropt.export.overlap import overlapping_sum
+from tensoropt.export.piecewise import piecewise
 from tensoropt.export.pooling import pooling
 from tensoropt.export.transposed_convolution import transposed_convolution
 
-PATTERNS = (transposed_convolution, convolution, contraction, overlapping_sum, pooling)
+PATTERNS = (transposed_convolution, convolution, contraction, overlapping_sum, pooling, piecewise)
