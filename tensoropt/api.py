@@ -216,7 +216,8 @@ def _export(
 ) -> tuple[Any, dict[str, float]]:
     """The program as an ONNX model that ONNX Runtime runs and agrees with, and both models' latencies there."""
     from tensoropt.export import export_onnx
-    from tensoropt.frontend.reference import reference_session, session_of
+    from tensoropt.export.sessions import session_of
+    from tensoropt.frontend.reference import reference_session
 
     exported = export_onnx(program)
     if not check:
@@ -324,7 +325,7 @@ def run(
 def _check_run(folder: Path, model: Any, feeds: Mapping[str, Array], results: Mapping[str, Array]) -> dict[str, Any]:
     if isinstance(model, CompiledModel):
         return model.check.as_json()
-    from tensoropt.frontend.reference import session_of_file
+    from tensoropt.export.sessions import session_of_file
 
     session = session_of_file(folder / "optimized.onnx")
     names = list(results)

@@ -114,6 +114,10 @@ def _why(path: str, derivations: list[dict[str, Any]], stages: Mapping[str, str]
     for entry in found:
         verdict = "kept" if entry["kept"] else "not kept"
         lines.append(f"{entry['node']} as {entry['pattern']}: {verdict}, {entry['why']}")
-        lines += [f"    {step['rule']:<24} {step.get('site', '')}" for step in entry["chain"]]
-        lines.append(f"    checked: {entry['checked']}")
+        lines += [f"    {step}" for step in entry["chain"]]
+        lines.append(f"    checked: {_certificate(entry['certificate'])}")
     return Inspection(tuple(lines), {"node": name, "derivations": found})
+
+
+def _certificate(certificate: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in certificate.items() if not isinstance(value, (list, dict)))
