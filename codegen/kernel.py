@@ -11,16 +11,9 @@ import numpy as np
 from codegen.lower import tir
 from codegen.lower.kernel import Kernel, lower
 from codegen.packing import pack
+from codegen.runtime import aligned_empty
 from codegen.targets.cpu import CpuTarget
 from tensoropt.ir.program import Array, Compute
-from tensoropt.plan_types import ALIGNMENT
-
-
-def aligned_empty(size: int) -> Array:
-    """Uninitialised bytes that start at a cache line."""
-    raw = np.empty(size + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size]
 
 
 class CompiledKernel:
@@ -33,8 +26,7 @@ class CompiledKernel:
         count = len(kernel.function.params)
         private = tvm.ir.GlobalVar("kernel")
         pointers = [tir.void_pointer(f"argument{number}") for number in range(count)]
-        body = tir.tirx.Evaluate(tir.call(private, pointers))
-        entry = tir.tirx.PrimFunc(pointers, body).with_attr("global_symbol", "main")
+        entry = tir.entry(pointers, [tir.call(private, pointers)], "main")
         module = tir.build_module({private: kernel.function, tvm.ir.GlobalVar("main"): entry}, target.tvm())
         self._module = module
         self._main = module["main"]

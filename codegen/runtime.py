@@ -1,149 +1,161 @@
-"""Running a compiled model. Imports neither onnx, OR-Tools nor the passes, and of TVM only the runtime."""
+"""Running a compiled model: inputs checked, an arena for each call, outputs that belong to the caller.
+
+Imports neither onnx nor the compiler: TVM's runtime library is found and loaded without importing ``tvm``.
+"""
 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from importlib.util import find_spec
+import importlib.util
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
 import numpy as np
 
-from tensoropt.errors import InputError
+from tensoropt.errors import ArtefactError, InputError
 from tensoropt.ir.expression import Tensor
+from tensoropt.ir.program import Array
 from tensoropt.plan_types import ALIGNMENT
 
-Array = np.ndarray[Any, Any]
+
+@dataclass(frozen=True, slots=True)
+class OutputSource:
+    """Where an output's values are after a run: an array that the library wrote, an input, or the weights at an offset."""
+
+    kind: str
+    place: int
 
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """Inputs and outputs of a model. ``computed`` are the tensors that the code assigns; an output that is not among them is an
-    input or one of ``constants``, and is copied."""
+    """What a compiled model takes and gives, and the memory that a run needs."""
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
-    computed: frozenset[Tensor]
-    constants: Mapping[str, Array] = field(default_factory=dict)
+    sources: tuple[OutputSource, ...]
+    written: int
+    arena_bytes: int
+    threads: int
 
-    @property
-    def written(self) -> tuple[Tensor, ...]:
-        """The outputs that the entry writes, in the order of its parameters. Empty tensors need no code."""
-        return tuple(
-            tensor for tensor in dict.fromkeys(self.outputs) if tensor in self.computed and tensor.type.elements
-        )
+
+def aligned_empty(size: int) -> Array:
+    """Uninitialised bytes that start at a cache line."""
+    raw = np.empty(size + ALIGNMENT, np.uint8)
+    start = -raw.ctypes.data % ALIGNMENT
+    return raw[start : start + size]
 
 
 class CompiledModel:
-    """A model that runs. ``run`` may be called from several threads; each call in flight has an arena of its own."""
+    """A model that runs. ``run`` may be called from several threads; every call has an arena of its own."""
 
-    def __init__(self, signature: Signature, entry: Any, weights: Array, arena_bytes: int, threads: int) -> None:
-        self.signature = signature
-        self.arena_bytes = arena_bytes
-        self.threads = threads
-        self._entry = entry
-        self._weights = weights
+    def __init__(self, function: Any, signature: Signature, weights: Array, keep: Any = None, threads: int | None = None) -> None:
+        self._function, self._signature, self._weights, self._keep = function, signature, weights, keep
+        self._threads = threads or signature.threads
         self._arenas: list[Array] = []
-        self._lock = Lock()
-        configure_threads(threads)
+        self._lock = threading.Lock()
+        self._local = threading.local()
+        self._weights_address = weights.ctypes.data
+        written: dict[int, Tensor] = {}
+        for tensor, source in zip(signature.outputs, signature.sources, strict=True):
+            if source.kind == "output":
+                written[source.place] = tensor
+        self._written = [written[place] for place in range(signature.written)]
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
-        """The inputs with their types."""
-        return self.signature.inputs
+        """The inputs in the model's order."""
+        return self._signature.inputs
 
     @property
     def outputs(self) -> tuple[Tensor, ...]:
-        """The outputs with their types."""
-        return self.signature.outputs
+        """The outputs in the model's order."""
+        return self._signature.outputs
+
+    @property
+    def arena_bytes(self) -> int:
+        """Memory that one run needs beside inputs, outputs and weights."""
+        return self._signature.arena_bytes
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
-        """The outputs by name, in arrays that belong to the caller. InputError for inputs that do not fit."""
-        inputs = checked_inputs(self.signature.inputs, feeds)
-        results = {tensor.name: _empty(tensor) for tensor in self.signature.outputs}
-        if self._entry is not None:
-            arena = self._take_arena()
-            try:
-                written = [results[tensor.name] for tensor in self.signature.written]
-                self._entry(*(address(array) for array in (*inputs, *written, self._weights, arena)))
-            finally:
-                with self._lock:
-                    self._arenas.append(arena)
-        for tensor in self.signature.outputs:
-            if tensor not in self.signature.computed:
-                source = feeds[tensor.name] if tensor.name in feeds else self.signature.constants[tensor.name]
-                results[tensor.name][...] = source
-        return results
+        """The outputs by name. InputError for names, types or shapes that do not fit."""
+        inputs = self._checked(feeds)
+        outputs = [np.empty(tuple(tensor.shape), tensor.dtype.numpy) for tensor in self._written]
+        arena = self._take_arena()
+        self._use_threads()
+        pointers = [array.ctypes.data for array in (*inputs, *outputs, arena)]
+        try:
+            self._function(*map(ctypes.c_void_p, (*pointers, self._weights_address)))
+        finally:
+            with self._lock:
+                self._arenas.append(arena)
+        return {
+            tensor.name: self._result(tensor, source, inputs, outputs)
+            for tensor, source in zip(self._signature.outputs, self._signature.sources, strict=True)
+        }
+
+    def _result(self, tensor: Tensor, source: OutputSource, inputs: list[Array], outputs: list[Array]) -> Array:
+        match source.kind:
+            case "output":
+                return outputs[source.place]
+            case "input":
+                return inputs[source.place].copy()
+            case _:
+                raw = self._weights[source.place : source.place + tensor.type.bytes]
+                return np.frombuffer(raw.tobytes(), tensor.dtype.numpy).reshape(tuple(tensor.shape)).copy()
+
+    def _checked(self, feeds: Mapping[str, Array]) -> list[Array]:
+        expected = self._signature.inputs
+        names = {tensor.name for tensor in expected}
+        unknown = sorted(set(feeds) - names)
+        if unknown:
+            raise InputError(f"the model has no input {unknown[0]!r}; its inputs are {', '.join(sorted(names)) or 'none'}")
+        arrays = []
+        for tensor in expected:
+            if tensor.name not in feeds:
+                raise InputError(f"the input {tensor.name!r} ({tensor.type}) is missing")
+            array = np.asarray(feeds[tensor.name])
+            if array.dtype != tensor.dtype.numpy:
+                raise InputError(f"the input {tensor.name!r} is {array.dtype}, the model takes {tensor.dtype.numpy}")
+            if array.shape != tuple(tensor.shape):
+                wanted = tuple(int(extent) for extent in tensor.shape)
+                raise InputError(f"the input {tensor.name!r} has shape {array.shape}, the model takes {wanted}")
+            arrays.append(array if array.flags.c_contiguous else array.copy())
+        return arrays
 
     def _take_arena(self) -> Array:
         with self._lock:
             if self._arenas:
                 return self._arenas.pop()
-        return aligned_empty(self.arena_bytes)
+        return aligned_empty(max(self._signature.arena_bytes, ALIGNMENT))
 
-
-def checked_inputs(expected: Iterable[Tensor], feeds: Mapping[str, Array]) -> list[Array]:
-    """The inputs in order, contiguous and aligned. InputError names the input, what it should be and what it is."""
-    tensors = list(expected)
-    unknown = [name for name in feeds if name not in {tensor.name for tensor in tensors}]
-    if unknown:
-        known = ", ".join(tensor.name for tensor in tensors) or "none"
-        raise InputError(f"the model has no input {unknown[0]!r}; its inputs are {known}")
-    arrays = []
-    for tensor in tensors:
-        if tensor.name not in feeds:
-            raise InputError(f"the input {tensor.name!r} ({tensor.type}) is missing")
-        array = np.asarray(feeds[tensor.name])
-        if array.shape != tuple(tensor.shape) or array.dtype != tensor.dtype.numpy:
-            given = f"{array.dtype}[{', '.join(map(str, array.shape))}]"
-            raise InputError(f"the input {tensor.name!r} is {tensor.type}, not {given}")
-        arrays.append(aligned(np.ascontiguousarray(array)))
-    return arrays
-
-
-def aligned_empty(size: int) -> Array:
-    """Uninitialised bytes that start at a cache line; at least one line, so that there is always an address."""
-    raw = np.empty(max(size, 1) + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size]
-
-
-def aligned(array: Array) -> Array:
-    """The array itself where it starts at a cache line, else a copy that does."""
-    if array.ctypes.data % ALIGNMENT == 0:
-        return array
-    copy = aligned_empty(array.nbytes)
-    copy[...] = array.reshape(-1).view(np.uint8)
-    return copy
-
-
-def address(array: Array) -> ctypes.c_void_p:
-    """The address of an array's first byte."""
-    return ctypes.c_void_p(array.ctypes.data)
-
-
-def _empty(tensor: Tensor) -> Array:
-    data = aligned_empty(tensor.type.bytes)
-    return data.view(tensor.dtype.numpy).reshape(tuple(int(extent) for extent in tensor.shape))
-
-
-def load_runtime() -> Any:
-    """``tvm_ffi`` with TVM's runtime library loaded, and not its compiler."""
-    import tvm_ffi
-
-    if tvm_ffi.get_global_func("runtime.config_threadpool", allow_missing=True) is None:
-        spec = find_spec("tvm")
-        if spec is None or spec.origin is None:
-            raise ImportError("apache-tvm is not installed")
-        found = sorted(Path(spec.origin).parent.glob("**/libtvm_runtime.so"))
-        ctypes.CDLL(str(found[0]), ctypes.RTLD_GLOBAL)
-    return tvm_ffi
+    def _use_threads(self) -> None:
+        """TVM keeps one pool for each calling thread; this one's is set up at its first run."""
+        if getattr(self._local, "ready", False):
+            return
+        configure_threads(self._threads)
+        self._local.ready = True
 
 
 def configure_threads(threads: int) -> None:
-    """The size of the process's thread pool: TVM's own default takes half of the processors for hyper-threads."""
-    ffi = load_runtime()
-    ffi.get_global_func("runtime.config_threadpool")(-1, threads)
+    """The size of the calling thread's pool."""
+    from tvm_ffi import get_global_func
+
+    get_global_func("runtime.config_threadpool")(1, threads)
+
+
+def load_runtime() -> None:
+    """Loads TVM's runtime library without importing ``tvm``. ArtefactError where it is not installed."""
+    # TVM pins threads to processors and halves their number for hyper-threads, unless these say otherwise.
+    os.environ.setdefault("TVM_BIND_THREADS", "0")
+    if hasattr(os, "sched_getaffinity"):
+        os.environ.setdefault("TVM_NUM_THREADS", str(len(os.sched_getaffinity(0))))
+    import tvm_ffi  # noqa: F401  (the library needs its symbols)
+
+    found = importlib.util.find_spec("tvm")
+    if found is None or found.origin is None:
+        raise ArtefactError("TVM's runtime is not installed; install apache-tvm")
+    ctypes.CDLL(str(Path(found.origin).parent / "lib" / "libtvm_runtime.so"), ctypes.RTLD_GLOBAL)

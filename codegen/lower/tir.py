@@ -190,6 +190,12 @@ def call(kernel: Any, arguments: Sequence[Expression]) -> Expression:
     return Call(kernel, list(arguments), ret_ty=PrimType("int32"))
 
 
+def entry(parameters: Sequence[Any], calls: Sequence[Expression], name: str) -> Any:
+    """A function that can be called from outside and makes the calls in order."""
+    body = sequence([tirx.Evaluate(made) for made in calls])
+    return tirx.PrimFunc(list(parameters), body).with_attr("global_symbol", name)
+
+
 def void_pointer(name: str) -> Any:
     """A pointer parameter of an entry function."""
     return tirx.Var(name, PointerType(PrimType("void")))

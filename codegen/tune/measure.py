@@ -8,6 +8,7 @@ import resource
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,8 @@ def main() -> None:
     os.dup2(2, 1)  # whatever a library prints must not reach the parent
     import tvm  # noqa: F401  (the libraries are in place before memory is limited)
 
-    in_use = (
-        int(open("/proc/self/statm").read().split()[0]) * os.sysconf("SC_PAGE_SIZE") if sys.platform == "linux" else 0
-    )
+    statm = Path("/proc/self/statm")
+    in_use = int(statm.read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE") if statm.exists() else 1 << 30
     resource.setrlimit(resource.RLIMIT_AS, (in_use + limit, in_use + limit))
     requests = os.fdopen(0, "rb")
     while head := requests.read(8):
