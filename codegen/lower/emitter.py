@@ -64,7 +64,7 @@ class Emitter:
 
     ``variables`` maps loop iterators to TIR variables; ``lane`` is the iterator that runs over the lanes, its extent the
     number of lanes in use (fewer than ``lanes`` at the end of an axis). ``buffers`` holds what is materialised; a nested
-    scope that is not in it is computed where it is read. ``given`` holds values that are already in registers.
+    scope that is not in it is computed where it is read.
     ``statements`` collects the bindings, which must precede whatever uses the values.
     """
 
@@ -75,14 +75,17 @@ class Emitter:
         lane: Iterator | None = None,
         lanes: int = 1,
         width: str = "int32",
-        given: Mapping[Access, Value] | None = None,
     ) -> None:
         self.buffers, self.variables, self.width = buffers, variables, width
         self.lane, self.lanes = (lane, lanes) if lanes > 1 else (None, 1)
         self.statements: list[Statement] = []
         partial = lane is not None and lanes > 1 and lane.extent < lanes
         self.active = tir.first_lanes(lane.extent, lanes) if partial and lane is not None else None
-        self._values: dict[Scalar, Value] = dict(given or {})
+        self._values: dict[Scalar, Value] = {}
+
+    def give(self, node: Scalar, value: Value) -> None:
+        """Says that a node's value is already in a register."""
+        self._values[node] = value
 
     def bind(self, expression: Expression) -> Expression:
         """Names a value so that its uses share it.

@@ -92,8 +92,9 @@ def lower(
         return packed_buffers[-1]
 
     result_pointer = tir.pointer(tir.STORED[output.dtype], "out")
-    buffers[expression] = tir.view(result_pointer, tir.STORED[output.dtype], output.type.elements, "out")
     stages = split_stages(expression)
+    result = stages[-1].result
+    buffers[result] = tir.view(result_pointer, tir.STORED[output.dtype], output.type.elements, "out")
     for stage in stages[:-1]:
         buffers[stage.result] = scratch.take(tir.STORED[stage.result.dtype], stage.result.type.elements)
     context = Context(target, buffers, constants, width, scratch.take, packed, variant or {})
@@ -107,7 +108,7 @@ def lower(
     used = tuple(tensor for tensor in pointers if tensor in buffers.used)
     declarations = [tir.declare(buffers[tensor], pointers[tensor]) for tensor in used]
     declarations += [tir.declare(view, at) for view, at in zip(packed_buffers, packed_pointers, strict=True)]
-    declarations.append(tir.declare(buffers[expression], result_pointer))
+    declarations.append(tir.declare(buffers[result], result_pointer))
     parameters = [*(pointers[tensor] for tensor in used), *packed_pointers, result_pointer]
     if scratch.used:
         parameters.append(scratch.pointer)

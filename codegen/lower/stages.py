@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import prod
 
 from codegen.lower.reads import operations
-from tensoropt.ir.expression import Access, Scope, accesses, scopes
+from tensoropt.ir.expression import Access, Scalar, Scope, accesses, map_scalar, scopes, substitute
 from tensoropt.ir.index import Index
 
 _REPEATED_WORK = 24
@@ -29,13 +29,10 @@ class Stage:
 
 
 def split_stages(root: Scope) -> list[Stage]:
-    """The stages of a kernel in the order of their computation; the last one's result is the root."""
+    """The stages of a kernel in the order of their computation; the last one's result is (an equal form of) the root."""
+    root = _written_out(root)
     order = scopes(root)
-    readers: dict[Scope, list[tuple[Scope, Access]]] = {scope: [] for scope in order}
-    for scope in order:
-        for access in accesses(scope.body):
-            if isinstance(access.source, Scope):
-                readers[access.source].append((scope, access))
+    readers = _readers(order)
     kept = [scope for scope in order if scope is root or scope.reducer is not None or _repeats(scope, readers[scope])]
     fused: dict[Scope, Scope] = {}
     for scope in kept:
@@ -45,6 +42,35 @@ def split_stages(root: Scope) -> list[Stage]:
     absorbed = set(fused.values())
     stages = [Stage(scope, fused.get(scope, scope)) for scope in kept if scope not in absorbed]
     return _ordered(stages)
+
+
+def _readers(order: list[Scope]) -> dict[Scope, list[tuple[Scope, Access]]]:
+    readers: dict[Scope, list[tuple[Scope, Access]]] = {scope: [] for scope in order}
+    for scope in order:
+        for access in accesses(scope.body):
+            if isinstance(access.source, Scope):
+                readers[access.source].append((scope, access))
+    return readers
+
+
+def _written_out(root: Scope) -> Scope:
+    """The kernel with element-wise scopes substituted into their readers wherever that repeats no costly work."""
+    order = scopes(root)
+    readers = _readers(order)
+    rebuilt: dict[Scope, Scope] = {}
+
+    def leaf(node: Scalar) -> Scalar:
+        if not isinstance(node, Access) or not isinstance(node.source, Scope):
+            return node
+        source = rebuilt[node.source]
+        if source.reducer is None and node.stays_inside and not _repeats(node.source, readers[node.source]):
+            return substitute(source.body, dict(zip(source.traversal, node.indices, strict=True)))
+        return node if source is node.source else Access(source, node.indices, node.outside)
+
+    for scope in order:
+        body = map_scalar(scope.body, leaf)
+        rebuilt[scope] = scope if body is scope.body else Scope(scope.traversal, body, scope.reduction, scope.reducer)
+    return rebuilt[root]
 
 
 def _repeats(scope: Scope, readers: list[tuple[Scope, Access]]) -> bool:

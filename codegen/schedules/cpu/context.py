@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from codegen.lower import tir
-from codegen.lower.emitter import Emitter, Source, Value
+from codegen.lower.emitter import Emitter, Source
 from codegen.lower.stages import Stage, point_mapping
 from codegen.targets.cpu import CpuTarget
 from tensoropt.ir.expression import Access, Scalar, Tensor, accesses, substitute
@@ -52,15 +52,9 @@ class Context:
     packed: Callable[[Packing], Any]
     variant: Mapping[str, Any] = field(default_factory=dict)
 
-    def emitter(
-        self,
-        variables: Mapping[Iterator, Any],
-        lane: Iterator | None = None,
-        lanes: int = 1,
-        given: Mapping[Access, Value] | None = None,
-    ) -> Emitter:
+    def emitter(self, variables: Mapping[Iterator, Any], lane: Iterator | None = None, lanes: int = 1) -> Emitter:
         """An emitter at a point of the loop nest."""
-        return Emitter(self.buffers, variables, lane, lanes, self.width, given)
+        return Emitter(self.buffers, variables, lane, lanes, self.width)
 
     def is_constant(self, source: Source) -> bool:
         """Whether a source's values are known when the program is compiled."""

@@ -91,14 +91,13 @@ class _Nest:
         dtype = DataType.FLOAT32 if self.computed == "float32" else self.dtype
         return scalar.apply(_FOLD[self.reducer], [left, right], dtype, emitter.lanes, emitter.bind)
 
-    def _finish(self, point: Mapping[Iterator, Index], variables: Any, lane: Iterator | None, lanes: int, sum_: Any) -> Any:
+    def _finish(self, point: Mapping[Iterator, Index], variables: Any, lane: Iterator | None, lanes: int, folded: Any) -> Any:
         """The epilogue and the store at a point, given the reduced value."""
         access, body, position = self.epilogue.at(point)
         emitter = self.context.emitter(variables, lane, lanes)
-        value = scalar.round_half(sum_, self.dtype, lanes, emitter.bind) if self.computed != tir.STORED[
-            self.dtype
-        ] and self.dtype is not DataType.BOOL else sum_
-        emitter = self.context.emitter(variables, lane, lanes, {access: Value(value, lanes == 1)})
+        half = self.dtype in (DataType.FLOAT16, DataType.BFLOAT16)
+        value = scalar.round_half(folded, self.dtype, lanes, emitter.bind) if half else folded
+        emitter.give(access, Value(emitter.bind(value), lanes == 1))
         stored = emitter.stored(body)
         written = emitter.write(self.context.buffers[self.epilogue.stage.result], position, stored)
         return tir.sequence([*emitter.statements, written])

@@ -215,19 +215,20 @@ class _Tile:
         self.lanes, self.computed, self.width = emission.lanes, emission.computed, emission.width
         self.height, self.vectors = row_run.size, run.size
         self.accumulator = tir.local(self.computed, self.height * self.vectors * self.lanes, "sums")
+        self.finished = tir.local(self.computed, self.height * self.vectors * self.lanes, "finished")
+        self.row = Iterator("row_of_tile", self.height)
         self.emitter = emission.context.emitter(values)
 
     def statement(self) -> Any:
         """The tile's statements."""
-        first = self._where(0, 0)
-        parts: list[Any] = [tir.allocate(self.accumulator)]
+        parts: list[Any] = [tir.allocate(self.accumulator), tir.allocate(self.finished)]
         everything = [(row, vector) for row in range(self.height) for vector in range(self.vectors)]
         clear = [self._save(at, tir.number(0, self.computed, self.lanes)) for at in everything]
         step, passes = self.values[self.emission.step], self.emission.passes
         kernel = self._reduction()
         start = list(self.emitter.statements)
         if passes == 1:
-            return tir.sequence([*parts, *clear, *start, kernel, *[self._end(*at) for at in everything]])
+            return tir.sequence([*parts, *clear, *start, kernel, self._finish(everything)])
         again = [
             self._save(at, tir.load(self.emission.partial, self._partial_index(at), self.lanes)) for at in everything
         ]
@@ -236,16 +237,13 @@ class _Tile:
         ]
         is_first = tirx.EQ(step, tir.integer(0, self.width))
         is_last = tirx.EQ(step, tir.integer(passes - 1, self.width))
-        del first
         return tir.sequence(
             [
                 *parts,
                 tirx.IfThenElse(is_first, tir.sequence(clear), tir.sequence(again)),
                 *start,
                 kernel,
-                tirx.IfThenElse(
-                    is_last, tir.sequence([self._end(*at) for at in everything]), tir.sequence(keep)
-                ),
+                tirx.IfThenElse(is_last, self._finish(everything), tir.sequence(keep)),
             ]
         )  # fmt: skip
 
@@ -270,7 +268,7 @@ class _Tile:
 
     def _reduction(self) -> Any:
         depth = self.emission.geometry.depth
-        wide = [count for count in (8, 4, 2) if depth % count == 0 and count * self.height * self.vectors <= 96]
+        wide = [count for count in (8, 4, 2) if depth % count == 0 and count * self.height * self.vectors <= 60]
         unroll = wide[0] if wide else 1
         vector_load, row_load = self._vector_operand(), self._row_operand()
 
@@ -371,14 +369,25 @@ class _Tile:
 
     # -- the end ---------------------------------------------------------------------------------------------------------
 
-    def _end(self, row: int, vector: int) -> Any:
+    def _finish(self, everything: list[tuple[int, int]]) -> Any:
+        """The epilogue row by row, in a loop: from memory, as a loop cannot index registers."""
+        moved = [tir.store(self.finished, self._read(at), tir.integer(self._where(*at)), self.lanes) for at in everything]
+        rows = tir.serial(
+            self.height,
+            lambda row: tir.sequence([self._end(row, vector) for vector in range(self.vectors)]),
+            "row_of_tile",
+            self.width,
+        )
+        return tir.sequence([*moved, rows])
+
+    def _end(self, row: Any, vector: int) -> Any:
         """The epilogue and the store of one vector of results."""
         emission = self.emission
         last = vector == self.vectors - 1
         lane = Iterator("lane", self.run.lanes if last else self.lanes)
         size = self.vectors * self.lanes
         point = self.block.start + Index.of(self.tile) * size + (self.run.first + vector) * self.lanes + lane
-        row_point = self.piece.start + Index.of(self.rows) * self.height + self.row_run.first + row
+        row_point = self.piece.start + Index.of(self.rows) * self.height + self.row_run.first + self.row
         where: dict[Iterator, Index] = dict(emission._batch_points())
         for iterators, position in ((emission.geometry.inner, point), (emission.rows.iterators, row_point)):
             axes = merge([list(iterators)], "p")
@@ -390,17 +399,16 @@ class _Tile:
             for iterator in emission.epilogue.stage.scope.traversal
         }
         access, body, position = emission.epilogue.at(mapping)
-        emitter = emission.context.emitter(self.values, lane, self.lanes)
-        value = self._read((row, vector))
-        dtype = emission.contraction.dtype
-        if dtype in (DataType.FLOAT16, DataType.BFLOAT16):
-            value = scalar.round_half(value, dtype, self.lanes, emitter.bind)
-            emitter.statements.clear()
-            value = self._read((row, vector))
-        ended = emission.context.emitter(self.values, lane, self.lanes, {access: Value(value, False)})
-        stored = ended.stored(body)
-        written = ended.write(emission.context.buffers[emission.epilogue.stage.result], position, stored)
-        return tir.sequence([*ended.statements, written])
+        values = {**self.values, self.row: row}
+        first = row * tir.integer(self.vectors * self.lanes, self.width) + tir.integer(vector * self.lanes, self.width)
+        value = tir.load(self.finished, first, self.lanes)
+        emitter = emission.context.emitter(values, lane, self.lanes)
+        if emission.contraction.dtype in (DataType.FLOAT16, DataType.BFLOAT16):
+            value = scalar.round_half(value, emission.contraction.dtype, self.lanes, emitter.bind)
+        emitter.give(access, Value(emitter.bind(value), False))
+        stored = emitter.stored(body)
+        written = emitter.write(emission.context.buffers[emission.epilogue.stage.result], position, stored)
+        return tir.sequence([*emitter.statements, written])
 
 
 def multiply_add(left: Any, right: Any, total: Any, dtype: str, lanes: int) -> Any:
