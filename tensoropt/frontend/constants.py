@@ -24,7 +24,7 @@ class Fill:
     @property
     def bytes(self) -> int:
         """Size if it were written out."""
-        return prod(self.shape) * self.value.dtype.itemsize
+        return int(prod(self.shape) * self.value.dtype.itemsize)
 
 
 Known = np.ndarray | Fill

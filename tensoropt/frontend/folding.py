@@ -37,8 +37,8 @@ _KEEPS_FILL = frozenset(
     }
 )
 _ELEMENTWISE_ON_FILLS = frozenset(
-    {"Add", "Sub", "Mul", "Div", "Neg", "Abs", "Sqrt", "Exp", "Log", "Cast", "Equal", "Greater", "Less", "Not", "And", "Or", "Where",
-     "Pow", "Max", "Min", "Reciprocal", "Relu", "Sigmoid", "Tanh", "Sign", "Floor", "Ceil"}
+    {"Add", "Sub", "Mul", "Div", "Neg", "Abs", "Sqrt", "Exp", "Log", "Cast", "Equal", "Greater", "Less", "Not", "And",
+     "Or", "Where", "Pow", "Max", "Min", "Reciprocal", "Relu", "Sigmoid", "Tanh", "Sign", "Floor", "Ceil"}
 )  # fmt: skip
 
 

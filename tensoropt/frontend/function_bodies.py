@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tensoropt.frontend.weights import ELEMENT_TYPES
 from tensoropt.ir.types import TensorType
@@ -36,8 +36,8 @@ def expanded(
     return [_instance(inner, renamed, attributes, lambda name: declare(f"{stem}.{name}")) for inner in function.node]
 
 
-def _body(
-    node: onnx.NodeProto, schema: onnx.defs.OpSchema, opset: int, types: Mapping[str, TensorType]
+def _body(  # the stubs of onnx lack what is asked of the schema here
+    node: onnx.NodeProto, schema: Any, opset: int, types: Mapping[str, TensorType]
 ) -> onnx.FunctionProto | None:
     import onnx
     from onnx import helper

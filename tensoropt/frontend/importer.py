@@ -15,6 +15,8 @@ from tensoropt.frontend.function_bodies import expanded
 from tensoropt.frontend.inference import TypeInference, Unsized
 from tensoropt.frontend.lift.node import Node, NotExpressed, Operand
 from tensoropt.frontend.lift.table import LIFTS
+from tensoropt.frontend.pooled_shapes import POOLS, without_empty_windows
+from tensoropt.frontend.structure import values_read
 from tensoropt.frontend.weights import TensorReader
 from tensoropt.ir.expression import Constant, Scope, Tensor
 from tensoropt.ir.index import Iterator
@@ -68,24 +70,39 @@ class Importer:
         if node.op_type in ("Shape", "Size") and node.domain in ("", "ai.onnx"):
             self.add_constant(node.output[0], _shape_value(node.op_type, self.tensors[node.input[0]], attributes))
             return
-        types = self._inference.infer(
-            node, name, {value: self.tensors[value].type for value in node.input if value}, self.constants
-        )
-        if self._fold(node, attributes, types):
-            return
-        if self._lift(node, name, attributes, types, used):
-            return
         schema = self._inference.schema(node, name)
-        opset = self._opset(node)
-        body = expanded(
-            node, schema, opset, {value: self.tensors[value].type for value in node.input if value}, self.declare
-        )
-        if body is not None and depth < _DEEPEST_EXPANSION:
-            inner_used = used | {value for inner in body for value in inner.input}
-            for inner in body:
-                self.process(inner, name, inner_used, depth + 1)
+        if schema.deprecated and self._expand(node, name, schema, used, depth):
             return
-        self._keep_opaque(node, name, types)
+        types = self._types(node, name, attributes)
+        if self._fold(node, attributes, types) or self._lift(node, name, attributes, types, used):
+            return
+        if not self._expand(node, name, schema, used, depth):
+            self._keep_opaque(node, name, types)
+
+    def _types(self, node: onnx.NodeProto, name: str, attributes: Mapping[str, Any]) -> dict[str, TensorType | Unsized]:
+        types = self._inference.infer(node, name, self._input_types(node), self.constants)
+        if node.op_type in POOLS and node.domain in ("", "ai.onnx"):
+            image = self.tensors[node.input[0]].type
+            return {
+                value: kind if isinstance(kind, Unsized) else without_empty_windows(attributes, image, kind)
+                for value, kind in types.items()
+            }
+        return types
+
+    def _input_types(self, node: onnx.NodeProto) -> dict[str, TensorType]:
+        return {value: self.tensors[value].type for value in node.input if value}
+
+    def _expand(self, node: onnx.NodeProto, name: str, schema: onnx.defs.OpSchema, used: set[str], depth: int) -> bool:
+        """Writes out the function body that ONNX gives for the operator, if there is one."""
+        if depth >= _DEEPEST_EXPANSION:
+            return False
+        body = expanded(node, schema, self._opset(node), self._input_types(node), self.declare)
+        if body is None:
+            return False
+        inner_used = used.union(*(values_read(inner) for inner in body))
+        for inner in body:
+            self.process(inner, name, inner_used, depth + 1)
+        return True
 
     def declare(self, wish: str) -> str:
         """A value name that nothing has yet."""
@@ -142,7 +159,7 @@ class Importer:
         self, node: onnx.NodeProto, name: str, attributes: Mapping[str, Any], used: set[str], depth: int
     ) -> None:
         branch = branch_taken(node, name, self.constants, self.declare, self._label)
-        inner_used = used | {value for inner in branch.nodes for value in inner.input}
+        inner_used = used.union(*(values_read(inner) for inner in branch.nodes))
         for tensor in branch.initializers:
             self.add_constant(tensor.name, self._reader.read(tensor))
         for inner in branch.nodes:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tensoropt.errors import ModelError
 from tensoropt.frontend.constants import Known, materialised
@@ -52,7 +52,7 @@ class TypeInference:
                 f"{self.label}: node {name!r} uses the operator {full} (opset {version}), which is unknown and has no function "
                 "body in the model; export with standard operators"
             ) from None
-        if schema.deprecated:
+        if schema.deprecated and not has_body(schema):
             raise ModelError(
                 f"{self.label}: node {name!r} uses the operator {full}, which opset {version} no longer has"
             )
@@ -102,12 +102,24 @@ class TypeInference:
                 and tensor.HasField("shape")
                 and all(dim.HasField("dim_value") for dim in tensor.shape.dim)
             ):
-                return TensorType(dtype, tuple(Extent(dim.dim_value) for dim in tensor.shape.dim))
+                extents = [int(dim.dim_value) for dim in tensor.shape.dim]
+                if min(extents, default=0) < 0:
+                    raise ModelError(
+                        f"{self.label}: node {name!r} ({node.op_type}) would give {value!r} the shape {extents}, "
+                        "which has a negative extent"
+                    )
+                return TensorType(dtype, tuple(Extent(extent) for extent in extents))
         elif found is not None and found.WhichOneof("value") is not None:
             return Unsized("is not a tensor")
         if value in self.declared:
             return self.declared[value]
         return Unsized("has a shape that depends on data")
+
+
+def has_body(schema: onnx.defs.OpSchema) -> bool:
+    """Whether ONNX gives the operator's meaning as a function."""
+    described: Any = schema  # the stubs of onnx lack these two
+    return bool(described.has_function or described.has_context_dependent_function)
 
 
 def declared_types(graph: onnx.GraphProto) -> dict[str, TensorType]:

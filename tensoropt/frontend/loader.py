@@ -13,11 +13,10 @@ from tensoropt.frontend.external_data import ExternalData
 from tensoropt.frontend.importer import Importer
 from tensoropt.frontend.inference import TypeInference, declared_types
 from tensoropt.frontend.source import ModelSource, Source, read_source
-from tensoropt.frontend.structure import inlined, input_types, opsets_of, ordered_nodes, standard_domain
-from tensoropt.frontend.weights import TensorReader
+from tensoropt.frontend.structure import inlined, input_types, opsets_of, ordered_nodes, standard_domain, values_read
+from tensoropt.frontend.weights import ELEMENT_TYPES, TensorReader
 from tensoropt.ir.expression import Tensor
 from tensoropt.ir.program import Array, Program, Statement
-from tensoropt.ir.types import TensorType
 
 if TYPE_CHECKING:
     import onnx
@@ -63,7 +62,7 @@ def load_program(model: ModelSource, shapes: Mapping[str, Sequence[int]] | None 
         importer.add_input(name, kind)
     nodes = ordered_nodes(graph, [*inputs, *weights], label)
     outputs = [value.name for value in graph.output]
-    used = {value for _, node in nodes for value in _read(node)} | set(outputs)
+    used = {value for _, node in nodes for value in values_read(node)} | set(outputs)
     for name, array in weights.items():
         if name in used:
             importer.add_constant(name, array)
@@ -72,15 +71,9 @@ def load_program(model: ModelSource, shapes: Mapping[str, Sequence[int]] | None 
     for name in outputs:
         importer.write_out_fill(name, ())
     program = _program(graph.name or "main", importer, list(inputs), outputs)
-    _make_static(graph, inputs)
+    _make_static(graph, program)
     warnings = _warnings(program)
     return LoadedModel(program, proto, weights, _hash_with_external(source, external), source.path, warnings)
-
-
-def _read(node: onnx.NodeProto) -> set[str]:
-    from tensoropt.frontend.structure import values_read
-
-    return values_read(node)
 
 
 def _take_weights(model: onnx.ModelProto, reader: TensorReader) -> dict[str, Array]:
@@ -135,18 +128,17 @@ def _program(name: str, importer: Importer, inputs: list[str], outputs: list[str
     )
 
 
-def _make_static(graph: onnx.GraphProto, types: Mapping[str, TensorType]) -> None:
-    """Writes the bound shapes into the model, and drops stated intermediate shapes that may name dimensions."""
-    for value in graph.input:
+def _make_static(graph: onnx.GraphProto, program: Program) -> None:
+    """Writes the static types of inputs and outputs into the model, and drops stated shapes of intermediate values."""
+    from onnx import helper
+
+    types = {tensor.name: tensor.type for tensor in (*program.inputs, *program.outputs)}
+    for value in [*graph.input, *graph.output]:
         if value.name in types:
-            shape = value.type.tensor_type.shape
-            shape.ClearField("dim")
-            for extent in types[value.name].shape:
-                shape.dim.add(dim_value=int(extent))
+            kind = types[value.name]
+            static = helper.make_tensor_type_proto(ELEMENT_TYPES[kind.dtype], [int(extent) for extent in kind.shape])
+            value.type.CopyFrom(static)
     graph.ClearField("value_info")
-    for value in graph.output:
-        if value.type.HasField("tensor_type"):
-            value.type.tensor_type.ClearField("shape")
 
 
 def _warnings(program: Program) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ _PROTOBUF_LIMIT = (1 << 31) - 1
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A parsed model. ``label`` names it in messages; ``folder`` is where its external data lies, None for models without a path."""
+    """A parsed model. ``label`` names it in messages; ``folder`` is where its external data lies, if anywhere."""
 
     model: onnx.ModelProto
     label: str
@@ -66,14 +66,13 @@ def _read_file(path: Path) -> Source:
 
 def _parse(data: bytes, label: str) -> onnx.ModelProto:
     import onnx
-    from google.protobuf.message import DecodeError
 
     if not data:
         raise ModelError(f"{label} is empty; export the model again")
     model = onnx.ModelProto()
     try:
         model.ParseFromString(data)
-    except DecodeError:
+    except Exception:  # protobuf's DecodeError, which has no typed home
         raise ModelError(f"{label} is not an ONNX model or is truncated; export it again") from None
     if not model.HasField("graph"):
         raise ModelError(f"{label} holds no ONNX graph, so it is another kind of file or truncated; export it again")

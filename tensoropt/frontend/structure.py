@@ -112,7 +112,7 @@ def ordered_nodes(graph: onnx.GraphProto, known: Iterable[str], label: str) -> l
             state[position] = 1
             stack.append((position, True))
             name, node = labelled[position]
-            for value in reversed(sorted(values_read(node))):
+            for value in sorted(values_read(node), reverse=True):
                 if value in available:
                     continue
                 if value not in producer:
@@ -175,10 +175,8 @@ def input_types(
             raise ModelError(
                 f"{label}: the input {value.name!r} has the unsupported element type {type_name(element_type)}"
             )
-        if value.name in shapes:
-            extents = [int(extent) for extent in shapes[value.name]]
-        else:
-            extents = _static_shape(value, symbols, label)
+        given = shapes.get(value.name)
+        extents = _static_shape(value, symbols, label) if given is None else [int(extent) for extent in given]
         types[value.name] = TensorType(dtype, tuple(Extent(extent) for extent in extents))
     return types
 

@@ -1,8 +1,8 @@
 """Constant integer tables as quasi-affine indices.
 
-A table over a box is fitted axis by axis: first differences give the inner coefficient, the first place where they break gives the
-period, and the blocks are fitted again; slopes that are fractions are fitted as ``(a·i + b) // c``. Whatever is found is verified on
-the whole table, so a wrong guess costs nothing but time.
+A table over a box is fitted axis by axis: first differences give the inner coefficient, the first place where they
+break gives the period, and the blocks are fitted again; slopes that are fractions are fitted as ``(a·i + b) // c``.
+Whatever is found is verified on the whole table, so a wrong guess costs nothing but time.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Constant masks as conjunctions of bounds on affine indices.
 
-Exporters write band attention with a table that says which pairs take part. Candidate bounds are each axis by itself and, for each
-pair of axes, the affine index whose slope the edge of the mask shows; the conjunction of the tightest bounds is verified on the whole
-mask, and bounds that are not needed are dropped.
+Exporters write band attention with a table that says which pairs take part. Candidate bounds are each axis by itself
+and, for each pair of axes, the affine index whose slope the edge of the mask shows; the conjunction of the tightest
+bounds is verified on the whole mask, and bounds that are not needed are dropped.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def fit_box(mask: Array, iterators: Sequence[Iterator]) -> list[Bound] | None:
     forms: dict[Index, None] = {Index.of(iterators[axis]): None for axis in axes}
     for along, across in permutations(axes, 2):
         others = tuple(axis for axis in range(mask.ndim) if axis not in (along, across))
-        shadow = mask.any(axis=others) if others else mask
+        shadow: Array = np.asarray(mask.any(axis=others)) if others else mask
         shadow = shadow if along < across else shadow.T
         for slope in _edge_slopes(shadow):
             forms[Index.of(iterators[across]) - Index.of(iterators[along]) * slope] = None

@@ -12,7 +12,7 @@ from tensoropt.ir.program import Statement
 
 
 def lift_convolution(node: Node) -> list[Statement]:
-    """``L<n, f, y..> Σ<c, r..> A[n, g·C + c, S·y + D·r − p ..] · K[f, c, r..]`` with g = f // (filters in a group), then the bias."""
+    """``L<n, f, y..> Σ<c, r..> A[n, g·C + c, S·y + D·r − p ..] · K[f, c, r..]`` and the bias; g = f // (filters in a group)."""
     image, kernel = node.operand(0), node.operand(1)
     groups = int(node.attribute("group", 1))
     batch, filters = Iterator("n", node.shape[0]), Iterator("f", node.shape[1])

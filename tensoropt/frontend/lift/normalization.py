@@ -127,7 +127,7 @@ def lift_instance_normalization(node: Node) -> list[Statement]:
 
 
 def lift_group_normalization(node: Node) -> list[Statement]:
-    """Each group of channels is normalised together; scale and bias are for each channel (before opset 21: each group)."""
+    """Each group of channels is normalised together. Before opset 21 ONNX's function body does this."""
     operand = node.operand(0)
     groups = int(node.attribute("num_groups"))
     wide = _wide(operand.dtype, int(node.attribute("stash_type", 1)))
@@ -141,12 +141,12 @@ def lift_group_normalization(node: Node) -> list[Statement]:
     count = literal(float(size * math.prod(iterator.extent for iterator in space)), wide)
     difference = apply("sub", grouped, apply("div", Access(total, [batch, group]), count))
     iterators = output_iterators(node.shape)
-    statistic = [iterators[0], Index.of(iterators[1]) // size]
+    statistic = [Index.of(iterators[0]), Index.of(iterators[1]) // size]
     value = cast(operand.at(iterators), wide)
     variance = apply("div", Access(spread, statistic), count)
     centred = apply("sub", value, apply("div", Access(total, statistic), count))
     normal = cast(apply("mul", centred, apply("rsqrt", apply("add", variance, epsilon))), node.output.dtype)
-    parameter = [Index.of(iterators[1]) // size if node.opset < 21 else Index.of(iterators[1])]
+    parameter = [iterators[1]]
     result = apply("add", apply("mul", normal, node.operand(1).at(parameter)), node.operand(2).at(parameter))
     return [
         node.compute(total, [batch, group], grouped, [inner, *space]),

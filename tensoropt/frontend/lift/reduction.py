@@ -90,7 +90,7 @@ def lift_log_sum_exp(node: Node) -> list[Statement]:
     value = node.operand(0).at(indices)
     top = node.intermediate("max", node.output.dtype, node.shape)
     total = node.intermediate("sum", node.output.dtype, node.shape)
-    kept = [index for index in traversal]
+    kept = list(traversal)
     finite = where(apply("isinf", Access(top, kept)), 0, Access(top, kept))
     return [
         node.compute(top, traversal, value, folded, Reducer.MAX),

@@ -68,7 +68,7 @@ def _scales(node: Node) -> dict[int, float]:
         wanted = dict(zip(axes, node.constant(3), strict=True))
         choose = min if node.attribute("keep_aspect_ratio_policy") == "not_larger" else max
         scale = choose(int(size) / shape[axis] for axis, size in wanted.items())
-        return {axis: scale for axis in axes}
+        return dict.fromkeys(axes, scale)
     return {axis: int(size) / shape[axis] for axis, size in zip(axes, node.constant(3), strict=True)}
 
 

@@ -13,8 +13,9 @@ from tensoropt.ir.program import Statement
 def lift_transposed_convolution(node: Node) -> list[Statement]:
     """The affine adjoint ``L<n, f, y..> Σ<c, h..> A[n, c, h..] · K[c, f, y + p − S·h ..]``: the box of K guards.
 
-    Along a dilated axis of stride 1 the sum runs over the taps, ``A[.., y + p − D·r] · K[.., r]``. Along an axis that is strided and
-    dilated K is read at ``e // D + far·(e mod D)`` with ``e = y + p − S·h``, which leaves the box where D does not divide e.
+    Along a dilated axis of stride 1 the sum runs over the taps, ``A[.., y + p − D·r] · K[.., r]``. Along an axis that is
+    strided and dilated K is read at ``e // D + far·(e mod D)`` with ``e = y + p − S·h``, which leaves the box where D
+    does not divide e.
     """
     image, kernel = node.operand(0), node.operand(1)
     groups = int(node.attribute("group", 1))
