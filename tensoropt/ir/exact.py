@@ -195,7 +195,7 @@ def apply_operation(operation: str, operands: list[Value], domain: Domain) -> Va
         case Domain.PRIME:
             return (_modular(operation, [operand[0] for operand in operands], PRIME),)
         case Domain.INTEGER:
-            return (_ordered(operation, [operand[0] for operand in operands]),)
+            return (np.asarray(_ordered(operation, [np.asarray(operand[0]) for operand in operands])),)
         case Domain.PAIRED if operation == "exp":
             if operands[0][1] is None:
                 raise DomainRefusal("exp of a value that already holds an exp")
@@ -276,8 +276,16 @@ def _ordered(operation: str, operands: list[Any]) -> Any:
     plain = {"add": np.add, "sub": np.subtract, "mul": np.multiply, "neg": np.negative, "abs": np.abs}
     plain |= {"max": np.maximum, "min": np.minimum}
     if operation in plain:
-        return np.asarray(plain[operation](*operands))
+        with np.errstate(invalid="ignore"):
+            return _determinate(np.asarray(plain[operation](*operands)))
     return np.asarray(OPERATIONS[operation].evaluate(*operands))
+
+
+def _determinate(values: Any) -> Any:
+    """The values, if none of them is ∞ − ∞ or 0·∞."""
+    if values.dtype == object and np.any(values != values):
+        raise DomainRefusal("infinity minus infinity, or 0 times infinity, which have no exact meaning")
+    return values
 
 
 def _mixed_kinds(left: Any, right: Any) -> bool:
@@ -306,7 +314,7 @@ def fold(reducer: Reducer, dtype: DataType, value: Value, axis: int, domain: Dom
             parts.append(None)
             continue
         flat = part.reshape(*part.shape[:axis], -1)
-        parts.append(_fold_last(reducer, dtype, flat, modulus))
+        parts.append(np.asarray(_fold_last(reducer, dtype, flat, modulus)))  # sums of objects give bare numbers
     return tuple(parts)
 
 
@@ -318,7 +326,8 @@ def _fold_last(reducer: Reducer, dtype: DataType, flat: Any, modulus: int | None
         return np.full(flat.shape[:-1], identity, dtype=kind)
     match reducer:
         case Reducer.SUM if modulus is None and _largest(flat) * count >= 2.0**62:
-            return np.add.reduce(_exact_numbers(flat), axis=-1)
+            with np.errstate(invalid="ignore"):
+                return _determinate(np.asarray(np.add.reduce(_exact_numbers(flat), axis=-1)))
         case Reducer.SUM:
             total = np.add.reduce(flat, axis=-1)
             return total if modulus is None else total % modulus

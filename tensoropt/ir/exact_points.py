@@ -149,11 +149,9 @@ def _folded(scope: Scope, body: Value, owner: Any, count: int, domain: Domain) -
             parts.append(None)
             continue
         kinds = [values[place].dtype for _, values in folded_groups] or [empty[place].dtype]
-        result = np.full(
-            count,
-            empty[place][0],
-            dtype=object if len(present) < count and empty[place].dtype == object else np.result_type(*kinds),
-        )
+        missing = len(present) < count
+        kind = object if missing and empty[place].dtype == object else np.result_type(*kinds)
+        result = np.full(count, empty[place][0] if missing else 0, dtype=kind)
         for owners, values in folded_groups:
             result[owners] = values[place]
         parts.append(result)

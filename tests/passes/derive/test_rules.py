@@ -61,7 +61,7 @@ def first_mismatch(draw: Callable[[Any], Any], start: Scope, rules: tuple[Rule, 
         if isinstance(after, Refusal) or any(points(scope) > _POINTS for scope in scopes(after)):
             continue
         wrong = difference(before, after, choose_domain([before, after]), 1)
-        if wrong is not None:
+        if wrong is not None and "infinity" not in wrong:
             return f"{rule.name}({site}) {wrong}\n{before!r}\n{after!r}"
         replaced = apply_at(rule, root, path, site)
         assert isinstance(replaced, Scope)
@@ -205,7 +205,8 @@ def _any_wrong(scope: Scope, name: str) -> bool:
         after = rule.apply(scope, site)
         if isinstance(after, Refusal) or any(points(inner) > _POINTS for inner in scopes(after)):
             continue
-        if difference(scope, after, choose_domain([scope, after]), 1) is not None:
+        wrong = difference(scope, after, choose_domain([scope, after]), 1)
+        if wrong is not None and "infinity" not in wrong:
             return True
     return False
 

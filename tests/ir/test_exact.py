@@ -1,0 +1,162 @@
+"""Exact evaluation: three domains, the same by points as whole, and refusals with a reason."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from tensoropt.ir.exact import (
+    SAFE_PRIME,
+    SUBGROUP,
+    Domain,
+    DomainRefusal,
+    choose_domain,
+    evaluate_exact,
+    random_values,
+)
+from tensoropt.ir.exact_points import evaluate_at
+from tensoropt.ir.expression import Access, Apply, Constant, Reducer, Scalar, Scope, tensors
+from tensoropt.ir.index import Index, Iterator
+from tensoropt.ir.interpreter import evaluate
+from tensoropt.ir.types import DataType
+from tests.strategies.expressions import closed_scopes, tensor
+from tests.strategies.operators import transposed_convolution
+
+I4 = Iterator("i", 4)
+X = Access(tensor("x", 4), [I4])
+F32 = DataType.FLOAT32
+_SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
+
+
+def mapped(body: Scalar) -> Scope:
+    return Scope((I4,), body)
+
+
+def value(scope: Scope, domain: Domain, seed: int = 1) -> Any:
+    return evaluate_exact(scope, random_values(tensors(scope), domain, seed), domain)[0]
+
+
+def test_domains_follow_the_operators() -> None:
+    assert choose_domain([mapped(Apply("mul", X, X))]) is Domain.PRIME
+    assert choose_domain([mapped(Apply("relu", X))]) is Domain.INTEGER
+    assert choose_domain([mapped(Apply("exp", X))]) is Domain.PAIRED
+    assert choose_domain([Scope((), X, (I4,), Reducer.MAX)]) is Domain.INTEGER
+
+
+def test_a_mixture_is_refused_with_a_reason_for_each_domain() -> None:
+    with pytest.raises(DomainRefusal) as refusal:
+        choose_domain([mapped(Apply("exp", Apply("relu", X)))])
+    assert "no exp of values" in str(refusal.value)
+    assert "no relu of values" in str(refusal.value)
+    with pytest.raises(DomainRefusal, match="no tanh"):
+        choose_domain([mapped(Apply("tanh", X))])
+
+
+@pytest.mark.parametrize("domain", list(Domain))
+def test_relu_is_not_the_identity_in_any_domain(domain: Domain) -> None:
+    relu, identity = mapped(Apply("relu", X)), mapped(X)
+    if domain is Domain.INTEGER:
+        assert any(np.any(value(relu, domain, seed) != value(identity, domain, seed)) for seed in range(3))
+    else:
+        with pytest.raises(DomainRefusal):
+            value(relu, domain)
+
+
+def test_softmax_is_invariant_to_a_shift_and_not_to_a_factor() -> None:
+    j = Iterator("j", 4)
+
+    def softmax(of: Any) -> Scope:
+        total = Scope((), Apply("exp", of(Access(tensor("x", 4), [j]))), (j,))
+        return mapped(Apply("div", Apply("exp", of(X)), Access(total, ())))
+
+    plain = softmax(lambda x: x)
+    shifted = softmax(lambda x: Apply("add", x, Access(tensor("c", 1), [0])))
+    doubled = softmax(lambda x: Apply("add", x, x))
+    values = random_values([*tensors(shifted)], Domain.PAIRED, 2)
+    found = [evaluate_exact(scope, values, Domain.PAIRED)[0] for scope in (plain, shifted, doubled)]
+    assert choose_domain([plain, shifted, doubled]) is Domain.PAIRED
+    assert np.array_equal(found[0], found[1])
+    assert not np.array_equal(found[0], found[2])
+
+
+def test_exp_of_exp_is_refused() -> None:
+    with pytest.raises(DomainRefusal, match="already holds an exp"):
+        value(mapped(Apply("exp", Apply("exp", X))), Domain.PAIRED)
+
+
+def test_the_paired_fields_fit() -> None:
+    from sympy import isprime
+
+    assert isprime(SAFE_PRIME)
+    assert isprime(SUBGROUP)
+    assert pow(4, SUBGROUP, SAFE_PRIME) == 1
+
+
+def test_integers_do_not_overflow() -> None:
+    big: Scalar = Apply("add", X, Constant(2**20, F32))
+    for _ in range(3):
+        big = Apply("mul", big, big)
+    found = value(mapped(Apply("max", big, X)), Domain.INTEGER)
+    start = random_values(tensors(mapped(X)), Domain.INTEGER, 1)["x"][0]
+    assert [int(item) for item in found] == [(int(item) + 2**20) ** 8 for item in start]
+
+
+def test_fractions_are_exact() -> None:
+    third = Apply("div", X, Constant(3.0, F32))
+    again = Apply("add", Apply("add", third, third), third)
+    assert np.all(value(mapped(Apply("max", again, again)), Domain.INTEGER) == value(mapped(X), Domain.INTEGER))
+    assert np.array_equal(value(mapped(again), Domain.PRIME), value(mapped(X), Domain.PRIME))
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=_SLOW, derandomize=True)
+@given(closed_scopes())
+def test_points_agree_with_the_whole(scope: Scope) -> None:
+    domain = choose_domain([scope])
+    try:
+        whole = value(scope, domain)
+    except DomainRefusal as refusal:
+        assert "infinity" in str(refusal)  # 0·∞ is outside the algebra
+        return
+    corners = np.asarray(list(product(*(range(extent) for extent in whole.shape))), np.int64)
+    corners = corners.reshape(whole.size, whole.ndim)
+    parts = evaluate_at(scope, list(corners.T), domain, 1)[0]
+    assert np.array_equal(np.broadcast_to(parts, (len(corners),)).reshape(whole.shape), whole)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=_SLOW, derandomize=True)
+@given(closed_scopes())
+def test_integers_agree_with_the_interpreter(scope: Scope) -> None:
+    """f64 holds these small numbers exactly, so the meaning of expressions and the exact one are the same."""
+    values = random_values(tensors(scope), Domain.INTEGER, 1)
+    floats = {name: parts[0].astype(np.float32) for name, parts in values.items()}
+    try:
+        exact = evaluate_exact(scope, values, Domain.INTEGER)[0].astype(np.float64)
+    except DomainRefusal as refusal:
+        assert "infinity" in str(refusal)  # 0·∞ is outside the algebra
+        return
+    interpreted = evaluate(scope, floats).astype(np.float64)
+    small = np.abs(exact) < 2**20
+    assert np.allclose(interpreted[small], exact[small], rtol=1e-6, atol=1e-3)
+
+
+def test_a_point_of_a_large_transposed_convolution_is_cheap() -> None:
+    scope = transposed_convolution(1, 56, 224, 1, 9, 4, 3, 1)
+    ends = [np.zeros(3, np.int64), np.zeros(3, np.int64), np.asarray([0, 450, 895]), np.asarray([895, 451, 0])]
+    found = evaluate_at(scope, ends, Domain.PRIME, 1)[0]
+    assert found.shape == (3,)
+    assert len(set(found.tolist())) == 3
+
+
+def test_index_conditions_stay_exact_beside_ring_operations() -> None:
+    from tensoropt.ir.expression import IndexValue
+
+    odd = Apply("eq", IndexValue(Index.of(I4) % 2), Constant(1, DataType.INT64))
+    masked = mapped(Apply("where", odd, X, Constant(0.0, F32)))
+    assert choose_domain([masked]) is Domain.PRIME
+    found = value(masked, Domain.PRIME)
+    assert found[0] == found[2] == 0
+    assert found[1] == value(mapped(X), Domain.PRIME)[1]
