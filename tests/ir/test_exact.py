@@ -119,7 +119,8 @@ def test_points_agree_with_the_whole(scope: Scope) -> None:
     try:
         whole = value(scope, domain)
     except DomainRefusal as refusal:
-        assert "infinity" in str(refusal)  # 0·∞ is outside the algebra
+        if "infinity" not in str(refusal):  # 0·∞ is outside the algebra
+            raise
         return
     corners = np.asarray(list(product(*(range(extent) for extent in whole.shape))), np.int64)
     corners = corners.reshape(whole.size, whole.ndim)
@@ -136,7 +137,8 @@ def test_integers_agree_with_the_interpreter(scope: Scope) -> None:
     try:
         exact = evaluate_exact(scope, values, Domain.INTEGER)[0].astype(np.float64)
     except DomainRefusal as refusal:
-        assert "infinity" in str(refusal)  # 0·∞ is outside the algebra
+        if "infinity" not in str(refusal):  # 0·∞ is outside the algebra
+            raise
         return
     interpreted = evaluate(scope, floats).astype(np.float64)
     small = np.abs(exact) < 2**20
