@@ -1,203 +1,201 @@
-"""Costs by measuring, in a process of its own: a candidate that crashes, hangs or eats memory is lost, and nothing else is.
-
-The parent sends alternatives, the worker builds each as a small program, runs it on seeded inputs, compares its outputs with those
-of the first, and times all of them in alternation. Results are kept on disk by what was measured and where.
-"""
+"""Costs by measurement in a process of its own: a crash, a hang or a memory blow-up costs one candidate and nothing else."""
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
-import pickle
-import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
+from multiprocessing import Pipe
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Self
+from typing import Any
 
 from codegen.targets.cpu import CpuTarget
-from codegen.tune.store import TimingStore
+from codegen.tune import cache
+from codegen.tune.requests import Build, Forget, Time
 from tensoropt.cost import Alternative, KernelCost
-from tensoropt.ir.expression import Scope, Tensor, replace_sources
-from tensoropt.ir.printer import format_scope
+from tensoropt.ir.canonical import canonical_kernel_key
 from tensoropt.ir.program import Compute, Statement
 
-TIMEOUT_SECONDS = 60.0
-"""For building and timing one set of alternatives; far more than any needs."""
+GIB = 1 << 30
 
-MEMORY_BYTES = 8 << 30
-"""Address space of the worker beyond what its libraries take."""
+
+class Failed(Exception):
+    """A request that brought no result; the message says why."""
+
+
+class Worker:
+    """A measuring process that is started when it is needed, and again after it died."""
+
+    def __init__(self, timeout: float = 120.0, memory_bytes: int = 32 * GIB, module: str = "codegen.tune.measuring") -> None:
+        self.timeout, self.memory_bytes, self.module = timeout, memory_bytes, module
+        self.starts = 0
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Any = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there and keeps what it built."""
+        return self._process is not None and self._process.poll() is None
+
+    def ask(self, request: Any, timeout: float | None = None) -> tuple[str, Any]:
+        """The reply to a request. Failed where the process dies or takes too long; the next request starts another."""
+        if not self.running:
+            self._start()
+        try:
+            self._connection.send(request)
+            if not self._connection.poll(timeout or self.timeout):
+                self.stop()
+                raise Failed(f"took longer than {timeout or self.timeout:g} seconds")
+            reply: tuple[str, Any] = self._connection.recv()
+        except (EOFError, BrokenPipeError, ConnectionError) as error:
+            raise Failed(self._cause_of_death()) from error
+        return reply
+
+    def stop(self) -> None:
+        """Ends the process."""
+        process, self._process = self._process, None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def _start(self) -> None:
+        self.stop()
+        ours, theirs = Pipe()
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([_ROOT, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", self.module, str(theirs.fileno()), str(self.memory_bytes)],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+        theirs.close()
+        self._connection = ours
+        self.starts += 1
+
+    def _cause_of_death(self) -> str:
+        process = self._process
+        code = None
+        if process is not None:
+            try:
+                code = process.wait(timeout=5)
+            except subprocess.TimeoutExpired:
+                code = None
+        self.stop()
+        if code is not None and code < 0:
+            return f"the measuring process died of {signal.Signals(-code).name}"
+        return f"the measuring process ended with status {code}"
+
+
+_ROOT = str(Path(__file__).resolve().parents[2])
 
 
 class MeasuredCost:
-    """The cost protocol of ``tensoropt.cost`` by timing on this machine. A context manager: leaving it ends the worker."""
+    """``tensoropt.cost.CostModel`` of the CPU: kernels compiled, run and timed; results kept on disk.
 
-    def __init__(self, target: CpuTarget, timeout: float = TIMEOUT_SECONDS, store: TimingStore | None = None) -> None:
-        self.target = target
-        self.timeout = timeout
-        self.restarts = 0
-        self._store = store if store is not None else TimingStore.default()
-        self._process: subprocess.Popen[bytes] | None = None
+    ``seconds`` is how long the alternatives of one comparison are timed together.
+    """
 
-    def __enter__(self) -> Self:
+    def __init__(self, target: CpuTarget, worker: Worker | None = None, seconds: float = 0.25) -> None:
+        self.target, self.worker, self.seconds = target, worker or Worker(), seconds
+        self.spent = 0.0
+        """Seconds of building and timing so far."""
+
+    def __enter__(self) -> MeasuredCost:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
+
+    def close(self) -> None:
+        """Ends the measuring process."""
+        self.worker.stop()
 
     def cost(self, kernel: Statement, constants: frozenset[str] = frozenset()) -> KernelCost:
         """See ``CostModel``."""
-        used = frozenset(tensor.name for tensor in kernel.inputs if tensor.name in constants)
-        return self.compare([Alternative((kernel,), kernel.outputs, used)])[0]
+        return self.compare([Alternative((kernel,), kernel.outputs, constants)])[0]
 
     def compare(self, alternatives: Sequence[Alternative]) -> list[KernelCost]:
-        """See ``CostModel``. One that takes the worker down has failed; the others are measured again without it."""
-        key = measurement_key(alternatives, self.target)
-        known = self._store.get(key)
-        if known is not None:
-            return known
-        costs: dict[int, KernelCost] = {}
-        remaining = list(range(len(alternatives)))
-        while remaining:
-            answer = self._ask([alternatives[position] for position in remaining])
-            if isinstance(answer, _Lost):
-                culprit = remaining[min(answer.position, len(remaining) - 1)]
-                costs[culprit] = KernelCost.failed(answer.reason)
-                remaining.remove(culprit)
-            else:
-                costs |= dict(zip(remaining, answer, strict=True))
-                remaining = []
-        result = [costs[position] for position in range(len(alternatives))]
-        self._store.put(key, result)
-        return result
+        """See ``CostModel``."""
+        keys = [self._key(alternative) for alternative in alternatives]
+        together = " | ".join(keys)
+        known = [cache.read(f"{together} # {position}") for position in range(len(keys))]
+        if all(entry is not None for entry in known):
+            return [_from_entry(entry) for entry in known if entry is not None]
+        started = time.monotonic()
+        costs = self._measure(alternatives)
+        self.spent += time.monotonic() - started
+        if any("longer than" in cost.reason for cost in costs):
+            return costs  # a busy machine explains that too, so it is not remembered
+        for position, cost in enumerate(costs):
+            entry = {"seconds": cost.seconds, "workspace": cost.workspace_bytes, "source": cost.source, "reason": cost.reason}
+            cache.write(f"{together} # {position}", entry)
+        return costs
 
-    def close(self) -> None:
-        """End the worker."""
-        process, self._process = self._process, None
-        if process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            for stream in (process.stdin, process.stdout):
-                if stream is not None:
-                    stream.close()
-
-    def _ask(self, alternatives: list[Alternative]) -> list[KernelCost] | _Lost:
-        process = self._running()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        position = 0
+    def _measure(self, alternatives: Sequence[Alternative]) -> list[KernelCost]:
+        costs = [KernelCost.failed("not measured")] * len(alternatives)
+        workspace: dict[int, int] = {}
+        for number, alternative in enumerate(alternatives):
+            try:
+                workspace[number] = self._build(number, alternative, alternatives[0])
+            except Failed as failure:
+                costs[number] = KernelCost.failed(str(failure))
+                if number == 0:
+                    break
+        good = tuple(workspace)
+        if not good:
+            return costs
         try:
-            _send(process.stdin, (alternatives, self.target))
-            while True:
-                message = _receive(process.stdout, self.timeout)
-                if isinstance(message, int):
-                    position = message  # the worker says which one it is about to touch
-                elif isinstance(message, list):
-                    return message
-        except TimeoutError:
-            self._restart()
-            return _Lost(position, f"it took longer than {self.timeout:.0f} s")
-        except (EOFError, BrokenPipeError):
-            status = process.wait()
-            self._restart()
-            return _Lost(position, f"its process ended with {_name(status)}")
+            if not self.worker.running:
+                for number in good:
+                    self._build(number, alternatives[number], alternatives[0])
+            kind, times = self.worker.ask(Time(good, self.seconds))
+            if kind != "timed":
+                raise Failed(str(times))
+            for number, seconds in zip(good, times, strict=True):
+                costs[number] = KernelCost(seconds, workspace[number])
+        except Failed as failure:
+            for number in good:
+                costs[number] = KernelCost.failed(str(failure))
+        self._forget()
+        return costs
 
-    def _running(self) -> subprocess.Popen[bytes]:
-        if self._process is None:
-            threads = str(self.target.threads)
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "codegen.tune.measure", str(MEMORY_BYTES)],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-                env={
-                    **os.environ,
-                    "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-                    "TVM_NUM_THREADS": threads,
-                },
-            )
-        return self._process
+    def _build(self, number: int, alternative: Alternative, reference: Alternative) -> int:
+        if number and not self.worker.running:
+            self._build(0, reference, reference)
+        kind, detail = self.worker.ask(Build(number, alternative, self.target))
+        if kind != "built":
+            raise Failed(str(detail))
+        return int(detail)
 
-    def _restart(self) -> None:
-        self.close()
-        self.restarts += 1
+    def _forget(self) -> None:
+        try:
+            self.worker.ask(Forget())
+        except Failed:
+            self.worker.stop()
 
-
-class _Lost:
-    def __init__(self, position: int, reason: str) -> None:
-        self.position, self.reason = position, reason
-
-
-def measurement_key(alternatives: Sequence[Alternative], target: CpuTarget) -> str:
-    """A digest of what is measured, with tensors named by their order, and of where."""
-    from importlib.metadata import version
-
-    digest = hashlib.sha256(f"{target.key} {version('apache-tvm')} {_source_digest()}".encode())
-    for alternative in alternatives:
-        names: dict[Tensor, Tensor] = {}
+    def _key(self, alternative: Alternative) -> str:
+        """What the measurement depends on, without names: kernels by canonical key, wired as they are, and the target."""
+        names: dict[str, str] = {}
+        parts = [self.target.key]
         for kernel in alternative.kernels:
-            for tensor in (*kernel.inputs, *kernel.outputs):
-                names.setdefault(tensor, Tensor(f"t{len(names)}", tensor.type))
             if isinstance(kernel, Compute):
-                sources: dict[Tensor | Scope, Tensor | Scope] = dict(names)
-                text = format_scope(replace_sources(kernel.expression, sources))
-                types = [f"{names[tensor].name}:{tensor.type}" for tensor in (*kernel.inputs, *kernel.outputs)]
-                digest.update(f"{text} {types}".encode())
+                key, order = canonical_kernel_key(kernel.expression)
             else:
-                digest.update(kernel.node)
-        constants = sorted(names[tensor].name for tensor in names if tensor.name in alternative.constants)
-        digest.update(f"{constants}".encode())
-    return digest.hexdigest()
+                key, order = f"{kernel.operator} {kernel.opset} {kernel.node.hex()}", kernel.inputs
+            wired = [names.setdefault(tensor.name, f"v{len(names)}") for tensor in (*order, *kernel.outputs)]
+            fixed = [str(int(tensor.name in alternative.constants)) for tensor in order]
+            parts.append(f"{key} {' '.join(wired)} {''.join(fixed)}")
+        return "; ".join([*parts, " ".join(names.get(tensor.name, "?") for tensor in alternative.outputs)])
 
 
-_SOURCES: list[str] = []
-
-
-def _source_digest() -> str:
-    """A digest of the code generators' own source: another version of a schedule takes another time."""
-    if not _SOURCES:
-        digest = hashlib.sha256()
-        for file in sorted(Path(__file__).resolve().parents[1].rglob("*.py")):
-            digest.update(file.read_bytes())
-        _SOURCES.append(digest.hexdigest())
-    return _SOURCES[0]
-
-
-def _send(stream: BinaryIO | Any, message: Any) -> None:
-    data = pickle.dumps(message)
-    stream.write(len(data).to_bytes(8, "little") + data)
-    stream.flush()
-
-
-def _receive(stream: BinaryIO | Any, timeout: float) -> Any:
-    size = int.from_bytes(_read(stream, 8, timeout), "little")
-    return pickle.loads(_read(stream, size, timeout))
-
-
-def _read(stream: BinaryIO | Any, count: int, timeout: float) -> bytes:
-    """Exactly ``count`` bytes; TimeoutError if a part takes longer than ``timeout`` seconds, EOFError at the end."""
-    parts = b""
-    while len(parts) < count:
-        ready, _, _ = select.select([stream], [], [], timeout)
-        if not ready:
-            raise TimeoutError
-        part = os.read(stream.fileno(), count - len(parts))
-        if not part:
-            raise EOFError
-        parts += part
-    return parts
-
-
-def _name(status: int) -> str:
-    try:
-        return signal.Signals(-status).name if status < 0 else f"status {status}"
-    except ValueError:
-        return f"status {status}"
+def _from_entry(entry: dict[str, Any]) -> KernelCost:
+    return KernelCost(entry["seconds"], entry["workspace"], entry["source"], entry["reason"])
