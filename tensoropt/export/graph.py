@@ -121,13 +121,17 @@ class Graph:
         """Takes away the nodes from ``first`` on that nothing needs."""
         wanted = set(needed)
         kept: list[onnx.NodeProto] = []
+        gone: set[str] = set()
         for node in reversed(self.nodes[first:]):
             if wanted.intersection(node.output):
                 wanted.update(node.input)
                 kept.append(node)
+            else:
+                gone.update(node.output)
         self.nodes[first:] = reversed(kept)
-        present = {name for node in self.nodes for name in node.output}
-        self._constants = {key: value for key, value in self._constants.items() if value.name in present}
+        for key, value in list(self._constants.items()):
+            if value.name in gone:
+                del self._constants[key]
 
     def transpose(self, value: Value, order: Sequence[int]) -> Value:
         """Axis ``a`` of the result is axis ``order[a]`` of the value."""

@@ -12,14 +12,14 @@ from onnx import helper, numpy_helper
 from tensoropt.errors import ModelError
 from tensoropt.export.generated import FunctionLibrary
 from tensoropt.export.graph import ONNX_TYPES, OPSETS, Graph, Value
-from tensoropt.export.opaque import node_for_opset
+from tensoropt.export.opaque import emit_opaque, opset_for
 from tensoropt.ir.expression import Scope, Tensor
 from tensoropt.ir.program import Compute, Opaque, Program
 
-IR_VERSION = 10
-"""The version of the file format; it goes with operator set 21."""
-
 DEFAULT_OPSET = 21
+
+_IR_VERSION = 10
+"""The version of the file format, as old as the opset allows; 10 goes with opset 21."""
 
 _EXTERNAL_BYTES = 1 << 30
 """Models with more bytes of weights keep them in a file beside them: a protobuf ends at 2 GiB."""
@@ -31,11 +31,12 @@ def export_onnx(program: Program, opset: int = DEFAULT_OPSET) -> onnx.ModelProto
     """The program as a model of standard operators that any runtime runs, with the names of its inputs and outputs.
 
     Statements that are library operators (matrix product, convolution, pooling, element-wise arithmetic, data movement) stand in
-    the graph; every other expression becomes a model-local function whose documentation is its IR text. ModelError for an opaque
-    operator that cannot be brought to this opset.
+    the graph; every other expression becomes a model-local function whose documentation is its IR text. The opset is a later one
+    where an opaque operator exists only there. ModelError for an opaque operator that cannot be brought to the opset.
     """
     if opset not in OPSETS:
         raise ModelError(f"ONNX is written for opsets {OPSETS.start} to {OPSETS.stop - 1}, not {opset}")
+    opset = opset_for(program.statements, opset)
     graph = Graph(taken=_tensor_names(program))
     functions = FunctionLibrary(opset)
     domains = {"": opset}
@@ -48,7 +49,7 @@ def export_onnx(program: Program, opset: int = DEFAULT_OPSET) -> onnx.ModelProto
             case Compute():
                 functions.lower(graph, statement, values)
             case Opaque():
-                graph.nodes.append(node_for_opset(statement, domains))
+                emit_opaque(graph, statement, domains)
                 values |= {output: _value(output, output.name) for output in statement.outputs}
         for node in graph.nodes[first:]:
             node.name = node.name or f"{'/'.join(statement.origin) or statement.outputs[0].name}/{node.output[0]}"
@@ -63,11 +64,12 @@ def export_onnx(program: Program, opset: int = DEFAULT_OPSET) -> onnx.ModelProto
     imports = dict(domains)
     if functions.protos:
         imports[functions.domain] = 1
+    opsets = [helper.make_opsetid(domain, version) for domain, version in imports.items()]
     return helper.make_model(
         proto,
         functions=functions.protos,
-        opset_imports=[helper.make_opsetid(domain, version) for domain, version in imports.items()],
-        ir_version=IR_VERSION,
+        opset_imports=opsets,
+        ir_version=max(_IR_VERSION, helper.find_min_ir_version_for(opsets, ignore_unknown=True)),
         producer_name="tensoropt",
     )
 

@@ -55,9 +55,11 @@ def emit_operation(graph: Graph, operation: str, operands: Sequence[Value]) -> V
 
 
 def emit_cast(graph: Graph, value: Value, dtype: DataType) -> Value:
-    """Conversion: floats truncate toward zero, integers wrap. What is not finite has no defined integer in ONNX."""
-    if value.dtype.is_float and dtype.is_integer and dtype not in (_I32, _I64):
-        value = graph.cast(value, _I64)
+    """Conversion: floats truncate toward zero, integers wrap, and what is not finite becomes the integer 0."""
+    if value.dtype.is_float and dtype.is_integer:
+        wide = graph.cast(value, _WIDE.get(value.dtype, value.dtype))
+        finite = _node(graph, "Less", [_node(graph, "Abs", [wide]), _like(graph, wide, np.inf)], _BOOL)
+        value = graph.cast(graph.where(finite, wide, _like(graph, wide, 0)), _I64)
     return graph.cast(value, dtype)
 
 
@@ -116,7 +118,7 @@ def _divide(graph: Graph, operands: Sequence[Value]) -> Value:
     return graph.where(zero, _like(graph, left, 0), quotient)
 
 
-def _remainder(graph: Graph, operands: Sequence[Value], truncated: int) -> Value:
+def _remainder(graph: Graph, operands: Sequence[Value], truncated: bool) -> Value:
     left, right = operands
     if left.dtype.is_float:
         rest = _node(graph, "Mod", operands, fmod=1)
@@ -129,7 +131,11 @@ def _remainder(graph: Graph, operands: Sequence[Value], truncated: int) -> Value
         shift = _node(graph, "And", [crosses, nonzero], _BOOL)
         return graph.where(shift, _node(graph, "Add", [rest, right]), rest)
     zero, safe = _safe_divisor(graph, right)
-    rest = _node(graph, "Mod", [left, safe], fmod=truncated)
+    if truncated:  # Mod with fmod=1 goes through doubles in ONNX Runtime
+        whole = _node(graph, "Mul", [_node(graph, "Div", [left, safe]), safe])
+        rest = _node(graph, "Sub", [left, whole])
+    else:
+        rest = _node(graph, "Mod", [left, safe])
     return graph.where(zero, _like(graph, left, 0), rest)
 
 
@@ -137,6 +143,8 @@ def _power(graph: Graph, operands: Sequence[Value]) -> Value:
     base, exponent = operands
     if base.dtype.is_float:
         return _node(graph, "Pow", operands)
+    if base.dtype is DataType.UINT64:
+        return graph.cast(_power(graph, [graph.cast(operand, _I64) for operand in operands]), base.dtype)
     zero = _like(graph, base, 0)
     negative = _node(graph, "Less", [exponent, zero], _BOOL)
     power = _node(graph, "Pow", [base, graph.where(negative, zero, exponent)])
@@ -230,8 +238,8 @@ _OPERATIONS: dict[str, Emit] = {
     **_COMPARISONS,
     **{name: _direct(operator) for name, operator in _DIRECT.items()},
     "div": _divide,
-    "mod": lambda graph, operands: _remainder(graph, operands, 0),
-    "fmod": lambda graph, operands: _remainder(graph, operands, 1),
+    "mod": lambda graph, operands: _remainder(graph, operands, truncated=False),
+    "fmod": lambda graph, operands: _remainder(graph, operands, truncated=True),
     "pow": _power,
     "atan2": _arctangent,
     "trunc": _trunc,

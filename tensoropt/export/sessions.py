@@ -19,7 +19,9 @@ def session_of(model: onnx.ModelProto, threads: int = 1) -> Any:
 def session_of_file(path: Path, threads: int = 1) -> Any:
     """An ``onnxruntime.InferenceSession`` of a model file. ArtefactError for a file that ONNX Runtime does not load."""
     if not path.is_file():
-        raise ArtefactError(f"{path}: the file is missing, so there is nothing to compare with; optimize the model again")
+        raise ArtefactError(
+            f"{path}: the file is missing, so there is nothing to compare with; optimize the model again"
+        )
     try:
         return _session(str(path), threads)
     except Exception as error:
