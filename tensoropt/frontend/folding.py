@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -192,7 +193,18 @@ def _transposed(
     return np.ascontiguousarray(np.transpose(arrays[0], attributes.get("perm")))
 
 
+def _range(attributes: Mapping[str, Any], arrays: Sequence[Any], types: Sequence[TensorType | None]) -> Array | None:
+    start, limit, delta = (np.asarray(array).reshape(()) for array in arrays)
+    if delta == 0:
+        return None
+    count = max(0, math.ceil((float(limit) - float(start)) / float(delta)))
+    if count * start.dtype.itemsize > _LIMIT_BYTES:
+        return None
+    return np.asarray(start + np.arange(count).astype(start.dtype) * delta).astype(start.dtype)
+
+
 _DIRECT: dict[str, Direct] = {
+    "Range": _range,
     "Identity": _same_elements,
     "Reshape": _same_elements,
     "Squeeze": _same_elements,

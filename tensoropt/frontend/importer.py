@@ -76,7 +76,13 @@ class Importer:
         types = self._types(node, name, attributes)
         if self._fold(node, attributes, types) or self._lift(node, name, attributes, types, used):
             return
-        if not self._expand(node, name, schema, used, depth):
+        try:
+            expressed = self._expand(node, name, schema, used, depth)
+        except ModelError:  # say what is wrong with the node that the model has, not with a part of its body
+            if any(isinstance(kind, Unsized) for kind in types.values()):
+                self._keep_opaque(node, name, types)
+            raise
+        if not expressed:
             self._keep_opaque(node, name, types)
 
     def _types(self, node: onnx.NodeProto, name: str, attributes: Mapping[str, Any]) -> dict[str, TensorType | Unsized]:

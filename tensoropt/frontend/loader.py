@@ -12,7 +12,7 @@ from tensoropt.errors import ModelError
 from tensoropt.frontend.external_data import ExternalData
 from tensoropt.frontend.importer import Importer
 from tensoropt.frontend.inference import TypeInference, declared_types
-from tensoropt.frontend.source import ModelSource, Source, read_source
+from tensoropt.frontend.source import ModelSource, read_source
 from tensoropt.frontend.structure import inlined, input_types, opsets_of, ordered_nodes, standard_domain, values_read
 from tensoropt.frontend.weights import ELEMENT_TYPES, TensorReader
 from tensoropt.ir.expression import Tensor
@@ -46,12 +46,13 @@ def load_program(model: ModelSource, shapes: Mapping[str, Sequence[int]] | None 
     read, is not valid ONNX, or cannot be compiled.
     """
     source = read_source(model)
-    label = source.label
+    label, path, sha256 = source.label, source.path, source.sha256
     opsets = opsets_of(source.model, label)
-    external = ExternalData(label, source.path, source.folder)
+    external = ExternalData(label, path, source.folder)
     reader = TensorReader(label, external)
     weights = _take_weights(source.model, reader)
-    proto = inlined(source.model, label)
+    proto = inlined(_without_arena(source.model), label)
+    del source  # and with it the parsed file, whose weights are copied
     opsets |= {standard_domain(entry.domain): int(entry.version) for entry in proto.opset_import}
     graph = proto.graph
     inputs = input_types(graph, weights, shapes or {}, label)
@@ -73,7 +74,7 @@ def load_program(model: ModelSource, shapes: Mapping[str, Sequence[int]] | None 
     program = _program(graph.name or "main", importer, list(inputs), outputs)
     _make_static(graph, program)
     warnings = _warnings(program)
-    return LoadedModel(program, proto, weights, _hash_with_external(source, external), source.path, warnings)
+    return LoadedModel(program, proto, weights, _hash_with_external(sha256, external), path, warnings)
 
 
 def _take_weights(model: onnx.ModelProto, reader: TensorReader) -> dict[str, Array]:
@@ -98,6 +99,15 @@ def _take_weights(model: onnx.ModelProto, reader: TensorReader) -> dict[str, Arr
     model.graph.ClearField("initializer")
     model.graph.initializer.extend(headers)
     return weights
+
+
+def _without_arena(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy. A message keeps the memory of all that was ever in it, so clearing fields gives none back."""
+    import onnx
+
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    return copy
 
 
 def _header(tensor: onnx.TensorProto) -> onnx.TensorProto:
@@ -156,10 +166,10 @@ def _warnings(program: Program) -> tuple[str, ...]:
     return (f"NaN among the weights of {', '.join(repr(name) for name in damaged[:5])}; results there are NaN",)
 
 
-def _hash_with_external(source: Source, external: ExternalData) -> str:
+def _hash_with_external(sha256: str, external: ExternalData) -> str:
     if not external.files:
-        return source.sha256
-    digest = hashlib.sha256(source.sha256.encode())
+        return sha256
+    digest = hashlib.sha256(sha256.encode())
     for file in sorted(external.files):
         with file.open("rb") as stream:
             digest.update(hashlib.file_digest(stream, "sha256").digest())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import reduce
 
 from tensoropt.frontend.lift.axes import output_iterators
-from tensoropt.frontend.lift.node import Node, NotExpressed
+from tensoropt.frontend.lift.node import Node, NotExpressed, Operand
 from tensoropt.frontend.lift.scalars import apply
 from tensoropt.ir.expression import Access, Scalar
 from tensoropt.ir.index import Index, Iterator
@@ -14,25 +15,48 @@ from tensoropt.ir.program import Statement
 _BATCH_NAMES = ("b", "a", "e", "g")
 
 
-def lift_matmul(node: Node) -> list[Statement]:
-    """``L<b.., m, n> Σ<k> A[b.., m, k] · B[b.., k, n]``; an operand of one axis loses m or n."""
-    left, right = node.operand(0), node.operand(1)
+@dataclass(frozen=True, slots=True)
+class MatrixAxes:
+    """The iterators of a batched matrix product, and the indices at which the operands are read."""
+
+    traversal: list[Iterator]
+    rows: list[Iterator]
+    columns: list[Iterator]
+    depth: Iterator
+    left: list[Index]
+    right: list[Index]
+
+
+def matrix_axes(left: Operand, right: Operand, shape: tuple[int, ...]) -> MatrixAxes:
+    """The axes of ``left @ right`` as NumPy broadcasts them; an operand of one axis loses its rows or columns."""
     depth = Iterator("k", left.shape[-1])
-    has_rows, has_columns = left.rank > 1, right.rank > 1
-    shape = node.shape
-    batch = shape[: len(shape) - has_rows - has_columns]
+    rows = [Iterator("m", left.shape[-2])] if left.rank > 1 else []
+    columns = [Iterator("n", right.shape[-1])] if right.rank > 1 else []
+    batch = shape[: len(shape) - len(rows) - len(columns)]
     names = [_BATCH_NAMES[axis] if axis < len(_BATCH_NAMES) else f"b{axis}" for axis in range(len(batch))]
     leading = [Iterator(name, extent) for name, extent in zip(names, batch, strict=True)]
-    rows = [Iterator("m", left.shape[-2])] if has_rows else []
-    columns = [Iterator("n", right.shape[-1])] if has_columns else []
 
-    def batch_indices(extents: tuple[int, ...]) -> list[Index]:
+    def indices(extents: tuple[int, ...], inner: list[Iterator]) -> list[Index]:
         aligned = leading[len(leading) - len(extents) :]
-        return [Index.of(0 if extent == 1 else found) for extent, found in zip(extents, aligned, strict=True)]
+        outer = [Index.of(0 if extent == 1 else found) for extent, found in zip(extents, aligned, strict=True)]
+        return [*outer, *(Index.of(iterator) for iterator in inner)]
 
-    one = left.read([*batch_indices(left.shape[:-2]), *rows, depth])
-    other = right.read([*batch_indices(right.shape[:-2]), depth, *columns])
-    return [node.compute(node.output, [*leading, *rows, *columns], apply("mul", one, other), [depth])]
+    return MatrixAxes(
+        traversal=[*leading, *rows, *columns],
+        rows=rows,
+        columns=columns,
+        depth=depth,
+        left=indices(left.shape[:-2], [*rows, depth]),
+        right=indices(right.shape[:-2], [depth, *columns]),
+    )
+
+
+def lift_matmul(node: Node) -> list[Statement]:
+    """``L<b.., m, n> Σ<k> A[b.., m, k] · B[b.., k, n]``."""
+    left, right = node.operand(0), node.operand(1)
+    axes = matrix_axes(left, right, node.shape)
+    product = apply("mul", left.read(axes.left), right.read(axes.right))
+    return [node.compute(node.output, axes.traversal, product, [axes.depth])]
 
 
 def lift_gemm(node: Node) -> list[Statement]:

@@ -6,25 +6,38 @@ import math
 
 import numpy as np
 
-from tensoropt.frontend.lift.axes import spatial_iterators, tap_iterators
+from tensoropt.frontend.lift.axes import flatten_index, spatial_iterators, tap_iterators
 from tensoropt.frontend.lift.node import Node
-from tensoropt.frontend.lift.scalars import apply, literal
+from tensoropt.frontend.lift.scalars import apply, literal, where
 from tensoropt.frontend.lift.windows import Window, window_of
-from tensoropt.ir.expression import Access, Constant, Reducer, Scalar, reducer_identity
+from tensoropt.ir.expression import Access, Apply, Constant, IndexValue, Reducer, Scalar, reducer_identity
 from tensoropt.ir.index import Iterator
 from tensoropt.ir.program import Array, Statement
+from tensoropt.ir.types import DataType
 
 
 def lift_max_pool(node: Node) -> list[Statement]:
-    """``L<n, c, y..> max<r..> A[n, c, S·y + D·r − p ..]`` with −∞ (or the lowest integer) outside."""
-    node.only_first_output()
+    """``L<n, c, y..> max<r..> A[n, c, S·y + D·r − p ..]`` with −∞ (or the lowest integer) outside.
+
+    The second output is the first flat position that holds the maximum.
+    """
     image = node.operand(0)
     leading, space, taps, window = _pooling_axes(node)
     lowest = reducer_identity(Reducer.MAX, image.dtype)
     positions = [window.position(axis, space[axis], taps[axis]) for axis in range(len(taps))]
-    return [
-        node.compute(node.output, [*leading, *space], image.read([*leading, *positions], lowest), taps, Reducer.MAX)
-    ]
+    value = image.read([*leading, *positions], lowest)
+    statements: list[Statement] = [node.compute(node.output, [*leading, *space], value, taps, Reducer.MAX)]
+    places = node.outputs[1] if len(node.outputs) > 1 else None
+    if places is not None:
+        plane = flatten_index(leading, image.shape[:2]) * math.prod(image.shape[2:])
+        if node.attribute("storage_order", 0):
+            inner = flatten_index(positions[::-1], image.shape[:1:-1])
+        else:
+            inner = flatten_index(positions, image.shape[2:])
+        hit = Apply("eq", value, Access(node.output, [*leading, *space]))
+        candidate = where(hit, IndexValue(plane + inner), Constant(1 << 62, DataType.INT64))
+        statements.append(node.compute(places, [*leading, *space], candidate, taps, Reducer.MIN))
+    return statements
 
 
 def lift_average_pool(node: Node) -> list[Statement]:

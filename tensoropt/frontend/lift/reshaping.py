@@ -7,7 +7,6 @@ from tensoropt.frontend.lift.node import Node, NotExpressed
 from tensoropt.ir.expression import Constant
 from tensoropt.ir.index import Index
 from tensoropt.ir.program import Statement
-from tensoropt.ir.types import DataType
 
 
 def lift_reshape(node: Node) -> list[Statement]:
@@ -91,11 +90,3 @@ def lift_space_to_depth(node: Node) -> list[Statement]:
         offset, plane = channel // depth, channel % depth
     indices = [batch, plane, row * block + offset // block, column * block + offset % block]
     return [node.compute(node.output, iterators, node.operand(0).at(indices))]
-
-
-def lift_constant_fill(node: Node) -> list[Statement]:
-    """A fill that was not folded because it is huge."""
-    value = node.attribute("value")
-    number = 0.0 if value is None else value.reshape(-1)[0].item()
-    dtype = DataType.FLOAT32 if value is None else DataType.from_numpy(value.dtype)
-    return [node.compute(node.output, output_iterators(node.shape), Constant(number, dtype))]
