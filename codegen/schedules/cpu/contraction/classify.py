@@ -12,7 +12,7 @@ split first.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from codegen.schedules.cpu.context import Context
@@ -92,6 +92,7 @@ def classify(context: Context, scope: Scope) -> Contraction | None:
         )
         for number, operand in enumerate(own)
     ]
+    sides = [replace(side, constant=side.constant and _packs(side, seen[number])) for number, side in enumerate(sides)]
     batch = tuple(i for i in traversal if (i in seen[0]) == (i in seen[1]))
     full = {iterator: mapping.get(iterator, Index.of(iterator)) for iterator in (*scope.traversal, *scope.reduction)}
     return Contraction((sides[0], sides[1]), batch, tuple(reduction), full, scope.dtype)
@@ -103,6 +104,18 @@ def _operands(context: Context, factors: list[Scalar]) -> tuple[list[Scalar], li
     if constant and varying and any(free_iterators(factor) for factor in constant):
         return constant, varying
     return factors[:1], factors[1:]
+
+
+def _packs(side: Side, seen: frozenset[Iterator]) -> bool:
+    """Whether a constant keeps about its size when it is packed: one that is read through a window would grow."""
+    packed = prod(iterator.extent for iterator in seen)
+    sources = [leaf.source for leaf in leaves(side.body) if isinstance(leaf, Access)]
+    held = sum(
+        tensor.type.elements
+        for source in sources
+        for tensor in (tensors(source) if isinstance(source, Scope) else [source])
+    )
+    return packed <= 2 * held
 
 
 def _product(factors: list[Scalar]) -> Scalar:
