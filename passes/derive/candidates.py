@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from math import prod
 
 from passes.derive.matching import LibraryMatch, convolution_sites, describe, matmul_sites
+from passes.derive.patterns import factor_accesses, used
 from passes.derive.proposals import mixed_components
 from passes.derive.rules import RULES_BY_NAME
 from passes.derive.state import MERGE, Application, State, compacted
 from tensoropt.ir.expression import Scope, Tensor, accesses, replace_sources, tensors
 from tensoropt.ir.program import Compute
 from tensoropt.rewrite.rule import Path, Refusal, Site, apply_at, nested_at
+
+_REPEATED = 4
+"""How often, on average, relaying an operand may repeat its elements where its blocks overlap."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,7 @@ def drafts_of(
 ) -> Iterable[Draft]:
     """Every way to instantiate the state's core."""
     tried: list[tuple[str, Site]] = []
-    if not mixed_components(state.core) or state.moves == 0:
+    if not mixed_components(state.core) or state.moves == 0 or _repeats_little(state.core):
         tried += [("match_matmul", site) for site in matmul_sites(state.core, constants)]
     tried += [("match_convolution", site) for site in convolution_sites(state.core, constants)]
     tried = [(rule, site) for rule, site in tried if rule not in excluded]
@@ -45,6 +50,17 @@ def drafts_of(
         draft = _instantiated(short, rule, site, output)
         if draft is not None:
             yield draft
+
+
+def _repeats_little(core: Scope) -> bool:
+    """Whether a batched operand whose axes overlap (blocks of a band) can be laid out with few repetitions."""
+    factors = factor_accesses(core)
+    if factors is None or not used(factors[0]) & used(factors[1]) & set(core.traversal):
+        return False
+    return all(
+        prod(iterator.extent for iterator in used(access)) <= _REPEATED * access.source.type.elements
+        for access in factors
+    )
 
 
 def _instantiated(state: State, rule: str, site: Site, output: Tensor) -> Draft | None:

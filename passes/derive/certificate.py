@@ -96,8 +96,9 @@ class Checker:
     def _check_shrunk(self, derivation: Derivation, domain: Domain) -> Scope | Refusal:
         """The smaller expression on which each step and the whole chain held in full."""
         reason = "no smaller size was tried"
+        split_by = _split_by(derivation)
         for room in _ROOMS:
-            start = shrunk(derivation.start, room)
+            start = shrunk(derivation.start, room, split_by)
             try:
                 chain = derivation.replayed_on(start, RULES_BY_NAME)
                 states = chain.states(RULES_BY_NAME)
@@ -133,6 +134,16 @@ class Checker:
         if (scope, domain) not in self._points:
             self._points[scope, domain] = evaluate_at(scope, points, domain, self._seed)
         return self._points[scope, domain]
+
+
+def _split_by(derivation: Derivation) -> dict[str, int]:
+    """The product of the factors by which each iterator of the start is split, by name; digits are named after what they are of."""
+    found: dict[str, int] = {}
+    for step in derivation.steps:
+        if step.rule.startswith("split"):
+            name = step.site.text("iterator").rstrip("0123456789")
+            found[name] = found.get(name, 1) * step.site.integer("factor")
+    return found
 
 
 def difference(before: Scope, after: Scope, domain: Domain, seed: int) -> str | None:

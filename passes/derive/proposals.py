@@ -18,6 +18,10 @@ Move = tuple[tuple[str, Site], ...]
 """Rules and sites applied one after the other."""
 
 
+_BLOCKS = (64, 128)
+"""Sizes of the dense blocks that a band is cut into: large enough for a matmul, small enough to waste little."""
+
+
 def components(index: Index) -> list[Terms]:
     """The digit groups of an index, finest first."""
     terms = sorted(index.terms, key=lambda term: abs(term[1]))
@@ -65,8 +69,8 @@ def proposals(core: Scope) -> Iterable[Move]:
     """Moves on a core, those that most likely lead on first; each once."""
     seen: dict[Move, None] = {}
     for _, index, terms in mixed_components(core):
-        for move in (*_skews(core, terms), *_splits(core, index, terms), *_stagings(core, terms)):
-            seen[move] = None
+        moves = (*_skews(core, terms), *_splits(core, index, terms), *_stagings(core, terms), *_blocks(core, terms))
+        seen |= dict.fromkeys(moves)
     for access in accesses(core.body):
         for index in access.indices:
             for move in _atom_splits(core, index):
@@ -88,13 +92,15 @@ def _skew(rule: str, chosen: Iterator, linear: list[tuple[Iterator, int]]) -> tu
 def _skews(core: Scope, terms: Terms) -> list[Move]:
     """Skews of the component as it is: its traversal part, or a reduction by the whole form."""
     linear = _linear(terms)
-    part = [(atom, coefficient) for atom, coefficient in linear if atom in core.traversal]
+    units = [(atom, coefficient) for atom, coefficient in linear if abs(coefficient) == 1]
     moves: list[Move] = []
-    if len(part) > 1:
-        moves += [(_skew("skew_traversal", atom, part),) for atom, coefficient in part if abs(coefficient) == 1]
-    for atom, coefficient in linear:
-        if atom in core.reduction and abs(coefficient) == 1:
-            moves.append((_skew("skew_reduction", atom, linear),))
+    for form in (linear, units) if 1 < len(units) < len(linear) else (linear,):
+        part = [(atom, coefficient) for atom, coefficient in form if atom in core.traversal]
+        if len(part) > 1:
+            moves += [(_skew("skew_traversal", atom, part),) for atom, coefficient in part if abs(coefficient) == 1]
+        for atom, coefficient in form:
+            if atom in core.reduction and abs(coefficient) == 1:
+                moves.append((_skew("skew_reduction", atom, form),))
     return moves
 
 
@@ -127,6 +133,20 @@ def _splits(core: Scope, index: Index, terms: Terms) -> list[Move]:
             offsets = {index.constant // abs(fine) * sign % factor, 0} if rule == "split_traversal" else {0}
             for offset in sorted(offsets, reverse=True):
                 moves.append(((rule, Site.of(iterator=atom.name, factor=factor, offset=offset)),))
+    return moves
+
+
+def _blocks(core: Scope, terms: Terms) -> list[Move]:
+    """A band, ``f[m, …]·g[m + w, …]``: m, which both factors read, split into blocks that are dense where the band is."""
+    shared = frozenset.intersection(
+        *(frozenset().union(*(index.iterators() for index in access.indices)) for access in accesses(core.body))
+    )
+    moves: list[Move] = []
+    for atom, coefficient in _linear(terms):
+        if atom in core.traversal and atom in shared and abs(coefficient) == 1 and len(terms) == 2:
+            for block in _BLOCKS:
+                if atom.extent >= 2 * block:
+                    moves.append((("split_traversal", Site.of(iterator=atom.name, factor=block, offset=0)),))
     return moves
 
 

@@ -7,8 +7,10 @@ is there.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import lcm
 
+from passes.derive.proposals import components
 from tensoropt.ir.expression import Access, Scalar, Scope, Tensor, accesses, map_scalar
 from tensoropt.ir.index import FloorDiv, Index, Iterator, Modulo
 from tensoropt.ir.types import Extent, TensorType
@@ -22,10 +24,13 @@ _TAPS = 12
 Axis = tuple[Tensor, int]
 
 
-def shrunk(scope: Scope, room: int) -> Scope:
-    """The scope (which reads tensors only) with axes longer than ``room`` beyond its windows made shorter."""
+def shrunk(scope: Scope, room: int, least: Mapping[str, int]) -> Scope:
+    """The scope (which reads tensors only) with axes longer than ``room`` beyond its windows made shorter.
+
+    ``least`` gives by an iterator's name what it is split by: it keeps more than that, and its residue.
+    """
     reads = [access for access in accesses(scope.body) if isinstance(access.source, Tensor)]
-    extents = _new_extents(scope, reads, room)
+    extents = _new_extents(scope, reads, room, least)
     shapes = _new_shapes(scope, reads, extents)
     iterators = {iterator: Iterator(iterator.name, extents[iterator]) for iterator in extents}
     mapping = {old: Index.of(new) for old, new in iterators.items()}
@@ -48,17 +53,18 @@ def shrunk(scope: Scope, room: int) -> Scope:
 
 
 def _mixed(reads: list[Access]) -> list[tuple[Index, Axis]]:
+    """Indices in which iterators depend on one another: beside others in a component, or divided. Digits do not."""
     found = []
     for access in reads:
         assert isinstance(access.source, Tensor)
         for axis, index in enumerate(access.indices):
-            plain = index.is_constant or (len(index.terms) == 1 and index is Index.of(next(iter(index.iterators()))))
-            if not plain:
+            divided = any(not isinstance(atom, Iterator) for atom, _ in index.terms)
+            if divided or any(len(terms) > 1 for terms in components(index)):
                 found.append((index, (access.source, axis)))
     return found
 
 
-def _new_extents(scope: Scope, reads: list[Access], room: int) -> dict[Iterator, int]:
+def _new_extents(scope: Scope, reads: list[Access], room: int, least: Mapping[str, int]) -> dict[Iterator, int]:
     mixed = _mixed(reads)
     entangled = {iterator for index, _ in mixed for iterator in index.iterators()}
     extents: dict[Iterator, int] = {}
@@ -86,10 +92,15 @@ def _new_extents(scope: Scope, reads: list[Access], room: int) -> dict[Iterator,
             _shrink_difference(extents, rising, falling, window, room)
             continue
         period = lcm(*(abs(step) for _, step in linear))
-        taps = [atom.extent for atom, _ in linear if atom.extent <= _TAPS]
+        padding = 2 * abs(index.constant)
+        windows = {atom for atom, step in linear if atom.extent <= _TAPS or step * (atom.extent - 1) <= padding}
+        taps = [min(atom.extent, _TAPS) for atom in windows]
         for atom, step in linear:
-            if atom.extent > _TAPS:
-                _cut(extents, atom, max(room, period // abs(step) + 2, *taps), period // abs(step))
+            if atom not in windows:
+                split = least.get(atom.name, 1)
+                _cut(
+                    extents, atom, max(room, period // abs(step) + 2, split + 1, *taps), lcm(split, period // abs(step))
+                )
     return extents
 
 

@@ -114,10 +114,15 @@ def support(conditions: list[Condition], iterator: Iterator, ranges: Ranges) -> 
         coefficient = condition.index.coefficient(iterator)
         if coefficient == 0:
             continue
-        rest = condition.index - Index.of(iterator) * coefficient
-        if iterator in rest.iterators():
+        if any(
+            not isinstance(atom, Iterator) and iterator in atom.index.iterators() for atom, _ in condition.index.terms
+        ):
             continue
-        rest_low, rest_high = interval(rest, ranges)
+        own_low, own_high = ranges[iterator]
+        if coefficient < 0:
+            own_low, own_high = own_high, own_low
+        rest_low, rest_high = interval(condition.index, ranges)
+        rest_low, rest_high = rest_low - coefficient * own_low, rest_high - coefficient * own_high
         first, last = condition.low - rest_high, condition.high - rest_low
         if coefficient < 0:
             first, last, coefficient = -last, -first, -coefficient

@@ -283,7 +283,7 @@ def _ordered(operation: str, operands: list[Any]) -> Any:
 
 def _determinate(values: Any) -> Any:
     """The values, if none of them is ∞ − ∞ or 0·∞."""
-    if values.dtype == object and np.any(values != values):
+    if values.dtype.kind in "Of" and np.any(values != values):
         raise DomainRefusal("infinity minus infinity, or 0 times infinity, which have no exact meaning")
     return values
 
