@@ -11,7 +11,7 @@ from tensoropt.export.graph import Graph, Value
 from tensoropt.export.lowering import Lowering, reduce_axes
 from tensoropt.export.scalars import emit_operation
 from tensoropt.export.windows import to_traversal
-from tensoropt.ir.expression import Access, Reducer, Scalar, Scope, free_iterators
+from tensoropt.ir.expression import Reducer, Scalar, Scope, accesses, free_iterators
 from tensoropt.ir.index import Iterator
 from tensoropt.ir.structure import product_factors
 from tensoropt.ir.types import DataType
@@ -60,13 +60,13 @@ def contraction(lowering: Lowering, scope: Scope) -> Value | None:
 
 
 def _factor(lowering: Lowering, part: Scalar, scope: Scope) -> _Factor:
-    """A factor on its own iterators, for a bare access in the order of its axes."""
+    """A factor on its own iterators, in the order in which its accesses have them on their axes."""
+    seen: dict[Iterator, None] = {}
+    for access in accesses(part):
+        for index in access.indices:
+            seen |= dict.fromkeys(sorted(index.iterators(), key=lambda iterator: iterator.name))
     free = free_iterators(part)
-    if isinstance(part, Access):
-        seen = [iterator for index in part.indices for iterator in sorted(index.iterators(), key=lambda it: it.name)]
-        own = list(dict.fromkeys(seen))
-    else:
-        own = [iterator for iterator in (*scope.traversal, *scope.reduction) if iterator in free]
+    own = [*seen, *(it for it in (*scope.traversal, *scope.reduction) if it in free and it not in seen)]
     value = lowering.scalar(part, own)
     return _Factor(lowering.graph.expand(value, [iterator.extent for iterator in own]), tuple(own))
 

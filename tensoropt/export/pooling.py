@@ -15,6 +15,9 @@ from tensoropt.ir.types import DataType
 
 _SPATIAL_LIMIT = 3
 
+_PADDED_LIMIT = 4
+"""An image is padded by a node of its own up to so many times its size."""
+
 
 def pooling(lowering: Lowering, scope: Scope) -> Value | None:
     """The scope as a MaxPool, or as an AveragePool times the size of its window; None where it is neither."""
@@ -52,11 +55,12 @@ def _emit(
     shape = [extents[0] if len(batch) > 1 else 1, prod(extents[1:]) if len(batch) > 1 else prod(extents)]
     image = graph.reshape(source, [*shape, *(found.extent for found in windows)])
     image, begins, ends = fitted(graph, image, windows)
-    reaches = [(found.taps - 1) * found.dilation + 1 for found in windows]
     pads = [*begins, *ends]
-    if any(pads) and (
-        access.outside.value != neutral or any(pad >= size for pad, size in zip(pads, reaches * 2, strict=True))
-    ):
+    fits = all(pad < size for pad, size in zip(pads, [found.taps for found in windows] * 2, strict=True))
+    if any(pads) and (access.outside.value != neutral or not fits):
+        padded = prod(extent + low + high for extent, low, high in zip(image.shape[2:], begins, ends, strict=True))
+        if padded > _PADDED_LIMIT * prod(image.shape[2:]):
+            return None
         image = graph.pad(image, [0, 0, *begins], [0, 0, *ends], access.outside.value)
         pads = [0] * len(pads)
     result = graph.emit(

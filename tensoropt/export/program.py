@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
 from tensoropt.errors import ModelError
 from tensoropt.export.generated import FunctionLibrary
 from tensoropt.export.graph import ONNX_TYPES, OPSETS, Graph, Value
 from tensoropt.export.opaque import emit_opaque, opset_for
 from tensoropt.ir.expression import Scope, Tensor
-from tensoropt.ir.program import Compute, Opaque, Program
+from tensoropt.ir.program import Array, Compute, Opaque, Program, type_of
 
 DEFAULT_OPSET = 21
 
@@ -59,19 +59,21 @@ def export_onnx(program: Program, opset: int = DEFAULT_OPSET) -> onnx.ModelProto
         program.name or "program",
         [_declaration(tensor) for tensor in program.inputs],
         outputs,
-        initializer=[numpy_helper.from_array(np.asarray(array), name) for name, array in program.constants.items()],
     )
     imports = dict(domains)
     if functions.protos:
         imports[functions.domain] = 1
     opsets = [helper.make_opsetid(domain, version) for domain, version in imports.items()]
-    return helper.make_model(
+    model = helper.make_model(
         proto,
         functions=functions.protos,
         opset_imports=opsets,
         ir_version=max(_IR_VERSION, helper.find_min_ir_version_for(opsets, ignore_unknown=True)),
         producer_name="tensoropt",
     )
+    for name, array in program.constants.items():
+        _add_weight(model.graph, name, array)
+    return model
 
 
 def save_onnx(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
@@ -93,6 +95,12 @@ def save_onnx(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
         location=data,
         size_threshold=_EXTERNAL_TENSOR_BYTES,
     )
+
+
+def _add_weight(graph: onnx.GraphProto, name: str, array: Array) -> None:
+    """Adds an initializer in place, so that large weights exist once more and no oftener."""
+    tensor = graph.initializer.add(name=name, dims=array.shape, data_type=ONNX_TYPES[type_of(array).dtype])
+    tensor.raw_data = np.asarray(array).tobytes()
 
 
 def _tensor_names(program: Program) -> set[str]:

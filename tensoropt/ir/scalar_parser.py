@@ -72,7 +72,7 @@ def parse_number(stream: TokenStream, dtype: DataType) -> Constant:
 
 def parse_index(stream: TokenStream, iterators: Mapping[str, Iterator]) -> Index:
     """A quasi-affine index in normal form; operators bind as in Python."""
-    index = -_index_term(stream, iterators) if stream.accept("-") else _index_term(stream, iterators)
+    index = _index_term(stream, iterators)
     while stream.at("+", "-"):
         negative = stream.take().text == "-"
         term = _index_term(stream, iterators)
@@ -208,6 +208,8 @@ def _index_term(stream: TokenStream, iterators: Mapping[str, Iterator]) -> Index
 
 
 def _index_factor(stream: TokenStream, iterators: Mapping[str, Iterator]) -> Index:
+    if stream.accept("-"):
+        return -_index_factor(stream, iterators)
     if stream.accept("("):
         index = parse_index(stream, iterators)
         stream.expect(")")
