@@ -20,7 +20,9 @@ from codegen.runtime import load_runtime
 from codegen.tune.requests import Build, Forget, Time
 from tensoropt.cost import Alternative
 from tensoropt.ir.expression import Tensor
-from tensoropt.ir.program import Array, Program
+from tensoropt.ir.interpreter import evaluate
+from tensoropt.ir.program import Array, Compute, Program, Statement
+from tensoropt.ir.structure import view_source
 from tensoropt.plan_types import ALIGNMENT, Plan
 
 TOLERANCE = 1e-3
@@ -43,15 +45,27 @@ def as_program(alternative: Alternative) -> tuple[Program, Plan]:
     read = {tensor: None for kernel in alternative.kernels for tensor in kernel.inputs if tensor not in made}
     constants = {tensor.name: seeded(tensor) for tensor in read if tensor.name in alternative.constants}
     inputs = tuple(tensor for tensor in read if tensor.name not in constants)
-    program = Program("measured", inputs, alternative.outputs, constants, alternative.kernels)
+    kernels: list[Statement] = []
+    for kernel in alternative.kernels:  # what constants alone decide is no work of the model
+        if isinstance(kernel, Compute) and kernel.inputs and all(tensor.name in constants for tensor in kernel.inputs):
+            constants[kernel.output.name] = evaluate(kernel.expression, constants)
+        else:
+            kernels.append(kernel)
     offsets: dict[str, int] = {}
+    aliases: dict[str, str] = {}
     size = 0
-    for kernel in alternative.kernels:
+    for kernel in kernels:
+        source = view_source(kernel.expression) if isinstance(kernel, Compute) else None
         for tensor in kernel.outputs:
-            if tensor not in alternative.outputs:
+            if tensor in alternative.outputs:
+                continue
+            if isinstance(source, Tensor):
+                aliases[tensor.name] = source.name
+            else:
                 offsets[tensor.name] = size
                 size += -(-tensor.type.bytes // ALIGNMENT) * ALIGNMENT
-    return program, Plan(offsets, size, size)
+    program = Program("measured", inputs, alternative.outputs, constants, tuple(kernels))
+    return program, Plan(offsets, size, size, aliases)
 
 
 class _Bench:
