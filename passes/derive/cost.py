@@ -29,6 +29,11 @@ def estimated_seconds(statements: tuple[Compute, ...], constants: Collection[str
     return total
 
 
+def least_seconds(core: Scope) -> float:
+    """What the arithmetic of a core takes at least."""
+    return arithmetic(core) / _OPERATIONS_PER_SECOND
+
+
 def _statement_seconds(expression: Scope) -> float:
     moved = expression.type.bytes + sum(tensor.type.bytes for tensor in tensors(expression))
     computed = sum(_scope_seconds(scope) for scope in scopes(expression))

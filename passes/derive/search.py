@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from math import prod
+from math import inf, prod
 from typing import Any
 
 from passes.derive.candidates import Draft, drafts_of
 from passes.derive.certificate import Certificate, Checker
-from passes.derive.cost import estimated_seconds
+from passes.derive.cost import estimated_seconds, least_seconds
 from passes.derive.matching import LibraryMatch
 from passes.derive.patterns import factor_accesses
 from passes.derive.proposals import distance, proposals
@@ -96,11 +96,15 @@ def derive(
         return []
     drafts: dict[str, tuple[tuple[float, int], int, Draft]] = {}  # for each operator the cheapest, then shortest
     start = canonical_key(compute.expression)
+    least = inf
     for state in _visited(compute.expression, limits, excluded_rules, report):
+        if least_seconds(state.core) > _PLAUSIBLE * least:
+            continue  # an operator does all multiplications of its core, so nothing cheap comes of this one
         for draft in drafts_of(state, compute.output, program_constants, excluded_rules):
             if draft.only_restates(start):
                 continue
             seconds = estimated_seconds(draft.statements, program_constants)
+            least = min(least, seconds)
             key = str(draft.matched[0])
             rank = seconds, len(draft.chain)
             if key not in drafts or rank < drafts[key][0]:
