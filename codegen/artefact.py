@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -13,22 +12,14 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from codegen.runtime import CompiledModel, OutputSource, Signature, load_runtime
-from codegen.targets.cpu import runtime_features
-from tensoropt.errors import ArtefactError, UsageError
+from codegen.reading import FORMAT, KIND, LIBRARY, MANIFEST, WEIGHTS, digest_of, load, read_manifest
+from tensoropt.errors import UsageError
 from tensoropt.ir.expression import Tensor
-from tensoropt.ir.types import DataType, Extent, TensorType
 
 if TYPE_CHECKING:
     from codegen.build import BuiltProgram
 
-FORMAT = 1
-"""Grows with every change that older versions cannot read."""
-
-MANIFEST, LIBRARY, WEIGHTS = "manifest.json", "model.so", "weights.bin"
-_KIND = "tensoropt artefact"
+__all__ = ["is_artefact", "load", "read_manifest", "save"]
 
 
 def save(
@@ -47,7 +38,9 @@ def save(
     """
     folder = Path(folder).absolute()
     if folder.exists() and not force and not is_artefact(folder) and not _is_empty(folder):
-        raise UsageError(f"{folder} exists and is not an artefact; choose another folder with -o, or --force replaces it")
+        raise UsageError(
+            f"{folder} exists and is not an artefact; choose another folder with -o, or --force replaces it"
+        )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -57,7 +50,7 @@ def save(
         partial.chmod(0o755)
         _link(built.module, partial / LIBRARY)
         with (partial / WEIGHTS).open("wb") as stream:
-            stream.write(memoryview(built.weights))
+            built.weights.tofile(stream)
         for name, content in (files or {}).items():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             (partial / name).write_bytes(content)
@@ -72,69 +65,19 @@ def save(
     return folder
 
 
-def load(folder: Path, threads: int | None = None) -> CompiledModel:
-    """The model of an artefact folder. ArtefactError for what is none, is damaged, or cannot run on this machine."""
-    folder = Path(folder)
-    manifest = read_manifest(folder)
-    missing = sorted(set(manifest["target"]["features"]) - set(runtime_features()))
-    if missing and runtime_features():
-        raise ArtefactError(
-            f"{folder} was compiled for a processor with {', '.join(missing[:4])}, which this one does not have; "
-            "compile the model again on this machine"
-        )
-    for name, entry in manifest["files"].items():
-        path = folder / name
-        if not path.is_file() or path.stat().st_size != entry["bytes"]:
-            raise ArtefactError(f"{folder} is damaged: {name} is missing or has the wrong size")
-        if name == LIBRARY and _digest(path) != entry["sha256"]:
-            raise ArtefactError(f"{folder} is damaged: the content of {name} changed")
-    load_runtime()
-    import tvm_ffi
-
-    try:
-        module = tvm_ffi.load_module(str(folder.absolute() / LIBRARY))
-    except RuntimeError as error:
-        raise ArtefactError(f"{folder} is damaged: {LIBRARY} cannot be loaded ({error})") from error
-    weights = np.memmap(folder / WEIGHTS, np.uint8, "r")
-    return CompiledModel(module["main"], _signature(manifest), weights, keep=module, threads=threads)
-
-
 def is_artefact(folder: Path) -> bool:
     """Whether a folder holds an artefact, of whatever version."""
     try:
         content = json.loads((folder / MANIFEST).read_text())
     except (OSError, ValueError):
         return False
-    return isinstance(content, dict) and content.get("kind") == _KIND
-
-
-def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest, its form checked."""
-    if not folder.is_dir():
-        raise ArtefactError(f"{folder} is not a folder")
-    try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-    except FileNotFoundError as error:
-        raise ArtefactError(f"{folder} is not an artefact: it has no {MANIFEST}") from error
-    except (OSError, ValueError) as error:
-        raise ArtefactError(f"{folder} is damaged: {MANIFEST} cannot be read ({error})") from error
-    if not isinstance(manifest, dict) or manifest.get("kind") != _KIND:
-        raise ArtefactError(f"{folder} is not an artefact: its {MANIFEST} is something else's")
-    if manifest.get("format") != FORMAT:
-        raise ArtefactError(
-            f"{folder} has the format {manifest.get('format')}, this version reads {FORMAT}; compile the model again"
-        )
-    needed = {"inputs", "outputs", "sources", "written", "arena_bytes", "threads", "target", "files"}
-    absent = sorted(needed - set(manifest))
-    if absent or not {LIBRARY, WEIGHTS} <= set(manifest["files"]):
-        raise ArtefactError(f"{folder} is damaged: {MANIFEST} lacks {absent[0] if absent else 'files'}")
-    return manifest
+    return isinstance(content, dict) and content.get("kind") == KIND
 
 
 def _manifest(built: BuiltProgram, folder: Path, extra: Mapping[str, Any]) -> dict[str, Any]:
     signature = built.signature
     return {
-        "kind": _KIND,
+        "kind": KIND,
         "format": FORMAT,
         "inputs": [_tensor_as_json(tensor) for tensor in signature.inputs],
         "outputs": [_tensor_as_json(tensor) for tensor in signature.outputs],
@@ -152,7 +95,7 @@ def _manifest(built: BuiltProgram, folder: Path, extra: Mapping[str, Any]) -> di
         },
         "kernels": built.kernels_as_json(),
         "files": {
-            str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": _digest(path)}
+            str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": digest_of(path)}
             for path in sorted(folder.rglob("*"))
             if path.is_file()
         },
@@ -164,21 +107,6 @@ def _tensor_as_json(tensor: Tensor) -> dict[str, Any]:
     return {"name": tensor.name, "dtype": tensor.dtype.value, "shape": [int(extent) for extent in tensor.shape]}
 
 
-def _tensor(entry: Mapping[str, Any]) -> Tensor:
-    return Tensor(entry["name"], TensorType(DataType(entry["dtype"]), tuple(Extent(size) for size in entry["shape"])))
-
-
-def _signature(manifest: Mapping[str, Any]) -> Signature:
-    return Signature(
-        tuple(_tensor(entry) for entry in manifest["inputs"]),
-        tuple(_tensor(entry) for entry in manifest["outputs"]),
-        tuple(OutputSource(kind, place) for kind, place in manifest["sources"]),
-        manifest["written"],
-        manifest["arena_bytes"],
-        manifest["threads"],
-    )
-
-
 def _versions() -> dict[str, str]:
     found = {}
     for package in ("tensoropt", "apache-tvm", "apache-tvm-ffi", "numpy"):
@@ -187,11 +115,6 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             found[package] = "not installed"
     return found
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _is_empty(folder: Path) -> bool:
@@ -219,7 +142,9 @@ def _link(module: Any, library: Path) -> None:
         if shutil.which(command[0]) is None:
             continue
         tail = ["-lm"] if command[0] in ("cc", "gcc", "clang") else []
-        done = subprocess.run([*command, "-o", str(library), str(compiled), *tail], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [*command, "-o", str(library), str(compiled), *tail], capture_output=True, text=True, check=False
+        )
         if done.returncode == 0:
             compiled.unlink()
             return

@@ -93,8 +93,8 @@ class BuiltProgram:
         """One statement through the kernel that the library has for it, on given values; for checks."""
         step = next((step for step in self.steps if step.statement is statement), None)
         if step is None:  # a view
-            output, source = statement.outputs[0], statement.inputs[0]
-            return {output.name: np.asarray(values[source.name]).reshape(tuple(output.shape))}
+            shown, source = statement.outputs[0], statement.inputs[0]
+            return {shown.name: np.asarray(values[source.name]).reshape(tuple(shown.shape))}
         kernel, actual = step.shared.kernel, step.actual
         inputs = [np.ascontiguousarray(values[actual[tensor.name].name]) for tensor in kernel.inputs]
         known = {name: values[tensor.name] for name, tensor in actual.items() if tensor.name in self.program.constants}
@@ -121,7 +121,11 @@ class BuiltProgram:
 
 
 def compile_program(
-    program: Program, plan: Plan, target: CpuTarget, progress: Progress | None = None, variants: Mapping[str, Any] | None = None
+    program: Program,
+    plan: Plan,
+    target: CpuTarget,
+    progress: Progress | None = None,
+    variants: Mapping[str, Any] | None = None,
 ) -> BuiltProgram:
     """A planned program compiled and linked. ModelError for a statement that nothing here can compile."""
     import tvm
@@ -186,7 +190,9 @@ def _entry(
 ) -> tuple[Signature, Any]:
     inputs = {tensor.name: tir.void_pointer(f"input{number}") for number, tensor in enumerate(program.inputs)}
     written = list(
-        dict.fromkeys(tensor.name for tensor in program.outputs if tensor.name in {step.statement.output.name for step in steps})
+        dict.fromkeys(
+            tensor.name for tensor in program.outputs if tensor.name in {step.statement.output.name for step in steps}
+        )
     )
     outputs = {name: tir.void_pointer(f"output{number}") for number, name in enumerate(written)}
     arena, constants = tir.void_pointer("arena"), tir.void_pointer("weights")
@@ -200,8 +206,7 @@ def _entry(
         if name in inputs:
             return inputs[name]
         if name in program.constants:
-            array = program.constants[name]
-            return tir.at_offset(constants, weights.place(name, array.nbytes, lambda: array))
+            return tir.at_offset(constants, _constant(weights, name, program.constants[name]))
         return tir.at_offset(arena, plan.offsets[name])
 
     for step in steps:
@@ -223,18 +228,22 @@ def _entry(
             arguments.append(tir.at_offset(arena, scratch_offset))
         calls.append(tir.call(step.shared.variable, arguments))
     scratch = max((step.shared.kernel.workspace_bytes for step in steps), default=0)
-    sources = []
+    places: list[OutputSource] = []
     for tensor in program.outputs:
         name = tensor.name
         if name in outputs:
-            sources.append(OutputSource("output", written.index(name)))
+            places.append(OutputSource("output", written.index(name)))
         elif name in inputs:
-            sources.append(OutputSource("input", list(inputs).index(name)))
+            places.append(OutputSource("input", list(inputs).index(name)))
         else:
-            array = program.constants[name]
-            sources.append(OutputSource("weights", weights.place(name, array.nbytes, lambda array=array: array)))
+            places.append(OutputSource("weights", _constant(weights, name, program.constants[name])))
     signature = Signature(
-        program.inputs, program.outputs, tuple(sources), len(written), scratch_offset + scratch, target.threads
+        program.inputs, program.outputs, tuple(places), len(written), scratch_offset + scratch, target.threads
     )
     pointers = [*inputs.values(), *outputs.values(), arena, constants]
     return signature, tir.entry(pointers, calls, "main")
+
+
+def _constant(weights: Weights, name: str, array: Array) -> int:
+    """The offset of a constant that is read as it is."""
+    return weights.place(name, array.nbytes, lambda: array)

@@ -52,7 +52,9 @@ def aligned_empty(size: int) -> Array:
 class CompiledModel:
     """A model that runs. ``run`` may be called from several threads; every call has an arena of its own."""
 
-    def __init__(self, function: Any, signature: Signature, weights: Array, keep: Any = None, threads: int | None = None) -> None:
+    def __init__(
+        self, function: Any, signature: Signature, weights: Array, keep: Any = None, threads: int | None = None
+    ) -> None:
         self._function, self._signature, self._weights, self._keep = function, signature, weights, keep
         self._threads = threads or signature.threads
         self._arenas: list[Array] = []
@@ -112,7 +114,9 @@ class CompiledModel:
         names = {tensor.name for tensor in expected}
         unknown = sorted(set(feeds) - names)
         if unknown:
-            raise InputError(f"the model has no input {unknown[0]!r}; its inputs are {', '.join(sorted(names)) or 'none'}")
+            raise InputError(
+                f"the model has no input {unknown[0]!r}; its inputs are {', '.join(sorted(names)) or 'none'}"
+            )
         arrays = []
         for tensor in expected:
             if tensor.name not in feeds:

@@ -198,9 +198,7 @@ class Emitter:
         """By how much an index grows from lane to lane; None where that is not the same everywhere."""
         if self.lane is None:
             return 0
-        inside = any(
-            not isinstance(atom, Iterator) and self.lane in atom.index.iterators() for atom, _ in index.terms
-        )
+        inside = any(not isinstance(atom, Iterator) and self.lane in atom.index.iterators() for atom, _ in index.terms)
         return None if inside else index.coefficient(self.lane)
 
     # -- accesses --------------------------------------------------------------------------------------------------------
@@ -262,9 +260,7 @@ class Emitter:
         stride = self.lane_stride(flat)
         if stride == 0 and mask is None:
             loaded = tir.load(buffer, self.bind(self.index(flat)))
-            return Value(
-                self._guarded(scalar.from_stored(loaded, dtype, 1), uniform, access.outside, 1), True
-            )
+            return Value(self._guarded(scalar.from_stored(loaded, dtype, 1), uniform, access.outside, 1), True)
         if stride == 1:
             base = self.bind(self.index(flat - Index.of(self.lane)))  # type: ignore[arg-type]
             within = self._with_active(mask)

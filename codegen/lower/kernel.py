@@ -59,7 +59,10 @@ class _Scratch:
         address = tir.at_offset(self.pointer, self.used)
         variable = tir.pointer(dtype, f"scratch{len(self.declarations)}")
         buffer = tir.view(variable, dtype, elements, f"scratch{len(self.declarations)}")
-        self.declarations += [tirx.Bind(variable, tirx.reinterpret(variable.ty, address)), tir.declare(buffer, variable)]
+        self.declarations += [
+            tirx.Bind(variable, tirx.reinterpret(variable.ty, address)),
+            tir.declare(buffer, variable),
+        ]
         self.used += -(-size // ALIGNMENT) * ALIGNMENT
         return buffer
 
@@ -119,7 +122,9 @@ def lower(
 def _fits(expression: Scope) -> bool:
     """Whether every element index fits 32 bits."""
     limit = 1 << 31
-    sizes = [scope.type.elements for scope in scopes(expression)] + [tensor.type.elements for tensor in tensors(expression)]
+    sizes = [scope.type.elements for scope in scopes(expression)] + [
+        tensor.type.elements for tensor in tensors(expression)
+    ]
     points = []
     for scope in scopes(expression):
         count = 1

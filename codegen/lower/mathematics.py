@@ -58,7 +58,14 @@ def exp(value: Expression, lanes: int, bind: Bind) -> Expression:
     n = bind(tirx.floor(x * f.real(1.44269504088896341) + f.real(0.5)))
     r = bind(x - n * f.real(0.693359375))
     r = bind(r - n * f.real(-2.12194440e-4))
-    coefficients = [1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1]
+    coefficients = [
+        1.9875691500e-4,
+        1.3981999507e-3,
+        8.3334519073e-3,
+        4.1665795894e-2,
+        1.6666665459e-1,
+        5.0000001201e-1,
+    ]
     y = bind(f.polynomial(r, coefficients) * (r * r) + (r + f.real(1.0)))
     power = bind(tirx.Cast(typed("int32", lanes), n))
     half = bind(tirx.shift_right(power, f.whole(1)))

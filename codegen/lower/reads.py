@@ -43,7 +43,9 @@ def reads(body: Scalar, materialised: AbstractSet[Source]) -> Reads:
                         if index.low < 0 or index.high >= extent:
                             watched.append(index)
                     if isinstance(leaf.source, Scope) and leaf.source not in materialised:
-                        inner = substitute(leaf.source.body, dict(zip(leaf.source.traversal, leaf.indices, strict=True)))
+                        inner = substitute(
+                            leaf.source.body, dict(zip(leaf.source.traversal, leaf.indices, strict=True))
+                        )
                         if inner not in seen:
                             seen.add(inner)
                             pending.append(inner)
@@ -90,7 +92,9 @@ def merge(groups: Sequence[Sequence[Iterator]], prefix: str) -> Axes:
     return Axes(tuple(loops), mapping)
 
 
-def contiguous_groups(iterators: Sequence[Iterator], watched: Sequence[Index], prefix: str = "f") -> list[list[Iterator]]:
+def contiguous_groups(
+    iterators: Sequence[Iterator], watched: Sequence[Index], prefix: str = "f"
+) -> list[list[Iterator]]:
     """Neighbouring iterators that every watched index sees only as one (``h·W + w``), grouped; extents of 1 are dropped."""
     real = [iterator for iterator in iterators if iterator.extent != 1]
     groups: list[list[Iterator]] = []
@@ -106,10 +110,8 @@ def _joins(group: Sequence[Iterator], watched: Sequence[Index]) -> bool:
     loop = Iterator("joined", prod(iterator.extent for iterator in group))
     mapping = unflatten(Index.of(loop), group)
     members = set(group)
-    for index in watched:
-        if members & index.iterators() and not plain(index.substitute(mapping), loop):
-            return False
-    return True
+    touched = [index for index in watched if members & index.iterators()]
+    return all(plain(index.substitute(mapping), loop) for index in touched)
 
 
 def plain(index: Index, loop: Iterator) -> bool:
@@ -133,6 +135,8 @@ def operations(body: Scalar) -> int:
 
 _WEIGHT = {
     **dict.fromkeys(("exp", "log", "tanh", "erf", "sigmoid"), 16),
-    **dict.fromkeys(("pow", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh"), 60),
+    **dict.fromkeys(
+        ("pow", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh"), 60
+    ),
     **dict.fromkeys(("div", "sqrt", "rsqrt", "reciprocal", "mod", "fmod"), 5),
 }

@@ -75,9 +75,7 @@ def _written_out(root: Scope) -> Scope:
 
 def _repeats(scope: Scope, readers: list[tuple[Scope, Access]]) -> bool:
     own = max(1, prod(int(extent) for extent in scope.shape))
-    reading = sum(
-        prod(iterator.extent for iterator in (*reader.traversal, *reader.reduction)) for reader, _ in readers
-    )
+    reading = sum(prod(iterator.extent for iterator in (*reader.traversal, *reader.reduction)) for reader, _ in readers)
     cost = operations(scope.body) + sum(
         operations(access.source.body) for access in accesses(scope.body) if isinstance(access.source, Scope)
     )
@@ -111,7 +109,7 @@ def point_mapping(reader: Scope, access: Access) -> dict[object, Index] | None:
         if index.constant or len(index.terms) != 1 or index.terms[0][1] != 1:
             return None
         atom = index.terms[0][0]
-        if atom not in reader.traversal or atom in mapping or atom.extent != iterator.extent:  # type: ignore[union-attr]
+        if atom not in reader.traversal or atom in mapping or atom.extent != iterator.extent:
             return None
         mapping[atom] = Index.of(iterator)
     for iterator in reader.traversal:

@@ -151,7 +151,9 @@ def first_lanes(count: Expression | int, lanes: int) -> Expression:
     return tirx.Ramp(integer(0), 1, lanes) < tirx.Broadcast(amount, lanes)
 
 
-def serial(extent: Expression | int, body: Callable[[Any], Statement], name: str = "i", dtype: str = "int32") -> Statement:
+def serial(
+    extent: Expression | int, body: Callable[[Any], Statement], name: str = "i", dtype: str = "int32"
+) -> Statement:
     """A loop. ``body`` gets the loop variable; a loop of one iteration is its body."""
     if isinstance(extent, int) and extent == 1:
         return body(integer(0, dtype))

@@ -41,9 +41,7 @@ class CpuTarget:
         import tvm
 
         attributes = [f"+{feature}" for feature in self.features if feature.startswith(("avx", "fma", "sse", "f16c"))]
-        return tvm.target.Target(
-            {"kind": "llvm", "mcpu": self.mcpu, "mattr": attributes, "num-cores": self.threads}
-        )
+        return tvm.target.Target({"kind": "llvm", "mcpu": self.mcpu, "mattr": attributes, "num-cores": self.threads})
 
 
 def available_threads() -> int:
@@ -73,9 +71,8 @@ def host_target(threads: int | None = None) -> CpuTarget:
 
 
 def _llvm_host() -> tuple[str, tuple[str, ...]]:
-    from tvm_ffi import get_global_func
-
     import tvm  # noqa: F401  (registers the functions below)
+    from tvm_ffi import get_global_func
 
     name = str(get_global_func("tvm.codegen.llvm.GetHostCPUName")())
     found = get_global_func("tvm.codegen.llvm.GetHostCPUFeatures")()

@@ -150,7 +150,10 @@ def main(arguments: Iterable[str]) -> None:
         except MemoryError:
             reply = "failed", "ran out of memory"
         except Exception as error:  # a candidate that does not compile must not end the process
-            reply = "failed", f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}"
+            reply = (
+                "failed",
+                f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}",
+            )
         connection.send(reply)
 
 

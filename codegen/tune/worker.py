@@ -30,7 +30,9 @@ class Failed(Exception):
 class Worker:
     """A measuring process that is started when it is needed, and again after it died."""
 
-    def __init__(self, timeout: float = 120.0, memory_bytes: int = 32 * GIB, module: str = "codegen.tune.measuring") -> None:
+    def __init__(
+        self, timeout: float = 120.0, memory_bytes: int = 32 * GIB, module: str = "codegen.tune.measuring"
+    ) -> None:
         self.timeout, self.memory_bytes, self.module = timeout, memory_bytes, module
         self.starts = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -68,7 +70,10 @@ class Worker:
     def _start(self) -> None:
         self.stop()
         ours, theirs = Pipe()
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join([_ROOT, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)}
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([_ROOT, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
+        }
         self._process = subprocess.Popen(
             [sys.executable, "-m", self.module, str(theirs.fileno()), str(self.memory_bytes)],
             pass_fds=[theirs.fileno()],
@@ -112,7 +117,9 @@ class MeasuredCost:
     def __enter__(self) -> MeasuredCost:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -136,7 +143,12 @@ class MeasuredCost:
         if any("longer than" in cost.reason for cost in costs):
             return costs  # a busy machine explains that too, so it is not remembered
         for position, cost in enumerate(costs):
-            entry = {"seconds": cost.seconds, "workspace": cost.workspace_bytes, "source": cost.source, "reason": cost.reason}
+            entry = {
+                "seconds": cost.seconds,
+                "workspace": cost.workspace_bytes,
+                "source": cost.source,
+                "reason": cost.reason,
+            }
             cache.write(f"{together} # {position}", entry)
         return costs
 

@@ -38,10 +38,14 @@ def _nest(context: Context, epilogue: Epilogue, axes: Axes, threads: int) -> Any
     chunks = inner.extent // lanes
     width = context.width
     if rows >= 4 * threads or (rows > 1 and rows % threads == 0):
+
         def rows_of(task: Any) -> Any:
             first, count = thread_range(rows, threads, task, width)
             return tir.serial(
-                count, lambda row: _row(context, epilogue, axes, lanes, first + row, tir.integer(0, width), None), "row", width
+                count,
+                lambda row: _row(context, epilogue, axes, lanes, first + row, tir.integer(0, width), None),
+                "row",
+                width,
             )
 
         return tir.parallel(threads, rows_of, width)
@@ -51,9 +55,7 @@ def _nest(context: Context, epilogue: Epilogue, axes: Axes, threads: int) -> Any
 
         first, count = thread_range(chunks, threads, task, width)
         last = tirx.EQ(task, tir.integer(threads - 1, width)) if threads > 1 else None
-        return tir.serial(
-            rows, lambda row: _row(context, epilogue, axes, lanes, row, first, count, last), "row", width
-        )
+        return tir.serial(rows, lambda row: _row(context, epilogue, axes, lanes, row, first, count, last), "row", width)
 
     return tir.parallel(threads, chunks_of, width)
 
@@ -94,9 +96,7 @@ def _row(
         if count is None:
             parts.append(tir.serial(chunks, lambda chunk: piece(start, lanes, chunk), "chunk", context.width))
         else:
-            parts.append(
-                tir.serial(count, lambda chunk: piece(start, lanes, first + chunk), "chunk", context.width)
-            )
+            parts.append(tir.serial(count, lambda chunk: piece(start, lanes, first + chunk), "chunk", context.width))
     if rest:
         tail = piece(Index.of(chunks * lanes), rest, tir.integer(0, context.width))
         parts.append(tail if last is None else tir.when(last, tail))

@@ -91,7 +91,9 @@ class _Nest:
         dtype = DataType.FLOAT32 if self.computed == "float32" else self.dtype
         return scalar.apply(_FOLD[self.reducer], [left, right], dtype, emitter.lanes, emitter.bind)
 
-    def _finish(self, point: Mapping[Iterator, Index], variables: Any, lane: Iterator | None, lanes: int, folded: Any) -> Any:
+    def _finish(
+        self, point: Mapping[Iterator, Index], variables: Any, lane: Iterator | None, lanes: int, folded: Any
+    ) -> Any:
         """The epilogue and the store at a point, given the reduced value."""
         access, body, position = self.epilogue.at(point)
         emitter = self.context.emitter(variables, lane, lanes)
@@ -173,9 +175,7 @@ class _Nest:
         def item(value: Any) -> Any:
             count = tir.integer(blocks, self.width)
             row_value, block_value = tirx.truncdiv(value, count), tirx.truncmod(value, count)
-            full = pieces(
-                Index.of(block) * (together * lanes), 0, together, {row: row_value, block: block_value}
-            )
+            full = pieces(Index.of(block) * (together * lanes), 0, together, {row: row_value, block: block_value})
             if not rest:
                 return full
             first = full_blocks * together
@@ -197,7 +197,9 @@ class _Nest:
         parts: list[Any] = [tir.allocate(accumulator) for accumulator in accumulators]
 
         def save(accumulator: Any, value: Any) -> Any:
-            return tir.store(accumulator, tirx.Cast(tir.typed("uint8", lanes), value) if boolean else value, zero, lanes)
+            return tir.store(
+                accumulator, tirx.Cast(tir.typed("uint8", lanes), value) if boolean else value, zero, lanes
+            )
 
         def read(accumulator: Any) -> Any:
             value = tir.load(accumulator, zero, lanes)

@@ -24,7 +24,7 @@ from codegen.schedules.cpu.contraction.geometry import (
     vector_runs,
 )
 from codegen.schedules.cpu.contraction.panel import Panel
-from tensoropt.ir.expression import Cast, substitute
+from tensoropt.ir.expression import Cast
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.types import DataType
 
@@ -62,7 +62,15 @@ class Emission:
         self.vector_panel = self.row_panel = None
         if not self.side.constant and not geometry.direct_vectors:
             self.vector_panel = Panel(
-                context, contraction, self.side, geometry.inner, geometry.run, geometry.block, geometry.depth, self.lanes, threads
+                context,
+                contraction,
+                self.side,
+                geometry.inner,
+                geometry.run,
+                geometry.block,
+                geometry.depth,
+                self.lanes,
+                threads,
             )
         if not self.rows.constant and not geometry.direct_rows:
             self.row_panel = Panel(
@@ -96,7 +104,9 @@ class Emission:
 
         def body(task: Any) -> Any:
             first, count = thread_range(items, threads, task, self.width)
-            return tir.serial(count, lambda number: self._numbered(block, piece, first + number, task), "item", self.width)
+            return tir.serial(
+                count, lambda number: self._numbered(block, piece, first + number, task), "item", self.width
+            )
 
         return tir.parallel(threads, body, self.width)
 
@@ -136,53 +146,57 @@ class Emission:
         }
 
     def _tiles(self, block: Piece, piece: Piece, values: Mapping[Iterator, Any], task: Any) -> Any:
+        """All tiles of an item. The operand whose packed tile is larger than a panel's stays in the outer loop."""
         runs = vector_runs(block.size, self.geometry.vectors, self.lanes)
         row_runs = [Run(*run, lanes=0) for run in even_tiles(piece.size, self.geometry.rows)]
         parts = []
         if self.side.constant:
             for run in runs:
-                tile = Iterator("tile", run.count)
-                inside = tir.serial(
-                    run.count, lambda value, run=run, tile=tile: tir.sequence(
-                        [self._row_tiles(block, piece, run, row_run, {**values, tile: value}, tile, task) for row_run in row_runs]
-                    ), "tile", self.width,
-                )  # fmt: skip
-                parts.append(inside)
-            return tir.sequence(parts)
-        for row_run in row_runs:
-            rows = Iterator("rows", row_run.count)
-            parts.append(
-                tir.serial(
-                    row_run.count, lambda value, row_run=row_run, rows=rows: tir.sequence(
-                        [self._vector_tiles(block, piece, run, row_run, {**values, rows: value}, rows, task) for run in runs]
-                    ), "rows", self.width,
-                )
-            )  # fmt: skip
+                inside = [(run, row_run) for row_run in row_runs]
+                parts.append(self._tile_loops(block, piece, inside, values, task, vectors_outside=run))
+        else:
+            for row_run in row_runs:
+                inside = [(run, row_run) for run in runs]
+                parts.append(self._tile_loops(block, piece, inside, values, task, rows_outside=row_run))
         return tir.sequence(parts)
 
-    def _row_tiles(
-        self, block: Piece, piece: Piece, run: Run, row_run: Run, values: Mapping[Iterator, Any], tile: Iterator, task: Any
-    ) -> Any:
-        rows = Iterator("rows", row_run.count)
+    def _tile_loops(
+        self, block: Piece, piece: Piece, inside: list[tuple[Run, Run]], values: Mapping[Iterator, Any], task: Any,
+        vectors_outside: Run | None = None, rows_outside: Run | None = None,
+    ) -> Any:  # fmt: skip
+        """One outer loop over the tiles of one side, in it a loop for each run of the other side."""
+        outer_run = vectors_outside or rows_outside
+        assert outer_run is not None
+        outer = Iterator("outer_tile", outer_run.count)
+
+        def one(value: Any) -> Any:
+            parts = []
+            for run, row_run in inside:
+                inner = Iterator("inner_tile", row_run.count if vectors_outside else run.count)
+                tile, rows = (outer, inner) if vectors_outside else (inner, outer)
+                parts.append(
+                    self._inner_loop(block, piece, run, row_run, tile, rows, inner, {**values, outer: value}, task)
+                )
+            return tir.sequence(parts)
+
+        return tir.serial(outer_run.count, one, "outer_tile", self.width)
+
+    def _inner_loop(
+        self, block: Piece, piece: Piece, run: Run, row_run: Run, tile: Iterator, rows: Iterator, inner: Iterator,
+        values: Mapping[Iterator, Any], task: Any,
+    ) -> Any:  # fmt: skip
         return tir.serial(
-            row_run.count,
-            lambda value: _Tile(self, block, piece, run, row_run, tile, rows, {**values, rows: value}, task).statement(),
-            "rows",
+            inner.extent,
+            lambda value: _Tile(
+                self, block, piece, run, row_run, tile, rows, {**values, inner: value}, task
+            ).statement(),
+            "inner_tile",
             self.width,
         )
 
-    def _vector_tiles(
-        self, block: Piece, piece: Piece, run: Run, row_run: Run, values: Mapping[Iterator, Any], rows: Iterator, task: Any
+    def constant_panel(
+        self, side: Side, iterators: tuple[Iterator, ...], piece: Piece, run: Run, size: int, used: int
     ) -> Any:
-        tile = Iterator("tile", run.count)
-        return tir.serial(
-            run.count,
-            lambda value: _Tile(self, block, piece, run, row_run, tile, rows, {**values, tile: value}, task).statement(),
-            "tile",
-            self.width,
-        )
-
-    def constant_panel(self, side: Side, iterators: tuple[Iterator, ...], piece: Piece, run: Run, size: int, used: int) -> Any:
         """A constant operand as [batch, piece, tile, reduction, size], packed when the program is compiled."""
         key = (id(side), piece.loop.extent, piece.first, piece.size, run)
         if key not in self.packed:
@@ -299,7 +313,9 @@ class _Tile:
             used = (self.vectors - 1) * self.lanes + self.run.lanes
             buffer = emission.constant_panel(emission.side, geometry.inner, self.block, self.run, size, used)
             base = self._constant_base(buffer, self.block, self.tile, size)
-            return lambda k, vector: tir.load(buffer, base + k * tir.integer(size, self.width) + vector * self.lanes, self.lanes)
+            return lambda k, vector: tir.load(
+                buffer, base + k * tir.integer(size, self.width) + vector * self.lanes, self.lanes
+            )
         column = Index.of(self.tile) * size + self.run.first * self.lanes
         if emission.vector_panel is not None:
             panel = emission.vector_panel
@@ -371,7 +387,9 @@ class _Tile:
 
     def _finish(self, everything: list[tuple[int, int]]) -> Any:
         """The epilogue row by row, in a loop: from memory, as a loop cannot index registers."""
-        moved = [tir.store(self.finished, self._read(at), tir.integer(self._where(*at)), self.lanes) for at in everything]
+        moved = [
+            tir.store(self.finished, self._read(at), tir.integer(self._where(*at)), self.lanes) for at in everything
+        ]
         rows = tir.serial(
             self.height,
             lambda row: tir.sequence([self._end(row, vector) for vector in range(self.vectors)]),

@@ -106,9 +106,15 @@ def _for_side(context: Context, epilogue: Epilogue, contraction: Contraction, ve
     result = []
     direct_rows = direct_strides(context, contraction, rows, rows.iterators) is not None
     direct_vectors = (
-        not side.constant and run == extent and smooth and _unit_stride(context, contraction, side, inner) and rows.extent < 32
+        not side.constant
+        and run == extent
+        and smooth
+        and _unit_stride(context, contraction, side, inner)
+        and rows.extent < 32
     )
-    row_run, row_smooth = (rows.extent, True) if rows.constant or direct_rows else _stretch(context, rows, rows.iterators)
+    row_run, row_smooth = (
+        (rows.extent, True) if rows.constant or direct_rows else _stretch(context, rows, rows.iterators)
+    )
     packed_rows = not (rows.constant or direct_rows)
     for tile_rows, tile_vectors in register_tiles(context.target.registers):
         for block in _blocks(extent, run, tile_vectors * lanes, side.constant):
@@ -156,7 +162,8 @@ def _stretch(context: Context, side: Side, inner: tuple[Iterator, ...]) -> tuple
     axes = merge(groups, "p")
     last = axes.loops[-1]
     smooth = all(
-        plain(flat.substitute(dict(axes.mapping)), last) and flat.substitute(dict(axes.mapping)).coefficient(last) in (0, 1)
+        plain(flat.substitute(dict(axes.mapping)), last)
+        and flat.substitute(dict(axes.mapping)).coefficient(last) in (0, 1)
         for _, flat in found.loads
     )
     return last.extent, smooth

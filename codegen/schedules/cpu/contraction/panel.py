@@ -40,7 +40,13 @@ class Panel:
         return task * tir.integer(self.elements, self.context.width)
 
     def fill(
-        self, start: Index, size: int, k_start: Index, fixed: Mapping[Iterator, Index], values: Mapping[Iterator, Any], task: Any
+        self,
+        start: Index,
+        size: int,
+        k_start: Index,
+        fixed: Mapping[Iterator, Index],
+        values: Mapping[Iterator, Any],
+        task: Any,
     ) -> Any:
         """The loops that pack ``size`` points from ``start`` on, for the reduction from ``k_start`` on."""
         loops, k_mapping, k_flat = self._reduction_loops(k_start)
@@ -104,9 +110,7 @@ class Panel:
             body = substitute(self.side.body, {**where, **k_mapping, **fixed})
             value = emitter.vector(emitter.value(body))
             row = emitter.index(k_flat * self.width + Index.of(stretch) * run + offset)
-            return tir.sequence(
-                [*emitter.statements, tir.store(self.buffer, value, self.base(task) + row, lanes)]
-            )
+            return tir.sequence([*emitter.statements, tir.store(self.buffer, value, self.base(task) + row, lanes)])
 
         parts = []
         if whole > _WRITTEN_OUT:

@@ -1,0 +1,119 @@
+"""Reading an artefact back. Nothing here imports the compiler, so a model loads in a fraction of a second."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codegen.runtime import CompiledModel, OutputSource, Signature, load_runtime
+from codegen.targets.cpu import available_threads, runtime_features
+from tensoropt.errors import ArtefactError
+from tensoropt.ir.expression import Tensor
+from tensoropt.ir.types import DataType, Extent, TensorType
+
+KIND = "tensoropt artefact"
+FORMAT = 1
+"""Grows with every change that older versions cannot read."""
+
+MANIFEST, LIBRARY, WEIGHTS = "manifest.json", "model.so", "weights.bin"
+
+REQUIRED = ("avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "avx512vbmi")
+"""Features whose instructions compiled code may hold; others change no instruction that it cannot do without."""
+
+
+def load(folder: Path, threads: int | None = None) -> CompiledModel:
+    """The model of an artefact folder. ``threads`` defaults to what it was compiled for, within what the process may use.
+
+    ArtefactError, with one sentence that says what to do, for a folder that is none, is damaged, is of another format version, or
+    was compiled for processor features that this machine lacks.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    try:
+        _require_features(folder, manifest["target"])
+        _require_files(folder, manifest["files"])
+        signature = _signature(manifest)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ArtefactError(f"{folder}: the manifest is damaged ({error!r}); optimize the model again") from error
+    load_runtime()
+    import tvm_ffi
+
+    try:
+        module = tvm_ffi.load_module(str(folder.absolute() / LIBRARY))
+    except RuntimeError as error:
+        raise ArtefactError(f"{folder}: {LIBRARY} cannot be loaded ({error}); optimize the model again") from error
+    weights = np.memmap(folder / WEIGHTS, np.uint8, "r")
+    return CompiledModel(
+        module["main"], signature, weights, keep=module, threads=threads or min(signature.threads, available_threads())
+    )
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of an artefact of the format that this version reads."""
+    if not folder.is_dir():
+        raise ArtefactError(f"{folder}: there is no such folder")
+    if not (folder / MANIFEST).is_file():
+        raise ArtefactError(f"{folder}: this folder is not an artefact, it has no {MANIFEST}")
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError) as error:
+        raise ArtefactError(f"{folder}: {MANIFEST} is damaged ({error}); optimize the model again") from error
+    if not isinstance(manifest, dict) or manifest.get("kind") != KIND:
+        raise ArtefactError(f"{folder}: this folder is not an artefact, its {MANIFEST} is something else's")
+    if manifest.get("format") != FORMAT:
+        raise ArtefactError(
+            f"{folder}: the artefact has format version {manifest.get('format')}, this tensoropt reads {FORMAT}; "
+            "optimize the model again"
+        )
+    return manifest
+
+
+def digest_of(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _require_features(folder: Path, target: Mapping[str, Any]) -> None:
+    here = runtime_features()
+    missing = [feature for feature in REQUIRED if feature in target["features"] and feature not in here]
+    if here and missing:
+        raise ArtefactError(
+            f"{folder}: the artefact was compiled for a processor with {', '.join(missing)}, which this machine lacks; "
+            "optimize the model on this machine"
+        )
+
+
+def _require_files(folder: Path, files: Mapping[str, Any]) -> None:
+    """All files are there in full; the code, which is about to run, is also what was written."""
+    for name in (LIBRARY, WEIGHTS):
+        path = folder / name
+        if not path.is_file():
+            raise ArtefactError(f"{folder}: {name} is missing from the artefact; optimize the model again")
+        size, written = path.stat().st_size, files[name]["bytes"]
+        if size != written:
+            raise ArtefactError(
+                f"{folder}: {name} has {size} bytes where {written} were written; optimize the model again"
+            )
+    if digest_of(folder / LIBRARY) != files[LIBRARY]["sha256"]:
+        raise ArtefactError(f"{folder}: {LIBRARY} is not the file that was written; optimize the model again")
+
+
+def _signature(manifest: Mapping[str, Any]) -> Signature:
+    return Signature(
+        tuple(_tensor(entry) for entry in manifest["inputs"]),
+        tuple(_tensor(entry) for entry in manifest["outputs"]),
+        tuple(OutputSource(kind, place) for kind, place in manifest["sources"]),
+        int(manifest["written"]),
+        int(manifest["arena_bytes"]),
+        int(manifest["threads"]),
+    )
+
+
+def _tensor(entry: Mapping[str, Any]) -> Tensor:
+    return Tensor(entry["name"], TensorType(DataType(entry["dtype"]), tuple(Extent(size) for size in entry["shape"])))
