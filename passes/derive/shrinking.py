@@ -66,7 +66,7 @@ def _mixed(reads: list[Access]) -> list[tuple[Index, Axis]]:
 
 def _new_extents(scope: Scope, reads: list[Access], room: int, least: Mapping[str, int]) -> dict[Iterator, int]:
     mixed = _mixed(reads)
-    entangled = {iterator for index, _ in mixed for iterator in index.iterators()}
+    entangled = {iterator for index, _ in mixed for iterator in _entangled(index)}
     extents: dict[Iterator, int] = {}
     for place, iterator in enumerate((*scope.traversal, *scope.reduction)):
         plain = iterator not in entangled
@@ -102,6 +102,17 @@ def _new_extents(scope: Scope, reads: list[Access], room: int, least: Mapping[st
                     extents, atom, max(room, period // abs(step) + 2, split + 1, *taps), lcm(split, period // abs(step))
                 )
     return extents
+
+
+def _entangled(index: Index) -> set[Iterator]:
+    found: set[Iterator] = set()
+    for terms in components(index):
+        for atom, _ in terms:
+            if not isinstance(atom, Iterator):
+                found |= atom.index.iterators()
+            elif len(terms) > 1:
+                found.add(atom)
+    return found
 
 
 def _divisions(index: Index) -> list[FloorDiv | Modulo]:
