@@ -1,0 +1,97 @@
+"""Reductions, rows and movers at odd sizes, and the shape of what is scheduled how."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from codegen.kernel import compile_kernel
+from codegen.targets.cpu import host_target
+from tensoropt.ir.expression import Access, Apply, Reducer, Scope, Tensor
+from tensoropt.ir.index import Index, Iterator
+from tensoropt.ir.interpreter import evaluate
+from tensoropt.ir.program import Array, Compute
+from tensoropt.ir.types import DataType, Extent, TensorType
+
+TARGET = host_target(2)
+
+
+def compiled(scope: Scope, values: dict[str, Array]) -> Array:
+    """The value as compiled code computes it."""
+    return compile_kernel(Compute(Tensor("y", scope.type), scope), TARGET)(values)["y"]
+
+
+def image(*shape: int) -> tuple[Tensor, dict[str, Array]]:
+    """A tensor x and integers for it."""
+    tensor = Tensor("x", TensorType(DataType.FLOAT32, tuple(Extent(extent) for extent in shape)))
+    return tensor, {"x": np.random.default_rng(1).integers(-9, 10, shape).astype(np.float32)}
+
+
+@given(
+    size=st.tuples(st.integers(5, 20), st.integers(5, 60)),
+    window=st.tuples(st.integers(1, 3), st.integers(1, 4)),
+    stride=st.integers(1, 3),
+    pad=st.integers(0, 2),
+    reducer=st.sampled_from([Reducer.MAX, Reducer.MIN, Reducer.SUM]),
+)
+@settings(max_examples=15, deadline=None)
+def test_pooling(
+    size: tuple[int, int], window: tuple[int, int], stride: int, pad: int, reducer: Reducer
+) -> None:
+    extents = [(size[axis] + 2 * pad - window[axis]) // stride + 1 for axis in (0, 1)]
+    c, h, w = Iterator("c", 3), Iterator("h", extents[0]), Iterator("w", extents[1])
+    r, s = Iterator("r", window[0]), Iterator("s", window[1])
+    x, values = image(3, *size)
+    outside = {Reducer.MAX: -np.inf, Reducer.MIN: np.inf}.get(reducer, 0)
+    access = Access(x, [c, Index.of(h) * stride + r - pad, Index.of(w) * stride + s - pad], outside)
+    pooled = Scope([c, h, w], access, [r, s], reducer)
+    np.testing.assert_array_equal(compiled(pooled, values), evaluate(pooled, values))
+    scaled = Scope([c, h, w], Apply("relu", Access(pooled, [c, h, w])))
+    np.testing.assert_array_equal(compiled(scaled, values), evaluate(scaled, values))
+
+
+@pytest.mark.parametrize("kept", ["chw", "ch", "hw", "w", "c", "cw", ""])
+@pytest.mark.parametrize("reducer", list(Reducer)[:3])
+def test_reductions_along_any_axes(kept: str, reducer: Reducer) -> None:
+    axes = {"c": Iterator("c", 5), "h": Iterator("h", 13), "w": Iterator("w", 67)}
+    x, values = image(5, 13, 67)
+    folded = [axes[name] for name in axes if name not in kept]
+    scope = Scope([axes[name] for name in kept], Access(x, list(axes.values())), folded, reducer)
+    np.testing.assert_array_equal(compiled(scope, values), evaluate(scope, values))
+
+
+@given(order=st.permutations([0, 1, 2, 3]), sizes=st.tuples(*[st.integers(1, 19)] * 4))
+@settings(max_examples=20, deadline=None)
+def test_transposes(order: list[int], sizes: tuple[int, int, int, int]) -> None:
+    iterators = [Iterator(f"i{axis}", extent) for axis, extent in enumerate(sizes)]
+    x, values = image(*sizes)
+    scope = Scope([iterators[axis] for axis in order], Access(x, iterators))
+    np.testing.assert_array_equal(compiled(scope, values), evaluate(scope, values))
+
+
+def test_reshape_and_slice_through_divisions() -> None:
+    x, values = image(6, 35)
+    p = Iterator("p", 100)
+    flat = Index.of(p) * 2 + 5
+    scope = Scope([p], Access(x, [flat // 35, flat % 35]))
+    np.testing.assert_array_equal(compiled(scope, values), evaluate(scope, values))
+
+
+@pytest.mark.parametrize("columns", [1, 3, 16, 131])
+def test_softmax_and_layer_normalisation(columns: int) -> None:
+    x, values = image(37, columns)
+    i, j = Iterator("i", 37), Iterator("j", columns)
+    top = Scope([i], Access(x, [i, j]), [j], Reducer.MAX)
+    powers = Scope([i, j], Apply("exp", Apply("sub", Access(x, [i, j]), Access(top, [i]))))
+    total = Scope([i], Access(powers, [i, j]), [j])
+    softmax = Scope([i, j], Apply("div", Access(powers, [i, j]), Access(total, [i])))
+    np.testing.assert_allclose(compiled(softmax, values), evaluate(softmax, values), rtol=2e-6, atol=1e-9)
+
+
+def test_a_full_reduction_of_a_large_tensor() -> None:
+    x, values = image(64, 1024)
+    i, j = Iterator("i", 64), Iterator("j", 1024)
+    scope = Scope([], Access(x, [i, j]), [i, j])
+    np.testing.assert_array_equal(compiled(scope, values), evaluate(scope, values))

@@ -1,0 +1,88 @@
+"""The measuring process: costs, disagreement, and candidates that crash, hang or eat memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from codegen.targets.cpu import host_target
+from codegen.tune.worker import Failed, MeasuredCost, Worker
+from tensoropt.cost import Alternative
+from tensoropt.ir.expression import Access, Apply, Scope, Tensor
+from tensoropt.ir.index import Iterator
+from tensoropt.ir.program import Compute
+from tensoropt.ir.types import DataType, Extent, TensorType
+
+MISBEHAVING = """
+import os, sys, time, resource
+from multiprocessing.connection import Connection
+limit = int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+connection = Connection(int(sys.argv[1]))
+while True:
+    request = connection.recv()
+    if request == "crash":
+        os.kill(os.getpid(), 11)
+    if request == "hang":
+        time.sleep(60)
+    if request == "eat":
+        try:
+            bytearray(1 << 40)
+        except MemoryError:
+            connection.send(("failed", "ran out of memory"))
+            continue
+    connection.send(("answered", request))
+"""
+
+
+def square(name: str) -> Tensor:
+    """A matrix of 24 rows and columns."""
+    return Tensor(name, TensorType(DataType.FLOAT32, (Extent(24), Extent(24))))
+
+
+def product(transposed: bool) -> Scope:
+    """``a·b`` or ``a·bᵀ``."""
+    i, j, k = (Iterator(name, 24) for name in "ijk")
+    right = Access(square("b"), [j, k] if transposed else [k, j])
+    return Scope([i, j], Apply("mul", Access(square("a"), [i, k]), right), [k])
+
+
+@pytest.fixture
+def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Worker:
+    """A worker whose process does what the request says."""
+    (tmp_path / "misbehaving.py").write_text(MISBEHAVING)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    made = Worker(timeout=20, module="misbehaving")
+    yield made
+    made.stop()
+
+
+@pytest.mark.parametrize(("request_", "reason"), [("crash", "SIGSEGV"), ("hang", "longer than 1 seconds")])
+def test_the_worker_survives_its_process(worker: Worker, request_: str, reason: str) -> None:
+    assert worker.ask("hello") == ("answered", "hello")
+    with pytest.raises(Failed, match=reason):
+        worker.ask(request_, timeout=1 if request_ == "hang" else None)
+    assert worker.ask("again") == ("answered", "again")
+    assert worker.starts == 2
+
+
+def test_memory_is_limited(worker: Worker) -> None:
+    assert worker.ask("eat") == ("failed", "ran out of memory")
+    assert worker.starts == 1
+
+
+def test_alternatives_are_compared_and_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TENSOROPT_CACHE_DIR", str(tmp_path))
+    output = square("y")
+    same = Alternative((Compute(output, product(transposed=False)),), (output,), frozenset({"b"}))
+    wrong = Alternative((Compute(output, product(transposed=True)),), (output,))
+    reference = Alternative((Compute(output, product(transposed=False)),), (output,))
+    with MeasuredCost(host_target(2), seconds=0.02) as model:
+        costs = model.compare([reference, same, wrong])
+        assert [cost.source for cost in costs] == ["measured", "measured", "failed"]
+        assert "differs" in costs[2].reason
+        assert costs[0].seconds > 0
+    with MeasuredCost(host_target(2)) as again:
+        assert again.compare([reference, same, wrong]) == costs
+        assert again.worker.starts == 0
