@@ -43,11 +43,17 @@ def _statement_seconds(expression: Scope) -> float:
 def _scope_seconds(scope: Scope) -> float:
     if not is_contraction(scope):
         return arithmetic(scope) * _strain(scope) / _SCALAR_OPERATIONS_PER_SECOND
-    last = scope.traversal[-1].extent if scope.traversal else 1
-    lanes = -(-last // _VECTOR) * _VECTOR / last
+    columns = scope.traversal[-1].extent if scope.traversal else 1
     rows = prod(iterator.extent for iterator in scope.traversal[:-1])
-    padding = lanes * (-(-rows // _ROWS) * _ROWS / rows)
+    padding = min(
+        _padding(columns, _VECTOR) * _padding(rows, _ROWS), _padding(rows, _VECTOR) * _padding(columns, _ROWS)
+    )
     return arithmetic(scope) * padding / _OPERATIONS_PER_SECOND
+
+
+def _padding(extent: int, step: int) -> float:
+    """What rounding an axis up to whole vectors or register rows multiplies the work by."""
+    return -(-extent // step) * step / extent
 
 
 def _strain(scope: Scope) -> float:
@@ -58,6 +64,6 @@ def _strain(scope: Scope) -> float:
 
     def gathers(access: Access) -> bool:
         last = [index for index, extent in zip(access.indices, access.source.shape, strict=True) if extent != 1][-1:]
-        return not any(index.coefficient(inner) == 1 for index in last)
+        return not any(inner in index.iterators() for index in last)
 
     return 2.0 if any(gathers(access) for access in accesses(scope.body)) else 1.0
