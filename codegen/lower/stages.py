@@ -10,7 +10,18 @@ from dataclasses import dataclass
 from math import prod
 
 from codegen.lower.reads import operations
-from tensoropt.ir.expression import Access, Scalar, Scope, accesses, map_scalar, scopes, substitute
+from tensoropt.ir.expression import (
+    Access,
+    Constant,
+    Scalar,
+    Scope,
+    Tensor,
+    accesses,
+    map_scalar,
+    reducer_identity,
+    scopes,
+    substitute,
+)
 from tensoropt.ir.index import Index
 
 _REPEATED_WORK = 24
@@ -54,13 +65,20 @@ def _readers(order: list[Scope]) -> dict[Scope, list[tuple[Scope, Access]]]:
 
 
 def _written_out(root: Scope) -> Scope:
-    """The kernel with element-wise scopes substituted into their readers wherever that repeats no costly work."""
+    """The kernel with element-wise scopes substituted into their readers wherever that repeats no costly work.
+
+    What reads or reduces nothing becomes a constant, so that no schedule meets an extent of 0 but in the output.
+    """
     order = scopes(root)
     readers = _readers(order)
     rebuilt: dict[Scope, Scope] = {}
 
     def leaf(node: Scalar) -> Scalar:
-        if not isinstance(node, Access) or not isinstance(node.source, Scope):
+        if not isinstance(node, Access):
+            return node
+        if not node.source.type.elements:
+            return node.outside
+        if isinstance(node.source, Tensor):
             return node
         source = rebuilt[node.source]
         if source.reducer is None and node.stays_inside and not _repeats(node.source, readers[node.source]):
@@ -69,7 +87,12 @@ def _written_out(root: Scope) -> Scope:
 
     for scope in order:
         body = map_scalar(scope.body, leaf)
-        rebuilt[scope] = scope if body is scope.body else Scope(scope.traversal, body, scope.reduction, scope.reducer)
+        if scope.reducer is not None and any(iterator.extent == 0 for iterator in scope.reduction):
+            rebuilt[scope] = Scope(scope.traversal, Constant(reducer_identity(scope.reducer, scope.dtype), scope.dtype))
+        else:
+            rebuilt[scope] = (
+                scope if body is scope.body else Scope(scope.traversal, body, scope.reduction, scope.reducer)
+            )
     return rebuilt[root]
 
 

@@ -105,7 +105,7 @@ class _Bench:
                 times[position].append(lasted)
             if len(times[0]) >= 200:
                 break
-        return "timed", [float(np.median(taken)) for taken in times]
+        return "timed", [min(taken) for taken in times]  # on a busy machine only the fastest runs say something
 
     def serve(self, request: Any) -> tuple[str, Any]:
         match request:

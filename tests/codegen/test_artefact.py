@@ -106,7 +106,9 @@ def test_changed_code_is_not_run(built: BuiltProgram, tmp_path: Path) -> None:
         artefact.load(folder)
 
 
-def test_another_machine_or_version_is_refused(built: BuiltProgram, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_machine_or_version_is_refused(
+    built: BuiltProgram, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = artefact.save(built, tmp_path / "model")
     with monkeypatch.context() as patch:
         patch.setattr("codegen.reading.runtime_features", lambda: ("sse2",))

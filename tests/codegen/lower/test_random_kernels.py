@@ -68,7 +68,9 @@ def is_exact(scope: Scope, values: dict[str, Array]) -> bool:
     return True
 
 
-@pytest.mark.parametrize("dtypes", [("f32",), ("i64", "i32", "bool"), ("i8", "u8", "i16", "u16", "u32"), ("f64", "f16", "bf16")])
+@pytest.mark.parametrize(
+    "dtypes", [("f32",), ("i64", "i32", "bool"), ("i8", "u8", "i16", "u16", "u32"), ("f64", "f16", "bf16")]
+)
 @given(data=st.data())
 @settings(max_examples=max(10, CASES // 8), deadline=None, suppress_health_check=list(HealthCheck))
 def test_compiled_code_agrees_with_the_interpreter(dtypes: tuple[str, ...], data: st.DataObject) -> None:

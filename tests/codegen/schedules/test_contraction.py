@@ -45,9 +45,7 @@ def convolution(
     pad: tuple[int, int], groups: int,
 ) -> Scope:  # fmt: skip
     """A padded, strided, dilated, grouped convolution with bias and relu."""
-    extents = [
-        (size[axis] + pad[0] + pad[1] - dilation * (window[axis] - 1) - 1) // stride + 1 for axis in (0, 1)
-    ]
+    extents = [(size[axis] + pad[0] + pad[1] - dilation * (window[axis] - 1) - 1) // stride + 1 for axis in (0, 1)]
     n, f, h, w = (Iterator(*pair) for pair in zip("nfhw", (batch, filters, *extents), strict=True))
     c, r, s = (Iterator(*pair) for pair in zip("crs", (channels // groups, *window), strict=True))
     image, weight = tensor("x", batch, channels, *size), tensor("weight", filters, channels // groups, *window)
@@ -80,11 +78,17 @@ def test_convolutions(data: st.DataObject) -> None:
 @pytest.mark.parametrize("constants", [(), ("b",), ("a",)])
 @given(sizes=st.tuples(*[st.integers(1, 70)] * 3), variant=st.integers(0, 40), transposed=st.booleans())
 @settings(max_examples=12, deadline=None)
-def test_matrix_products(constants: tuple[str, ...], sizes: tuple[int, int, int], variant: int, transposed: bool) -> None:
+def test_matrix_products(
+    constants: tuple[str, ...], sizes: tuple[int, int, int], variant: int, transposed: bool
+) -> None:
     rows, columns, depth = sizes
     i, j, k = Iterator("i", rows), Iterator("j", columns), Iterator("k", depth)
     right = Access(tensor("b", columns, depth), [j, k]) if transposed else Access(tensor("b", depth, columns), [k, j])
-    agree(Scope([i, j], Apply("mul", Access(tensor("a", rows, depth), [i, k]), right), [k]), constants, {"contraction": variant})
+    agree(
+        Scope([i, j], Apply("mul", Access(tensor("a", rows, depth), [i, k]), right), [k]),
+        constants,
+        {"contraction": variant},
+    )
 
 
 def test_a_batched_product_with_a_residual() -> None:
@@ -95,7 +99,9 @@ def test_a_batched_product_with_a_residual() -> None:
     assert agree(root)[0].startswith("contraction")
 
 
-@pytest.mark.parametrize("dtype", [DataType.INT32, DataType.INT64, DataType.FLOAT64, DataType.FLOAT16, DataType.BFLOAT16])
+@pytest.mark.parametrize(
+    "dtype", [DataType.INT32, DataType.INT64, DataType.FLOAT64, DataType.FLOAT16, DataType.BFLOAT16]
+)
 def test_other_types(dtype: DataType) -> None:
     i, j, k = Iterator("i", 21), Iterator("j", 35), Iterator("k", 9)
     left, right = tensor("a", 21, 9, dtype=dtype), tensor("b", 9, 35, dtype=dtype)

@@ -37,9 +37,7 @@ def image(*shape: int) -> tuple[Tensor, dict[str, Array]]:
     reducer=st.sampled_from([Reducer.MAX, Reducer.MIN, Reducer.SUM]),
 )
 @settings(max_examples=15, deadline=None)
-def test_pooling(
-    size: tuple[int, int], window: tuple[int, int], stride: int, pad: int, reducer: Reducer
-) -> None:
+def test_pooling(size: tuple[int, int], window: tuple[int, int], stride: int, pad: int, reducer: Reducer) -> None:
     extents = [(size[axis] + 2 * pad - window[axis]) // stride + 1 for axis in (0, 1)]
     c, h, w = Iterator("c", 3), Iterator("h", extents[0]), Iterator("w", extents[1])
     r, s = Iterator("r", window[0]), Iterator("s", window[1])
