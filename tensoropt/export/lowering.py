@@ -66,14 +66,19 @@ class Lowering:
                 self.used.add(pattern.__name__)
                 return value
         self.used.add("general")
-        return self._general(scope, shape)
+        return self._general(scope)
 
-    def _general(self, scope: Scope, shape: tuple[int, ...]) -> Value:
+    def _general(self, scope: Scope) -> Value:
         """The body on the whole box, folded over the reduction axes."""
         grid = (*scope.traversal, *scope.reduction)
         value = self.scalar(scope.body, grid)
         if scope.reducer is not None:
             value = self.fold(value, scope.reducer, len(scope.traversal), grid)
+        return self.full(value, scope)
+
+    def full(self, value: Value, scope: Scope) -> Value:
+        """A value aligned to the traversal in the shape of the scope's output."""
+        shape = tuple(int(extent) for extent in scope.shape)
         return self.graph.expand(self._full_rank(value, len(shape)), shape)
 
     def fold(self, value: Value, reducer: Reducer, first: int, grid: Grid) -> Value:

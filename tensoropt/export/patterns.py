@@ -8,5 +8,6 @@ from tensoropt.export.overlap import overlapping_sum
 from tensoropt.export.piecewise import piecewise
 from tensoropt.export.pooling import pooling
 from tensoropt.export.transposed_convolution import transposed_convolution
+from tensoropt.export.unrolling import unrolled
 
-PATTERNS = (transposed_convolution, convolution, contraction, overlapping_sum, pooling, piecewise)
+PATTERNS = (transposed_convolution, convolution, contraction, overlapping_sum, pooling, unrolled, piecewise)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import prod
 
+from tensoropt.export.digits import Digits, digits_of
 from tensoropt.export.graph import Graph, Value
 from tensoropt.export.indices import emit_clamped, emit_index, emit_inside, emit_scaled, emit_sum
 from tensoropt.export.lowering import Grid, Lowering
@@ -64,7 +65,38 @@ class _Progression:
 
 
 def read_access(lowering: Lowering, access: Access, grid: Grid) -> Value:
-    """The access aligned to the grid."""
+    """The access aligned to the grid. Iterators that it divides are read as digits, which are merged afterwards."""
+    split: dict[Iterator, Digits] = {}
+    fine: list[Iterator] = []
+    for iterator in grid:
+        found = digits_of(iterator, access.indices, (*grid, *fine))
+        if found is not None:
+            split[iterator] = found
+        fine += [iterator] if found is None else found.digits
+    if not split:
+        return _read_plain(lowering, access, grid)
+    mapping = {iterator: found.index for iterator, found in split.items()}
+    indices = [index.substitute(mapping) for index in access.indices]
+    value = _read_plain(lowering, Access(access.source, indices, access.outside), fine)
+    if value.rank != len(fine):
+        return value  # nothing was read
+    return _merged(lowering.graph, value, grid, fine, split)
+
+
+def _merged(graph: Graph, value: Value, grid: Grid, fine: Grid, split: dict[Iterator, Digits]) -> Value:
+    """A value aligned to the grid with digits, brought to the grid."""
+    digits = {digit for found in split.values() for digit in found.digits}
+    value = graph.expand(
+        value, [it.extent if it in digits else extent for it, extent in zip(fine, value.shape, strict=True)]
+    )
+    extents = dict(zip(fine, value.shape, strict=True))
+    spans = [split[iterator].span if iterator in split else extents[iterator] for iterator in grid]
+    starts = [split[iterator].shift if iterator in split else 0 for iterator in grid]
+    wanted = [iterator.extent if iterator in split else extents[iterator] for iterator in grid]
+    return graph.slice(graph.reshape(value, spans), starts, wanted, [1] * len(grid))
+
+
+def _read_plain(lowering: Lowering, access: Access, grid: Grid) -> Value:
     graph, source = lowering.graph, lowering.values[access.source]
     if prod(source.shape) == 0:
         return graph.scalar(access.outside.value, access.dtype)
@@ -127,14 +159,25 @@ def move_groups(graph: Graph, value: Value, groups: list[_Group]) -> tuple[list[
 
 
 def _padded(graph: Graph, source: Value, access: Access) -> tuple[Value, tuple[Index, ...]]:
-    """The source with ``outside`` around it as far as the indices reach, and the indices into that."""
-    begins = [max(0, -index.low) for index in access.indices]
-    ends = [max(0, index.high - extent + 1) for index, extent in zip(access.indices, source.shape, strict=True)]
-    grown = prod(extent + low + high for extent, low, high in zip(source.shape, begins, ends, strict=True))
-    if grown > _PADDED_LIMIT * prod(source.shape) + 64:
+    """The part of the source that the indices reach with ``outside`` around it, and the indices into that.
+
+    The source itself where nothing outside is read, or where so much would be added that masks are better.
+    """
+    reached = [(index.low, index.high + 1) for index in access.indices]
+    begins = [max(0, -low) for low, _ in reached]
+    ends = [max(0, high - extent) for (_, high), extent in zip(reached, source.shape, strict=True)]
+    if not any(begins) and not any(ends):
         return source, access.indices
-    padded = graph.pad(source, begins, ends, access.outside.value)
-    return padded, tuple(index + low for index, low in zip(access.indices, begins, strict=True))
+    if prod(high - low for low, high in reached) > _PADDED_LIMIT * prod(source.shape) + 64:
+        return source, access.indices
+    starts = [max(0, low) for low, _ in reached]
+    stops = [min(high, extent) for (_, high), extent in zip(reached, source.shape, strict=True)]
+    if any(start >= stop for start, stop in zip(starts, stops, strict=True)):
+        return source, access.indices  # wholly outside along an axis
+    extents = [stop - start for start, stop in zip(starts, stops, strict=True)]
+    part = graph.slice(source, starts, extents, [1] * source.rank)
+    padded = graph.pad(part, begins, ends, access.outside.value)
+    return padded, tuple(index - low for index, (low, _) in zip(access.indices, reached, strict=True))
 
 
 def _progression(index: Index) -> _Progression | None:

@@ -31,10 +31,11 @@ _WIDE: Mapping[DataType, DataType] = {
     DataType.UINT8: _I32,
     DataType.INT16: _I32,
     DataType.UINT16: _I32,
-    DataType.UINT32: _I64,
 }
 """Types in which operands are computed and then brought back: half floats as the IR defines, narrow integers because few runtimes
 have kernels for them."""
+
+_WHOLE = frozenset({DataType.UINT32, DataType.UINT64})
 
 _F32_ONLY = frozenset({"Erf", "Tan", "Asin", "Acos", "Atan", "Sinh", "Cosh", "Asinh", "Acosh", "Atanh"})
 """ONNX Runtime's CPU kernels of these compute in f32 only, so f64 loses digits in them."""
@@ -143,7 +144,7 @@ def _power(graph: Graph, operands: Sequence[Value]) -> Value:
     base, exponent = operands
     if base.dtype.is_float:
         return _node(graph, "Pow", operands)
-    if base.dtype is DataType.UINT64:
+    if base.dtype in _WHOLE:
         return graph.cast(_power(graph, [graph.cast(operand, _I64) for operand in operands]), base.dtype)
     zero = _like(graph, base, 0)
     negative = _node(graph, "Less", [exponent, zero], _BOOL)
@@ -179,7 +180,7 @@ def _rsqrt(graph: Graph, operands: Sequence[Value]) -> Value:
 
 def _negate(graph: Graph, operands: Sequence[Value]) -> Value:
     (value,) = operands
-    if value.dtype is DataType.UINT64:
+    if value.dtype in _WHOLE:
         return _node(graph, "Sub", [_like(graph, value, 0), value])
     return _node(graph, "Neg", operands)
 

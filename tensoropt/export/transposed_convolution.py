@@ -117,7 +117,7 @@ def _is_complete(scope: Scope, match: _Match) -> bool:
     outputs = [found.output for found in match.slides.values()]
     if any(iterator in in_image for iterator in outputs):
         return False
-    if all(found.tap is None or found.dilation == -1 for found in match.slides.values()):
+    if match.grouped is None and all(found.tap is None or found.dilation == -1 for found in match.slides.values()):
         # with stride 1 either operand can be the kernel, as a Conv or as a ConvTranspose: the smaller one should be
         image_size = prod(tap.extent for tap in taps if tap is not None)
         if image_size < prod(found.extent for found in match.slides.values()):
@@ -127,7 +127,7 @@ def _is_complete(scope: Scope, match: _Match) -> bool:
     )
 
 
-def _emit(lowering: Lowering, scope: Scope, match: _Match) -> Value:
+def _emit(lowering: Lowering, scope: Scope, match: _Match) -> Value | None:
     graph, kernel_shape = lowering.graph, [int(extent) for extent in match.kernel.source.shape]
     spatial = sorted(match.slides)
     slides = [match.slides[axis] for axis in spatial]
@@ -159,6 +159,8 @@ def _emit(lowering: Lowering, scope: Scope, match: _Match) -> Value:
         extra.append(-end if 0 < -end < stride else 0)
         after.append(max(0, -end) - extra[-1])
     counts = [found.outputs - low - high for found, low, high in zip(slides, before, after, strict=True)]
+    if min(counts) <= 0:
+        return None  # only padding is left
     result = graph.emit(
         "ConvTranspose",
         [graph.cast(image, DataType.FLOAT32), graph.cast(kernel, DataType.FLOAT32)],

@@ -38,13 +38,16 @@ def exported(scope: Scope, inputs: list[Tensor]) -> onnx.ModelProto:
 
 
 def _is_comparable(scope: Scope, values: dict[str, Array]) -> bool:
-    """Whether ONNX Runtime defines the value: no fold over what is not finite, no integer power or product that may overflow."""
+    """Whether the value is defined in ONNX Runtime: no fold over what is not finite, no integer power or product that may overflow,
+    and no angle that depends on the sign of a zero."""
     for inner in nested_scopes(scope):
         stack = [inner.body]
         while stack:
             node = stack.pop()
             stack += children(node)
-            if isinstance(node, Apply) and node.operation in ("pow", "trunc") and not node.dtype.is_float:
+            if isinstance(node, Apply) and (
+                node.operation == "atan2" or (node.operation == "pow" and not node.dtype.is_float)
+            ):
                 return False
         if inner.reducer is None:
             continue
