@@ -153,7 +153,9 @@ def reduce_axes(graph: Graph, value: Value, reducer: Reducer, axes: Sequence[int
         reducer = Reducer.MAX if reducer in (Reducer.SUM, Reducer.MAX) else Reducer.MIN
         carrier = DataType.INT32
     else:
-        carrier = dtype if dtype in _REDUCED else DataType.FLOAT32 if dtype.is_float else DataType.INT64
+        wraps = dtype is DataType.INT32 and reducer in (Reducer.SUM, Reducer.PROD)  # ONNX Runtime saturates there
+        own = dtype in _REDUCED and not wraps
+        carrier = dtype if own else DataType.FLOAT32 if dtype.is_float else DataType.INT64
     wide = graph.cast(value, carrier)
     shape = [1 if axis in axes else extent for axis, extent in enumerate(value.shape)]
     result = graph.emit(_REDUCTIONS[reducer], [wide, graph.integers(axes)], shape, carrier, keepdims=1)

@@ -119,24 +119,25 @@ def _divide(graph: Graph, operands: Sequence[Value]) -> Value:
     return graph.where(zero, _like(graph, left, 0), quotient)
 
 
+def _crossing(graph: Graph, left: Value, right: Value, rest: Value) -> Value:
+    """Where truncated and floored remainders differ: the operands' signs do, and the division leaves a rest."""
+    signs = [_node(graph, "Less", [value, _like(graph, value, 0)], _BOOL) for value in (left, right)]
+    return _node(graph, "And", [_node(graph, "Xor", signs), _different(graph, [rest, _like(graph, rest, 0)])])
+
+
 def _remainder(graph: Graph, operands: Sequence[Value], truncated: bool) -> Value:
     left, right = operands
     if left.dtype.is_float:
         rest = _node(graph, "Mod", operands, fmod=1)
         if truncated:
             return rest
-        zero = _like(graph, rest, 0)
-        signs = [_node(graph, "Less", [value, zero], _BOOL) for value in (rest, right)]
-        crosses = _node(graph, "Xor", signs, _BOOL)
-        nonzero = _different(graph, [rest, zero])
-        shift = _node(graph, "And", [crosses, nonzero], _BOOL)
-        return graph.where(shift, _node(graph, "Add", [rest, right]), rest)
+        return graph.where(_crossing(graph, left, right, rest), _node(graph, "Add", [rest, right]), rest)
     zero, safe = _safe_divisor(graph, right)
-    if truncated:  # Mod with fmod=1 goes through doubles in ONNX Runtime
-        whole = _node(graph, "Mul", [_node(graph, "Div", [left, safe]), safe])
-        rest = _node(graph, "Sub", [left, whole])
-    else:
-        rest = _node(graph, "Mod", [left, safe])
+    rest = _node(graph, "Mod", [left, safe])
+    if truncated and left.dtype in _UNSIGNED:
+        # from the floored remainder: fmod=1 goes through doubles in ONNX Runtime, and it takes (1 / x) · x for x / x
+        crosses = _crossing(graph, left, safe, rest)
+        rest = graph.where(crosses, _node(graph, "Sub", [rest, safe]), rest)
     return graph.where(zero, _like(graph, left, 0), rest)
 
 
