@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,7 @@ class ExternalData:
         location = entries.get("location", "")
         file = self._confined(location, tensor.name)
         shape = tuple(tensor.dims)
-        expected = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+        expected = prod(shape) * dtype.itemsize
         try:
             offset = int(entries.get("offset", "0"))
             length = int(entries.get("length", str(expected)))

@@ -166,7 +166,7 @@ def attribute_is_graph(value: object) -> bool:
 
 
 def _filled(value: Array, shape: tuple[int, ...]) -> Known:
-    size = int(np.prod(shape, dtype=np.int64))
+    size = math.prod(shape)
     return np.full(shape, value, value.dtype) if size <= _SMALL_FILL else Fill(value.reshape(()), shape)
 
 

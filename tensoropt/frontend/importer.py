@@ -17,7 +17,8 @@ from tensoropt.frontend.lift.node import Node, NotExpressed, Operand
 from tensoropt.frontend.lift.table import LIFTS
 from tensoropt.frontend.pooled_shapes import POOLS, without_empty_windows
 from tensoropt.frontend.structure import values_read
-from tensoropt.frontend.weights import TensorReader
+from tensoropt.frontend.weights import TensorReader, first_line
+from tensoropt.frontend.wellformed import NodeChecker
 from tensoropt.ir.expression import Constant, Scope, Tensor
 from tensoropt.ir.index import Iterator
 from tensoropt.ir.program import Array, Compute, Opaque, Statement
@@ -38,6 +39,7 @@ class Importer:
         self._inference = inference
         self._reader = reader
         self._names = names
+        self._checker = NodeChecker(label, inference.opsets, inference.ir_version)
         self._folder = Folder(inference.opsets, inference.ir_version)
         self._operands: dict[str, Operand] = {}
         self.constants: dict[str, Known] = {}
@@ -71,6 +73,8 @@ class Importer:
             self.add_constant(node.output[0], _shape_value(node.op_type, self.tensors[node.input[0]], attributes))
             return
         schema = self._inference.schema(node, name)
+        if not schema.deprecated:
+            self._checker.check(node, name, attributes)
         if schema.deprecated and self._expand(node, name, schema, used, depth):
             return
         types = self._types(node, name, attributes)
@@ -215,6 +219,11 @@ class Importer:
             statements = lift(site)
         except NotExpressed:
             return False
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            raise ModelError(
+                f"{self._label}: node {name!r} ({node.op_type}, opset {site.opset}) has attributes or inputs that do not fit "
+                f"one another ({first_line(error)})"
+            ) from error
         for value, array in declared.items():
             self.add_constant(value, array)
         for statement in statements:

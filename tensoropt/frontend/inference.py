@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensoropt.errors import ModelError
 from tensoropt.frontend.constants import Known, materialised
-from tensoropt.frontend.weights import ELEMENT_TYPES, data_type_of, type_name
+from tensoropt.frontend.weights import ELEMENT_TYPES, data_type_of, first_line, type_name
 from tensoropt.ir.types import Extent, TensorType
 
 if TYPE_CHECKING:
@@ -138,5 +138,4 @@ def declared_types(graph: onnx.GraphProto) -> dict[str, TensorType]:
 
 
 def _reason(error: Exception) -> str:
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return text.removeprefix("[ShapeInferenceError] ").removeprefix("[TypeInferenceError] ")
+    return first_line(error).removeprefix("[ShapeInferenceError] ").removeprefix("[TypeInferenceError] ")

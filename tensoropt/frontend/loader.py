@@ -15,6 +15,7 @@ from tensoropt.frontend.inference import TypeInference, declared_types
 from tensoropt.frontend.source import ModelSource, read_source
 from tensoropt.frontend.structure import inlined, input_types, opsets_of, ordered_nodes, standard_domain, values_read
 from tensoropt.frontend.weights import ELEMENT_TYPES, TensorReader
+from tensoropt.frontend.wellformed import check_names
 from tensoropt.ir.expression import Tensor
 from tensoropt.ir.program import Array, Program, Statement
 
@@ -50,6 +51,7 @@ def load_program(model: ModelSource, shapes: Mapping[str, Sequence[int]] | None 
     opsets = opsets_of(source.model, label)
     external = ExternalData(label, path, source.folder)
     reader = TensorReader(label, external)
+    check_names(source.model.graph, label)
     weights = _take_weights(source.model, reader)
     proto = inlined(_without_arena(source.model), label)
     del source  # and with it the parsed file, whose weights are copied

@@ -31,6 +31,8 @@ def opsets_of(model: onnx.ModelProto, label: str) -> dict[str, int]:
 
     if model.ir_version > onnx.IR_VERSION:
         raise ModelError(f"{label} has IR version {model.ir_version}; this installation reads up to {onnx.IR_VERSION}")
+    if not all(isinstance(entry.domain, str) for entry in model.opset_import):
+        raise ModelError(f"{label} is damaged: a domain is not text")
     opsets = {standard_domain(entry.domain): int(entry.version) for entry in model.opset_import}
     newest = onnx.defs.onnx_opset_version()
     if "" not in opsets and (not opsets or any(standard_domain(node.domain) == "" for node in model.graph.node)):
@@ -205,7 +207,9 @@ def _bind(value: onnx.ValueInfoProto, given: list[int], symbols: dict[str, int],
 
 def _static_shape(value: onnx.ValueInfoProto, symbols: Mapping[str, int], label: str) -> list[int]:
     if not value.type.tensor_type.HasField("shape"):
-        raise ModelError(f"{label}: the input {value.name!r} has no shape; give one with --shape {value.name}=...")
+        raise ModelError(
+            f"{label}: the input {value.name!r} has no shape; give one with --shape {_plain(value.name)}=..."
+        )
     extents: list[int] = []
     for axis, dimension in enumerate(value.type.tensor_type.shape.dim):
         if dimension.HasField("dim_value") and dimension.dim_value >= 0:
@@ -220,9 +224,14 @@ def _static_shape(value: onnx.ValueInfoProto, symbols: Mapping[str, int], label:
             )
             raise ModelError(
                 f"{label}: the input {value.name!r} has the dynamic dimension{called} at axis {axis} of {_spell_shape(value)}; "
-                f"bind it, for example with --shape {value.name}={example}"
+                f"bind it, for example with --shape {_plain(value.name)}={example}"
             )
     return extents
+
+
+def _plain(name: str) -> str:
+    """A name as one types it, quoted where it holds what does not print."""
+    return name if name.isprintable() else repr(name)
 
 
 def _spell_shape(value: onnx.ValueInfoProto) -> str:

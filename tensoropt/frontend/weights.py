@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -75,7 +76,7 @@ class TensorReader:
             return self.external.load(tensor, dtype.numpy)
         if dtype is not None and tensor.HasField("raw_data"):
             raw = tensor.raw_data
-            if len(raw) != int(np.prod(shape, dtype=np.int64)) * dtype.itemsize:
+            if len(raw) != prod(shape) * dtype.itemsize:
                 raise ModelError(
                     f"{self.label}: the constant {tensor.name!r} of shape {list(shape)} holds {len(raw)} bytes of data"
                 )
@@ -83,7 +84,7 @@ class TensorReader:
         try:
             return np.asarray(numpy_helper.to_array(tensor))
         except (ValueError, TypeError, KeyError) as error:
-            raise ModelError(f"{self.label}: the constant {tensor.name!r} is damaged ({_first_line(error)})") from None
+            raise ModelError(f"{self.label}: the constant {tensor.name!r} is damaged ({first_line(error)})") from None
 
     def read_sparse(self, sparse: onnx.SparseTensorProto) -> Array:
         """The dense array of a sparse initializer."""
@@ -94,5 +95,6 @@ class TensorReader:
         return dense
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
+def first_line(error: Exception) -> str:
+    """The first line of an exception's message, or its type."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from tensoropt.errors import ModelError
@@ -361,3 +363,33 @@ def test_import_is_light() -> None:
     script = f"import sys, tensoropt.frontend; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.strip() == "[]"
+
+
+def damaged_models() -> list[bytes]:
+    """Small models of many kinds to damage."""
+    weight = np.arange(12, dtype=np.float32).reshape(4, 3, 1, 1)
+    image = [
+        chain(helper.make_node("MatMul", ["x", "w"], ["y"], name="m"), w=np.ones((3, 2), np.float32)),
+        chain(helper.make_node("Einsum", ["x", "w"], ["y"], equation="ij,jk->ik"), w=np.ones((3, 2), np.float32)),
+        chain(helper.make_node("Softmax", ["x"], ["y"], axis=1)),
+        chain(helper.make_node("Reshape", ["x", "s"], ["y"]), s=np.array([3, 2], np.int64)),
+        chain(helper.make_node("ReduceMean", ["x"], ["y"], keepdims=0, axes=[1]), opset=13),
+    ]
+    convolution = chain(helper.make_node("Conv", ["x", "w"], ["y"], pads=[1, 1, 1, 1], strides=[2, 2]), w=weight)
+    convolution.graph.input[0].CopyFrom(helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 5, 5]))
+    return [model.SerializeToString() for model in [*image, convolution]]
+
+
+@given(st.data())
+@settings(max_examples=500, deadline=None)
+def test_damaged_bytes(data: st.DataObject) -> None:
+    """Any byte of a model may be anything: the model loads, or gives one sentence."""
+    damaged = bytearray(data.draw(st.sampled_from(damaged_models())))
+    for _ in range(data.draw(st.integers(1, 3))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    message = ""
+    try:
+        load_program(bytes(damaged))
+    except ModelError as error:
+        message = str(error)
+    assert "\n" not in message
