@@ -97,8 +97,7 @@ class Checker:
         """The smaller expression on which each step and the whole chain held in full."""
         reason = "no smaller size was tried"
         split_by = _split_by(derivation)
-        for room in _ROOMS:
-            start = shrunk(derivation.start, room, split_by)
+        for start in dict.fromkeys([*(shrunk(derivation.start, room, split_by) for room in _ROOMS), derivation.start]):
             try:
                 chain = derivation.replayed_on(start, RULES_BY_NAME)
                 states = chain.states(RULES_BY_NAME)

@@ -53,13 +53,13 @@ def shrunk(scope: Scope, room: int, least: Mapping[str, int]) -> Scope:
 
 
 def _mixed(reads: list[Access]) -> list[tuple[Index, Axis]]:
-    """Indices in which iterators depend on one another: beside others in a component, or divided. Digits do not."""
+    """Indices with a boundary: iterators beside others in a component, divided, or shifted. Digits have none."""
     found = []
     for access in reads:
         assert isinstance(access.source, Tensor)
         for axis, index in enumerate(access.indices):
             divided = any(not isinstance(atom, Iterator) for atom, _ in index.terms)
-            if divided or any(len(terms) > 1 for terms in components(index)):
+            if divided or (index.constant and index.terms) or any(len(terms) > 1 for terms in components(index)):
                 found.append((index, (access.source, axis)))
     return found
 
@@ -93,14 +93,13 @@ def _new_extents(scope: Scope, reads: list[Access], room: int, least: Mapping[st
             continue
         period = lcm(*(abs(step) for _, step in linear))
         padding = 2 * abs(index.constant)
-        windows = {atom for atom, step in linear if atom.extent <= _TAPS or step * (atom.extent - 1) <= padding}
+        windows = {atom for atom, step in linear if atom.extent <= _TAPS or abs(step) * (atom.extent - 1) <= padding}
         taps = [min(atom.extent, _TAPS) for atom in windows]
         for atom, step in linear:
             if atom not in windows:
                 split = least.get(atom.name, 1)
-                _cut(
-                    extents, atom, max(room, period // abs(step) + 2, split + 1, *taps), lcm(split, period // abs(step))
-                )
+                kept = max(room, period // abs(step) + 2, split + 1, padding // abs(step) + 2, *taps)
+                _cut(extents, atom, kept, lcm(split, period // abs(step)))
     return extents
 
 
@@ -110,7 +109,7 @@ def _entangled(index: Index) -> set[Iterator]:
         for atom, _ in terms:
             if not isinstance(atom, Iterator):
                 found |= atom.index.iterators()
-            elif len(terms) > 1:
+            elif len(terms) > 1 or index.constant:
                 found.add(atom)
     return found
 
