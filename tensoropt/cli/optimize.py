@@ -67,23 +67,26 @@ def optimize(
 
 def _show(report: dict[str, Any], verbose: bool) -> None:
     """The outcome for people, on standard error."""
-    out = lambda text: print(text, file=sys.stderr)  # noqa: E731
     latency, check, peak = report["latency_ms"], report["check"], report["peak_bytes"]
-    out(f"{report['artefact']}: written in {report['total_seconds']:.1f} s")
-    out(f"  latency   {latency['after']:.3f} ms, {latency['before']:.3f} ms without rewriting")
-    out(f"  memory    {peak['arena'] / 2**20:.2f} MiB arena, {peak['after'] / 2**20:.2f} MiB live at the peak")
+    _say(f"{report['artefact']}: written in {report['total_seconds']:.1f} s")
+    _say(f"  latency   {latency['after']:.3f} ms, {latency['before']:.3f} ms without rewriting")
+    _say(f"  memory    {peak['arena'] / 2**20:.2f} MiB arena, {peak['after'] / 2**20:.2f} MiB live at the peak")
     if check["ok"] is None:
-        out(f"  check     none: {check['reason']}")
+        _say(f"  check     none: {check['reason']}")
     else:
-        out(
+        _say(
             f"  check     agrees with ONNX Runtime: relative error {check['max_rel_error']:.2g} end to end, "
             f"{check['statements_checked']} statements within {check['max_share_of_bound']:.0%} of their bounds"
         )
-    out(f"  rewrites  {len(report['rewrites'])} kept of {len(report['derivations'])} found")
+    _say(f"  rewrites  {len(report['rewrites'])} kept of {len(report['derivations'])} found")
     for rewrite in report["rewrites"]:
-        out(f"    {rewrite['node']}: {rewrite['pattern']}, {rewrite['gain']:.2f} times faster")
+        _say(f"    {rewrite['node']}: {rewrite['pattern']}, {rewrite['gain']:.2f} times faster")
     for warning in (*report["warnings"], *check["warnings"]):
-        out(f"  warning   {warning}")
+        _say(f"  warning   {warning}")
     if verbose:
         for stage, seconds in report["seconds"].items():
-            out(f"  {stage:<20} {seconds:.2f} s")
+            _say(f"  {stage:<20} {seconds:.2f} s")
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)
