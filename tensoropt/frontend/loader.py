@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from tensoropt.errors import ModelError
 from tensoropt.frontend.external_data import ExternalData
 from tensoropt.frontend.importer import Importer
@@ -21,6 +23,8 @@ from tensoropt.ir.program import Array, Program, Statement
 
 if TYPE_CHECKING:
     import onnx
+
+_PART = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,18 +158,18 @@ def _make_static(graph: onnx.GraphProto, program: Program) -> None:
 
 
 def _warnings(program: Program) -> tuple[str, ...]:
-    import numpy as np
-
-    damaged = [
-        name
-        for name, array in program.constants.items()
-        if array.dtype.kind not in "iub"
-        and bool(np.isnan(np.sum(array.astype(np.float32, copy=False))))
-        and bool(np.isnan(array.astype(np.float32, copy=False)).any())
-    ]
+    damaged = [name for name, array in program.constants.items() if _holds_nan(array)]
     if not damaged:
         return ()
     return (f"NaN among the weights of {', '.join(repr(name) for name in damaged[:5])}; results there are NaN",)
+
+
+def _holds_nan(array: Array) -> bool:
+    """Whether a NaN is among the elements, looked for in parts that fit the cache."""
+    if array.dtype.kind in "iub":
+        return False
+    flat = array.reshape(-1)
+    return any(bool(np.isnan(flat[start : start + _PART]).any()) for start in range(0, flat.size, _PART))
 
 
 def _hash_with_external(sha256: str, external: ExternalData) -> str:

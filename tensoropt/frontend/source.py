@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from tensoropt.errors import ModelError
+from tensoropt.frontend.wire_format import fields_fill
 
 if TYPE_CHECKING:
     import onnx
@@ -53,14 +54,21 @@ def _hash_of(model: onnx.ModelProto) -> str:
 def _read_file(path: Path) -> Source:
     if path.is_dir():
         raise ModelError(f"{path} is a folder, not an ONNX file; give the path of the .onnx file in it")
+    if path.exists() and not path.is_file():
+        raise ModelError(f"{path} is not a regular file; give the path of an ONNX file")
     try:
-        data = path.read_bytes()
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            if size > _PROTOBUF_LIMIT:
+                raise ModelError(f"{path} is larger than the 2 GiB of an ONNX file; save its weights as external data")
+            if size and not fields_fill(stream, size):
+                raise ModelError(f"{path} is not an ONNX model or is truncated; export it again")
+            stream.seek(0)
+            data = stream.read()
     except FileNotFoundError:
         raise ModelError(f"{path} does not exist; give the path of an ONNX file") from None
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror or error}") from None
-    if len(data) > _PROTOBUF_LIMIT:
-        raise ModelError(f"{path} is larger than the 2 GiB that ONNX files can be; save its weights as external data")
     return Source(_parse(data, str(path)), str(path), path, path.parent, hashlib.sha256(data).hexdigest())
 
 

@@ -86,6 +86,28 @@ class TestFiles:
         for length in range(len(data) - 10):
             message_of(data[:length])
 
+    @pytest.mark.parametrize("kind", ["truncated", "text"])
+    def test_large_files_are_not_read(self, tmp_path: Path, kind: str) -> None:
+        """A gigabyte and a half that is no model, in a process that may take a few hundred megabytes."""
+        path = tmp_path / "large.onnx"
+        with path.open("wb") as stream:
+            stream.write(b"\x08\x09\x3a\xff\xff\xff\xff\x06" if kind == "truncated" else b"hello world\n")
+            stream.truncate(3 << 29)
+        script = (
+            "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (3 << 29, 3 << 29)); "
+            "from tensoropt.errors import ModelError; from tensoropt.frontend import load_program\n"
+            "try: load_program(sys.argv[1])\nexcept ModelError as error: print(error)"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script, path], capture_output=True, text=True, check=True, timeout=60
+        )
+        assert "truncated" in done.stdout
+
+    def test_pipe_and_device(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "pipe.onnx")
+        assert "is not a regular file" in message_of(tmp_path / "pipe.onnx")
+        assert "is not a regular file" in message_of("/dev/zero")
+
     def test_wrong_type(self) -> None:
         assert "not builtins.int" in message_of(3)
 
