@@ -17,15 +17,20 @@ from tensoropt.ir.printer import format_scope
 from tensoropt.ir.program import Compute
 from tensoropt.ir.structure import is_contraction, is_mover
 
-_INLINE_NODES = 8
-"""Statements of at most so many nodes, constants not counted, stand in the graph as they are."""
+_SHORT = 8
+_LONG = 40
+"""A statement of at most so many nodes, constants not counted, stands in the graph: any short one, and a longer one of plain
+operators."""
+
+_ADDRESSING = frozenset({"Gather", "Range", "Col2Im", "Slice", "Pad"})
+"""Operators that a reader cannot tell the purpose of without the expression that they spell out."""
 
 _KEY_DIGITS = 8
 
 
 @dataclass(slots=True)
 class FunctionLibrary:
-    """Lowers statements; long expressions become functions, one for each distinct expression up to names of tensors."""
+    """Lowers statements; those that are no plain operators become functions, one for each expression up to names of tensors."""
 
     opset: int
     domain: str = "tensoropt.generated"
@@ -58,7 +63,7 @@ class FunctionLibrary:
         }
         result = _lower(graph, renamed, known)
         graph.prune([result.name])
-        if sum(node.op_type != "Constant" for node in graph.nodes) <= _INLINE_NODES:
+        if _is_plain([node.op_type for node in graph.nodes if node.op_type != "Constant"]):
             return None
         _rename_result(graph, 0, result, "y")
         proto = helper.make_function(
@@ -72,6 +77,11 @@ class FunctionLibrary:
         declared = "\n".join(f"{parameter!r}" for parameter in parameters)
         proto.doc_string = f"{declared}\n%y: {expression.type} =\n{format_scope(renamed)}"
         return proto
+
+
+def _is_plain(operators: list[str]) -> bool:
+    """Whether nodes read well enough without a name and an expression beside them."""
+    return len(operators) <= _SHORT or (len(operators) <= _LONG and not _ADDRESSING.intersection(operators))
 
 
 def _lower(graph: Graph, expression: Scope, values: dict[Tensor | Scope, Value]) -> Value:

@@ -10,4 +10,4 @@ from tensoropt.export.pooling import pooling
 from tensoropt.export.transposed_convolution import transposed_convolution
 from tensoropt.export.unrolling import unrolled
 
-PATTERNS = (transposed_convolution, convolution, contraction, overlapping_sum, pooling, unrolled, piecewise)
+PATTERNS = (transposed_convolution, convolution, overlapping_sum, pooling, unrolled, contraction, piecewise)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import onnx
 from onnx import helper
@@ -20,11 +17,6 @@ DEFAULT_OPSET = 21
 
 _IR_VERSION = 10
 """The version of the file format, as old as the opset allows; 10 goes with opset 21."""
-
-_EXTERNAL_BYTES = 1 << 30
-"""Models with more bytes of weights keep them in a file beside them: a protobuf ends at 2 GiB."""
-
-_EXTERNAL_TENSOR_BYTES = 1024
 
 
 def export_onnx(program: Program, opset: int = DEFAULT_OPSET) -> onnx.ModelProto:
@@ -74,27 +66,6 @@ def export_onnx(program: Program, opset: int = DEFAULT_OPSET) -> onnx.ModelProto
     for name, array in program.constants.items():
         _add_weight(model.graph, name, array)
     return model
-
-
-def save_onnx(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
-    """Writes a model; large weights go to ``<name>.data`` beside it."""
-    target = Path(path)
-    weights = sum(len(tensor.raw_data) for tensor in model.graph.initializer)
-    if weights <= _EXTERNAL_BYTES:
-        onnx.save_model(model, str(target))
-        return
-    data = f"{target.name}.data"
-    (target.parent / data).unlink(missing_ok=True)  # onnx appends to a file that exists
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    onnx.save_model(
-        copy,
-        str(target),
-        save_as_external_data=True,
-        all_tensors_to_one_file=True,
-        location=data,
-        size_threshold=_EXTERNAL_TENSOR_BYTES,
-    )
 
 
 def _add_weight(graph: onnx.GraphProto, name: str, array: Array) -> None:

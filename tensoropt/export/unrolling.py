@@ -10,9 +10,11 @@ from tensoropt.export.lowering import Lowering
 from tensoropt.export.scalars import emit_operation
 from tensoropt.ir.expression import Reducer, Scope, accesses, substitute
 from tensoropt.ir.index import Index, Iterator
+from tensoropt.ir.structure import is_contraction
 
 _TERMS = 36
-"""The most terms that are written one by one."""
+_PRODUCT_TERMS = 9
+"""The most terms that are written one by one; fewer where matrix products are the other way."""
 
 _OPERATIONS = {Reducer.SUM: "add", Reducer.MAX: "max", Reducer.MIN: "min", Reducer.PROD: "mul"}
 
@@ -21,7 +23,8 @@ def unrolled(lowering: Lowering, scope: Scope) -> Value | None:
     """The fold of the body's values at each point of the reduction; None where they are many or no window is read."""
     if scope.reducer is None or not _reads_window(scope):
         return None
-    if prod(iterator.extent for iterator in scope.reduction) > _TERMS:
+    limit = _PRODUCT_TERMS if is_contraction(scope) else _TERMS
+    if prod(iterator.extent for iterator in scope.reduction) > limit:
         return None
     total: Value | None = None
     for point in product(*(range(iterator.extent) for iterator in scope.reduction)):

@@ -12,8 +12,7 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from tensoropt.errors import ModelError
-from tensoropt.export import export_onnx, save_onnx
-from tensoropt.export import program as program_export
+from tensoropt.export import export_onnx, files, save_onnx
 from tensoropt.ir.expression import Tensor
 from tensoropt.ir.interpreter import run_program
 from tensoropt.ir.parser import parse_program, parse_scope
@@ -122,7 +121,7 @@ def test_foreign_domains_are_imported_in_one_version() -> None:
 
 
 def test_large_weights_lie_beside_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(program_export, "_EXTERNAL_BYTES", 1000)
+    monkeypatch.setattr(files, "EXTERNAL_BYTES", 1000)
     weights = {"w": np.arange(1200, dtype=np.float32).reshape(3, 400), "b": np.ones(3, np.float32)}
     program = Program("p", (), (tensor("w", 3, 400),), weights, ())
     model = export_onnx(program)
@@ -131,7 +130,10 @@ def test_large_weights_lie_beside_the_model(tmp_path: Path, monkeypatch: pytest.
     assert (tmp_path / "m.onnx.data").stat().st_size == weights["w"].nbytes
     onnx.checker.check_model(str(tmp_path / "m.onnx"), full_check=True)
     loaded = onnx.load(str(tmp_path / "m.onnx"))
-    np.testing.assert_array_equal(onnx.numpy_helper.to_array(loaded.graph.initializer[0]), weights["w"])
+    for tensor_proto, (name, array) in zip(loaded.graph.initializer, weights.items(), strict=True):
+        assert tensor_proto.name == name
+        np.testing.assert_array_equal(onnx.numpy_helper.to_array(tensor_proto), array)
+    assert (loaded.opset_import[0].version, loaded.ir_version, loaded.graph.name) == (21, 10, "p")
     assert model.graph.initializer[0].raw_data
 
 
