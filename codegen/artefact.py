@@ -85,6 +85,7 @@ def _manifest(built: BuiltProgram, folder: Path, extra: Mapping[str, Any]) -> di
         "written": signature.written,
         "arena_bytes": signature.arena_bytes,
         "threads": signature.threads,
+        "failures": list(signature.failures),
         "target": built.target.describe(),
         "versions": _versions(),
         "memory_plan": {

@@ -16,12 +16,12 @@ import numpy as np
 
 from codegen.lower import tir
 from codegen.lower.kernel import Kernel, lower
+from codegen.opaque.importing import describe
 from codegen.packing import pack, packing_sources
 from codegen.runtime import CompiledModel, OutputSource, Signature, aligned_empty
 from codegen.targets.cpu import CpuTarget
-from tensoropt.errors import ModelError
 from tensoropt.ir.expression import Scope, Tensor, replace_sources, tensors
-from tensoropt.ir.program import Array, Compute, Program, Statement
+from tensoropt.ir.program import Array, Compute, Opaque, Program, Statement
 from tensoropt.plan_types import ALIGNMENT, Plan
 
 Progress = Callable[[float, str], None]
@@ -40,9 +40,14 @@ class Shared:
 class Step:
     """One call: the statement, its kernel, and what the kernel's numbered tensors are here."""
 
-    statement: Compute
+    statement: Statement
     shared: Shared
     actual: Mapping[str, Tensor]
+
+    @property
+    def elements(self) -> int:
+        """How many elements the call writes."""
+        return sum(output.type.elements for output in self.statement.outputs)
 
 
 @dataclass
@@ -98,20 +103,21 @@ class BuiltProgram:
         kernel, actual = step.shared.kernel, step.actual
         inputs = [np.ascontiguousarray(values[actual[tensor.name].name]) for tensor in kernel.inputs]
         known = {name: values[tensor.name] for name, tensor in actual.items() if tensor.name in self.program.constants}
-        packed = [pack(packing, known) for packing in kernel.packings]
-        output = np.empty(tuple(statement.outputs[0].shape), statement.outputs[0].dtype.numpy)
-        output.reshape(-1).view(np.uint8)[...] = 0xFF  # an element that the kernel forgets is then NaN, and seen
-        arrays = [*inputs, *packed, output]
+        packed = [*(pack(packing, known) for packing in kernel.packings), *map(np.ascontiguousarray, kernel.arrays)]
+        outputs = [np.empty(tuple(tensor.shape), tensor.dtype.numpy) for tensor in statement.outputs]
+        arrays = [*inputs, *packed, *outputs]
         if kernel.workspace_bytes:
             arrays.append(aligned_empty(kernel.workspace_bytes))
+        if kernel.checked:
+            arrays.append(np.zeros(1, np.int32))
         self.module[step.shared.name](*(ctypes.c_void_p(array.ctypes.data) for array in arrays))
-        return {statement.outputs[0].name: output}
+        return {tensor.name: array for tensor, array in zip(statement.outputs, outputs, strict=True)}
 
     def kernels_as_json(self) -> list[dict[str, Any]]:
         """What ``optimize --json`` tells of the kernels, in order."""
         return [
             {
-                "output": step.statement.output.name,
+                "output": step.statement.outputs[0].name,
                 "origin": list(step.statement.origin),
                 "kernel": step.shared.name,
                 "schedules": list(step.shared.kernel.schedules),
@@ -136,15 +142,16 @@ def compile_program(
     steps: list[Step] = []
     for number, statement in enumerate(program.statements):
         report(0.7 * number / max(1, len(program.statements)), statement.outputs[0].name)
-        if not isinstance(statement, Compute):
-            raise ModelError(f"operator {statement.operator} of {statement.origin} cannot be compiled yet")
-        if statement.output.name in plan.aliases:
-            continue
-        steps.append(_step(statement, program, target, kernels, variants or {}))
+        if isinstance(statement, Opaque):
+            steps.append(_opaque_step(statement, program, target, kernels))
+        elif statement.output.name not in plan.aliases:
+            steps.append(_step(statement, program, target, kernels, variants or {}))
     weights = Weights()
     signature, entry = _entry(program, plan, steps, weights, target)
     report(0.75, "linking")
     functions = {shared.variable: shared.kernel.function for shared in kernels.values()}
+    for shared in kernels.values():
+        functions.update(shared.kernel.helpers)
     functions[tvm.ir.GlobalVar("main")] = entry
     for shared in kernels.values():
         functions[tvm.ir.GlobalVar(shared.name)] = _wrapper(shared)
@@ -180,6 +187,20 @@ def _step(
     return Step(statement, shared, actual)
 
 
+def _opaque_step(statement: Opaque, program: Program, target: CpuTarget, kernels: dict[Any, Shared]) -> Step:
+    import tvm
+
+    from codegen.opaque.lowering import lower_opaque
+
+    number = len(kernels)
+    known = {
+        tensor.name: program.constants[tensor.name] for tensor in statement.inputs if tensor.name in program.constants
+    }
+    kernel = lower_opaque(statement, target, known, f"helper_{number}")
+    shared = kernels[statement] = Shared(kernel, f"kernel_{number}", tvm.ir.GlobalVar(f"private_{number}"))
+    return Step(statement, shared, {tensor.name: tensor for tensor in statement.inputs})
+
+
 def _wrapper(shared: Shared) -> Any:
     """An entry to one kernel, for checks."""
     pointers = [tir.void_pointer(f"argument{number}") for number in range(len(shared.kernel.function.params))]
@@ -190,15 +211,15 @@ def _entry(
     program: Program, plan: Plan, steps: list[Step], weights: Weights, target: CpuTarget
 ) -> tuple[Signature, Any]:
     inputs = {tensor.name: tir.void_pointer(f"input{number}") for number, tensor in enumerate(program.inputs)}
-    written = list(
-        dict.fromkeys(
-            tensor.name for tensor in program.outputs if tensor.name in {step.statement.output.name for step in steps}
-        )
-    )
+    made = {output.name for step in steps for output in step.statement.outputs}
+    written = list(dict.fromkeys(tensor.name for tensor in program.outputs if tensor.name in made))
     outputs = {name: tir.void_pointer(f"output{number}") for number, name in enumerate(written)}
     arena, constants = tir.void_pointer("arena"), tir.void_pointer("weights")
     scratch_offset = -(-plan.arena_bytes // ALIGNMENT) * ALIGNMENT
-    calls = []
+    scratch = max((step.shared.kernel.workspace_bytes for step in steps), default=0)
+    error_offset = scratch_offset + -(-scratch // ALIGNMENT) * ALIGNMENT
+    calls: list[tuple[Any, bool]] = []
+    failures: list[str] = []
 
     def address(tensor: Tensor) -> Any:
         name = plan.storage(tensor.name)
@@ -212,7 +233,7 @@ def _entry(
 
     for step in steps:
         kernel = step.shared.kernel
-        if step.statement.output.type.elements == 0:
+        if not step.elements:
             continue
         arguments = [address(step.actual[tensor.name]) for tensor in kernel.inputs]
         for number, packing in enumerate(kernel.packings):
@@ -224,11 +245,16 @@ def _entry(
                 return pack(packing, {name: program.constants[actual] for name, actual in sources.items()})
 
             arguments.append(tir.at_offset(constants, weights.place(key, size, make)))
-        arguments.append(address(step.statement.output))
+        for number, array in enumerate(kernel.arrays):
+            arguments.append(tir.at_offset(constants, _constant(weights, (step.shared.name, number), array)))
+        arguments += [address(output) for output in step.statement.outputs]
         if kernel.workspace_bytes:
             arguments.append(tir.at_offset(arena, scratch_offset))
-        calls.append(tir.call(step.shared.variable, arguments))
-    scratch = max((step.shared.kernel.workspace_bytes for step in steps), default=0)
+        if kernel.checked:
+            arguments.append(tir.at_offset(arena, error_offset))
+        calls.append((tir.call(step.shared.variable, arguments), kernel.checked))
+        if isinstance(step.statement, Opaque) and kernel.checked:
+            failures.append(f"{describe(step.statement)}: an index is out of range")
     places: list[OutputSource] = []
     for tensor in program.outputs:
         name = tensor.name
@@ -239,12 +265,18 @@ def _entry(
         else:
             places.append(OutputSource("weights", _constant(weights, name, program.constants[name])))
     signature = Signature(
-        program.inputs, program.outputs, tuple(places), len(written), scratch_offset + scratch, target.threads
+        program.inputs,
+        program.outputs,
+        tuple(places),
+        len(written),
+        error_offset + (ALIGNMENT if failures else 0),
+        target.threads,
+        tuple(failures),
     )
     pointers = [*inputs.values(), *outputs.values(), arena, constants]
-    return signature, tir.entry(pointers, calls, "main")
+    return signature, tir.checked_entry(pointers, calls, "main", tir.at_offset(arena, error_offset))
 
 
-def _constant(weights: Weights, name: str, array: Array) -> int:
+def _constant(weights: Weights, name: Any, array: Array) -> int:
     """The offset of a constant that is read as it is."""
     return weights.place(name, array.nbytes, lambda: array)

@@ -36,12 +36,12 @@ class CompiledKernel:
         """Runs the kernel on arrays by name."""
         kernel = self.kernel
         inputs = [np.ascontiguousarray(values[tensor.name]) for tensor in kernel.inputs]
-        output = np.empty(tuple(kernel.output.shape), kernel.output.dtype.numpy)
-        arrays = [*inputs, *self._packed, output]
+        outputs = [np.empty(tuple(tensor.shape), tensor.dtype.numpy) for tensor in kernel.outputs]
+        arrays = [*inputs, *self._packed, *outputs]
         if kernel.workspace_bytes:
             arrays.append(aligned_empty(kernel.workspace_bytes))
         self._main(*(ctypes.c_void_p(array.ctypes.data) for array in arrays))
-        return {kernel.output.name: output}
+        return {tensor.name: array for tensor, array in zip(kernel.outputs, outputs, strict=True)}
 
 
 def compile_kernel(

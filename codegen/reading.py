@@ -112,6 +112,7 @@ def _signature(manifest: Mapping[str, Any]) -> Signature:
         int(manifest["written"]),
         int(manifest["arena_bytes"]),
         int(manifest["threads"]),
+        tuple(manifest["failures"]),
     )
 
 

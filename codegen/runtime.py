@@ -5,6 +5,7 @@ Imports neither onnx nor the compiler: TVM's runtime library is found and loaded
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import os
@@ -32,7 +33,10 @@ class OutputSource:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """What a compiled model takes and gives, and the memory that a run needs."""
+    """What a compiled model takes and gives, and the memory that a run needs.
+
+    Where ``failures`` is not empty, the last cache line of the arena says after a run which of them happened, from 1; 0 is none.
+    """
 
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
@@ -40,6 +44,7 @@ class Signature:
     written: int
     arena_bytes: int
     threads: int
+    failures: tuple[str, ...] = ()
 
 
 def aligned_empty(size: int) -> Array:
@@ -91,6 +96,7 @@ class CompiledModel:
         pointers = [array.ctypes.data for array in (*inputs, *outputs, arena)]
         try:
             self._function(*map(ctypes.c_void_p, (*pointers, self._weights_address)))
+            self._require_success(arena)
         finally:
             with self._lock:
                 self._arenas.append(arena)
@@ -98,6 +104,14 @@ class CompiledModel:
             tensor.name: self._result(tensor, source, inputs, outputs)
             for tensor, source in zip(self._signature.outputs, self._signature.sources, strict=True)
         }
+
+    def _require_success(self, arena: Array) -> None:
+        failures = self._signature.failures
+        if failures:
+            start = self._signature.arena_bytes - ALIGNMENT
+            number = int(arena[start : start + 4].view(np.int32)[0])
+            if number:
+                raise InputError(failures[number - 1])
 
     def _result(self, tensor: Tensor, source: OutputSource, inputs: list[Array], outputs: list[Array]) -> Array:
         match source.kind:
@@ -162,4 +176,7 @@ def load_runtime() -> None:
     found = importlib.util.find_spec("tvm")
     if found is None or found.origin is None:
         raise ArtefactError("TVM's runtime is not installed; install apache-tvm")
-    ctypes.CDLL(str(Path(found.origin).parent / "lib" / "libtvm_runtime.so"), ctypes.RTLD_GLOBAL)
+    folder = Path(found.origin).parent / "lib"
+    ctypes.CDLL(str(folder / "libtvm_runtime.so"), ctypes.RTLD_GLOBAL)
+    with contextlib.suppress(OSError):  # sorting and random numbers, which few models need
+        ctypes.CDLL(str(folder / "libtvm_runtime_extra.so"), ctypes.RTLD_GLOBAL)

@@ -12,6 +12,7 @@ from codegen.schedules.cpu import choose
 from codegen.schedules.cpu.context import Context, Epilogue, Packing
 from codegen.targets.cpu import CpuTarget
 from tensoropt.ir.expression import Scope, Tensor, scopes, tensors
+from tensoropt.ir.program import Array
 from tensoropt.plan_types import ALIGNMENT
 
 
@@ -19,16 +20,20 @@ from tensoropt.plan_types import ALIGNMENT
 class Kernel:
     """A compiled statement in TIR.
 
-    The function takes pointers: ``inputs`` (tensors as they are), then ``packings`` (constants rearranged), the output, and
-    scratch memory of ``workspace_bytes`` where that is not zero.
+    The function takes pointers: ``inputs`` (tensors as they are), ``packings`` (constants rearranged), ``arrays`` (values that
+    came with the operator), ``outputs``, and scratch memory of ``workspace_bytes`` where that is not zero. It calls ``helpers``.
+    A ``checked`` kernel takes one pointer more and sets it to 1 where a run-time index is out of range, else to 0.
     """
 
     function: Any
     inputs: tuple[Tensor, ...]
     packings: tuple[Packing, ...]
-    output: Tensor
+    outputs: tuple[Tensor, ...]
     workspace_bytes: int
     schedules: tuple[str, ...] = ()
+    arrays: tuple[Array, ...] = ()
+    helpers: Mapping[Any, Any] = field(default_factory=dict)
+    checked: bool = False
 
 
 class _Buffers(dict[Tensor | Scope, Any]):
@@ -116,7 +121,7 @@ def lower(
     if scratch.used:
         parameters.append(scratch.pointer)
     body = tir.sequence([*declarations, *scratch.declarations, *bodies])
-    return Kernel(tir.function(parameters, body), used, tuple(packings), output, scratch.used, tuple(names))
+    return Kernel(tir.function(parameters, body), used, tuple(packings), (output,), scratch.used, tuple(names))
 
 
 def _fits(expression: Scope) -> bool:

@@ -198,6 +198,37 @@ def entry(parameters: Sequence[Any], calls: Sequence[Expression], name: str) -> 
     return tirx.PrimFunc(list(parameters), body).with_attr("global_symbol", name)
 
 
+def checked_entry(
+    parameters: Sequence[Any], calls: Sequence[tuple[Expression, bool]], name: str, error: Expression
+) -> Any:
+    """An entry whose marked calls may set ``error``: the first that does leaves its number there, from 1, and ends the run."""
+    if not any(marked for _, marked in calls):
+        return entry(parameters, [made for made, _ in calls], name)
+    place = pointer("int32", "error")
+    cells = view(place, "int32", 1, "error")
+    number = sum(marked for _, marked in calls)
+    rest: list[Statement] = []
+    for made, marked in reversed(calls):
+        if marked:
+            failed = tirx.NE(load(cells, integer(0)), integer(0))
+            rest = [tirx.IfThenElse(failed, store(cells, integer(number), integer(0)), sequence(rest))]
+            number -= 1
+        rest.insert(0, tirx.Evaluate(made))
+    start = [
+        tirx.Bind(place, tirx.reinterpret(place.ty, error)),
+        declare(cells, place),
+        store(cells, integer(0), integer(0)),
+    ]
+    return tirx.PrimFunc(list(parameters), sequence([*start, *rest])).with_attr("global_symbol", name)
+
+
+def on_cpu(body: Statement) -> Statement:
+    """Says which device a body runs on, as calls of TVM's packed functions and heap allocations need to know."""
+    node = tvm.ir.StringImm("default")
+    inner = tirx.AttrStmt(node, "device_type", integer(1), body)
+    return tirx.AttrStmt(node, "device_id", integer(0), inner)
+
+
 def void_pointer(name: str) -> Any:
     """A pointer parameter of an entry function."""
     return tirx.Var(name, PointerType(PrimType("void")))
