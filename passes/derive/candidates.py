@@ -28,11 +28,6 @@ class Draft:
     statements: tuple[Compute, ...]
     matched: tuple[LibraryMatch, ...]
 
-    def only_restates(self, start: str) -> bool:
-        """Whether the operator is the original expression again, in another shape at most."""
-        match = self.matched[0]
-        return not match.relayouts and (match.key == start or len(self.statements) == 1)
-
 
 def drafts_of(
     state: State, output: Tensor, constants: Collection[str], excluded: Collection[str] = ()
@@ -41,7 +36,10 @@ def drafts_of(
     tried: list[tuple[str, Site]] = []
     if not mixed_components(state.core) or state.moves == 0 or _repeats_little(state.core):
         tried += [("match_matmul", site) for site in matmul_sites(state.core, constants)]
-    tried += [("match_convolution", site) for site in convolution_sites(state.core, constants)]
+    if state.moves == 0:
+        tried = [(rule, site) for rule, site in tried if _fuses(site)]  # otherwise it is the operator that was written
+    else:
+        tried += [("match_convolution", site) for site in convolution_sites(state.core, constants)]
     tried = [(rule, site) for rule, site in tried if rule not in excluded]
     if not tried:
         return
@@ -50,6 +48,11 @@ def drafts_of(
         draft = _instantiated(short, rule, site, output)
         if draft is not None:
             yield draft
+
+
+def _fuses(site: Site) -> bool:
+    """Whether a matmul gathers several iterators to one axis."""
+    return any(len(site.names(group)) > 1 for group in ("batch", "rows", "columns", "sums"))
 
 
 def _repeats_little(core: Scope) -> bool:

@@ -27,7 +27,7 @@ from tensoropt.rewrite.derivation import Derivation, ReplayError
 from tensoropt.rewrite.rule import Refusal, nested_at
 
 _ROOMS = (3, 5, 8, 12)
-_DENSE_LIMIT = 1 << 21
+_DENSE_LIMIT = 1 << 22
 _SEED = 20
 
 

@@ -33,11 +33,15 @@ _PLAUSIBLE = 1.6
 
 @dataclass(frozen=True, slots=True)
 class SearchLimits:
-    """How much work the search does: states visited, moves on one chain, candidates kept (each is checked)."""
+    """How much work the search does: states visited, moves on one chain, candidates kept (each is checked).
+
+    ``dearer``: a candidate whose estimate is more than this multiple of the original's or the best one's is not kept.
+    """
 
     states: int = 150
     depth: int = 8
     candidates: int = 3
+    dearer: float = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +99,12 @@ def derive(
     if 0 in (*compute.output.shape, *(iterator.extent for iterator in compute.expression.reduction)):
         return []
     drafts: dict[str, tuple[tuple[float, int], int, Draft]] = {}  # for each operator the cheapest, then shortest
-    start = canonical_key(compute.expression)
     least = inf
+    original = estimated_seconds((compute,), program_constants)
     for state in _visited(compute.expression, limits, excluded_rules, report):
-        if least_seconds(state.core) > _PLAUSIBLE * least:
+        if least_seconds(state.core) > limits.dearer / 2 * least:
             continue  # an operator does all multiplications of its core, so nothing cheap comes of this one
         for draft in drafts_of(state, compute.output, program_constants, excluded_rules):
-            if draft.only_restates(start):
-                continue
             seconds = estimated_seconds(draft.statements, program_constants)
             least = min(least, seconds)
             key = str(draft.matched[0])
@@ -115,6 +117,8 @@ def derive(
     for (seconds, _), _, draft in _varied(sorted(drafts.values(), key=lambda entry: entry[:2])):
         if len(kept) == limits.candidates:
             break
+        if seconds > limits.dearer * min(original, least):
+            continue
         derivation = derive_along(compute.expression, list(draft.chain), RULES_BY_NAME)
         verdict = checker.check(derivation, compute, draft.statements)
         if isinstance(verdict, Refusal):

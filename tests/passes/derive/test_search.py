@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -21,11 +22,17 @@ from tensoropt.rewrite.rule import Refusal
 from tests.strategies.expressions import tensor
 from tests.strategies.operators import convolution, transposed_convolution
 
-MANY = SearchLimits(candidates=12)
+
+def limits(candidates: int) -> SearchLimits:
+    """So many candidates, however dear their estimates are: the operators of these tests are tiny."""
+    return SearchLimits(candidates=candidates, dearer=math.inf)
 
 
-def found_for(scope: Scope, limits: SearchLimits = MANY) -> list[Candidate]:
-    return derive(Compute(Tensor("O", scope.type), scope, ("node",)), {"K"}, limits)
+MANY = limits(12)
+
+
+def found_for(scope: Scope, within: SearchLimits = MANY) -> list[Candidate]:
+    return derive(Compute(Tensor("O", scope.type), scope, ("node",)), {"K"}, within)
 
 
 def parameters(candidate: Candidate) -> dict[str, object]:
@@ -70,7 +77,7 @@ def test_transposed_convolution_becomes_matmul_and_gather_add(
 
 def test_transposed_convolution_becomes_a_convolution_and_a_shuffle() -> None:
     scope = transposed_convolution(1, 6, 16, 4, 4, 2, 1)
-    candidates = found_for(scope, SearchLimits(candidates=30))
+    candidates = found_for(scope, limits(30))
     labels = [parameters(found) for found in candidates if found.matched[0].operator == "convolution"]
     assert any(found["kernel"] == (2, 2) and found["filters"] == 16 and found["channels"] == 6 for found in labels)
 
@@ -78,7 +85,7 @@ def test_transposed_convolution_becomes_a_convolution_and_a_shuffle() -> None:
 @pytest.mark.parametrize(("kernel", "height"), [((3, 3), 7), ((1, 7), 14), ((7, 1), 14), ((5, 5), 8)])
 def test_convolution_becomes_matmul_and_offset_add(kernel: tuple[int, int], height: int) -> None:
     scope = convolution(1, 5, height, 6, kernel)
-    candidates = found_for(scope, SearchLimits(candidates=20))
+    candidates = found_for(scope, limits(20))
     sizes = {height * height, kernel[0] * kernel[1] * 6}
     matched = [
         found
@@ -102,7 +109,7 @@ def test_pointwise_convolution_is_a_matmul(stride: int) -> None:
 
 
 def test_images_become_rows_or_a_batch() -> None:
-    candidates = found_for(transposed_convolution(3, 6, 4, 4, 4, 2, 1), SearchLimits(candidates=30))
+    candidates = found_for(transposed_convolution(3, 6, 4, 4, 4, 2, 1), limits(30))
     operators = {
         (found.matched[0].operator, parameters(found)["batch"]) for found in candidates if "batch" in parameters(found)
     }
@@ -111,9 +118,9 @@ def test_images_become_rows_or_a_batch() -> None:
 
 
 def test_grouped_and_dilated_convolutions_are_solved() -> None:
-    grouped = found_for(convolution(1, 8, 6, 8, (3, 3), groups=4), SearchLimits(candidates=20))
+    grouped = found_for(convolution(1, 8, 6, 8, (3, 3), groups=4), limits(20))
     assert any(found.matched[0].operator == "batch_matmul" and parameters(found)["batch"] == 4 for found in grouped)
-    dilated = found_for(convolution(1, 4, 8, 4, (3, 3), dilation=2), SearchLimits(candidates=30))
+    dilated = found_for(convolution(1, 4, 8, 4, (3, 3), dilation=2), limits(30))
     dense = [found for found in dilated if parameters(found).get("dilations") == (1, 1)]
     assert any(parameters(found)["images"] == 4 for found in dense), [found.label for found in dilated]
     for found in (*grouped, *dense):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 
 import numpy as np
@@ -16,7 +17,7 @@ from tests.strategies.expressions import contractions
 from tests.strategies.operators import convolution, transposed_convolution
 
 CASES = int(os.environ.get("TENSOROPT_SEARCH_CASES", "12"))
-LIMITS = SearchLimits(states=60, candidates=8)
+LIMITS = SearchLimits(states=60, candidates=8, dearer=math.inf)
 
 
 @st.composite
