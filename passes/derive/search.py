@@ -191,6 +191,7 @@ class DeriveCache:
 
     def __init__(self) -> None:
         self._found: dict[Any, tuple[Compute, tuple[Tensor, ...], list[Candidate]]] = {}
+        self._reports: dict[Any, SearchReport] = {}
 
     def derive(
         self,
@@ -201,15 +202,33 @@ class DeriveCache:
     ) -> list[Candidate]:
         """As ``derive``."""
         limits = limits or SearchLimits()
-        key, order = canonical_kernel_key(compute.expression)
-        known = tuple(tensor.name in program_constants for tensor in order)
-        entry = key, known, limits, frozenset(excluded_rules)
+        entry, order = self._entry(compute, program_constants, limits, excluded_rules)
         if entry not in self._found:
-            self._found[entry] = compute, order, derive(compute, program_constants, limits, excluded_rules)
+            report = self._reports[entry] = SearchReport()
+            self._found[entry] = compute, order, derive(compute, program_constants, limits, excluded_rules, report)
         original, old, candidates = self._found[entry]
         if original.output is compute.output and old == order:
             return candidates
         return [_renamed(candidate, original, compute, dict(zip(old, order, strict=True))) for candidate in candidates]
+
+    def report(
+        self,
+        compute: Compute,
+        program_constants: Collection[str] = (),
+        limits: SearchLimits | None = None,
+        excluded_rules: Collection[str] = (),
+    ) -> SearchReport | None:
+        """What the search for such a statement tried, refused and rejected; None where it has not been derived here."""
+        entry, _ = self._entry(compute, program_constants, limits or SearchLimits(), excluded_rules)
+        return self._reports.get(entry)
+
+    @staticmethod
+    def _entry(
+        compute: Compute, program_constants: Collection[str], limits: SearchLimits, excluded_rules: Collection[str]
+    ) -> tuple[Any, tuple[Tensor, ...]]:
+        key, order = canonical_kernel_key(compute.expression)
+        known = tuple(tensor.name in program_constants for tensor in order)
+        return (key, known, limits, frozenset(excluded_rules)), order
 
 
 def _renamed(candidate: Candidate, old: Compute, new: Compute, tensors: dict[Tensor, Tensor]) -> Candidate:

@@ -188,6 +188,9 @@ def test_the_cache_renames_tensors() -> None:
     scope = transposed_convolution(1, 6, 5, 4, 4, 2, 1)
     cache = DeriveCache()
     first = cache.derive(Compute(Tensor("O", scope.type), scope), {"K"})
+    report = cache.report(Compute(Tensor("P", scope.type), scope), {"K"})
+    assert report is not None
+    assert report.visited > 10
     data, weights = tensors(scope)
     other = replace_sources(scope, {data: Tensor("X", data.type), weights: Tensor("W", weights.type)})
     second = cache.derive(Compute(Tensor("P", scope.type), other), {"W"})
