@@ -18,6 +18,10 @@ from tensoropt.ir.expression import Access
 from tensoropt.ir.index import Iterator
 
 
+_SECOND_CACHE_BYTES_PER_CYCLE = 20.0
+"""What a tile's vectors come in at, as they stay in the second cache while its rows are in the first."""
+
+
 @dataclass(frozen=True, slots=True)
 class Run:
     """Tiles of one size, one after another. ``lanes`` is how much of the last vector is used (all of it but at the end)."""
@@ -243,12 +247,13 @@ def _estimate(
     batches = contraction.batches * prod(iterator.extent for iterator in geometry.outer)
     depth, threads = contraction.depth, context.target.threads
     passes = -(-depth // geometry.depth)
+    stream = lanes * 4 / _SECOND_CACHE_BYTES_PER_CYCLE if rows.extent > geometry.rows else 0.0
 
     def tiles(height: int, size: int) -> float:
         total = 0.0
         for _, count, used in even_tiles(height, geometry.rows):
             for run in vector_runs(size, geometry.vectors, lanes):
-                work = max(used * run.size / 2, 4.0, (used + run.size) / 2)
+                work = max(used * run.size / 2, 4.0, (used + run.size) / 2, run.size * stream)
                 store = used * run.size * (3.0 if geometry.contiguous else 30.0) + 10
                 total += count * run.count * (depth * work + store + used * run.size * 2.0 * (passes - 1))
         return total
