@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import weakref
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
@@ -16,6 +17,9 @@ INLINE_ELEMENTS = 8
 """Constants of at most so many elements are printed with their values."""
 
 _DIGEST_DIGITS = 16
+
+_digests: dict[int, tuple[weakref.ref[Array], str]] = {}
+"""Digests of arrays that cannot change, by identity: a program is printed once a stage, and its weights are large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,5 +62,12 @@ def content_digest(array: Array | DeclaredConstant) -> str:
     """The first digits of the SHA-256 of the elements in row-major order."""
     if isinstance(array, DeclaredConstant):
         return array.digest
+    known = _digests.get(id(array))
+    if known is not None and known[0]() is array:
+        return known[1]
     contiguous = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    return hashlib.sha256(contiguous.data).hexdigest()[:_DIGEST_DIGITS]
+    digest = hashlib.sha256(contiguous.data).hexdigest()[:_DIGEST_DIGITS]
+    if not array.flags.writeable:
+        key = id(array)
+        _digests[key] = weakref.ref(array, lambda _: _digests.pop(key, None)), digest
+    return digest

@@ -146,3 +146,27 @@ def test_keys_are_the_same_in_another_process() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
     ).stdout
     assert printed.split() == [canonical_key(convolution()), canonical_kernel_key(convolution())[0]]
+
+
+def test_kernel_keys_of_many_alike_tensors_are_quick_and_free_of_names() -> None:
+    i = Iterator("i", 5)
+
+    def total(names: list[str]) -> Scope:
+        parts: list[Scalar] = [Access(tensor(name, 5), [i]) for name in names]
+        return Scope((i,), reduce(lambda left, right: Apply("add", left, right), parts))
+
+    names = [f"t{place}" for place in range(40)]
+    assert canonical_kernel_key(total(names))[0] == canonical_kernel_key(total(names[::-1]))[0]
+
+
+def test_kernel_keys_pair_tensors_as_the_products_do() -> None:
+    i = Iterator("i", 5)
+
+    def paired(names: str) -> Scope:
+        one, two, three, four = (Access(tensor(name, 5), [i]) for name in names)
+        return Scope((i,), Apply("add", Apply("mul", one, two), Apply("mul", three, four)))
+
+    assert canonical_kernel_key(paired("ABCD"))[0] == canonical_kernel_key(paired("ACBD"))[0]
+    key, order = canonical_kernel_key(paired("ACBD"))
+    first = {found.name for found in order[:2]}
+    assert first in ({"A", "C"}, {"B", "D"})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -49,6 +51,12 @@ def test_programs_round_trip(program: Program) -> None:
 def test_random_programs_are_well_formed(program: Program) -> None:
     named = [problem for problem in problems(program) if problem.check != "names are given"]
     assert named == []
+
+
+def test_the_example_of_the_documentation() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "text_form.md").read_text(encoding="utf-8")
+    text = page.split("```")[1].lstrip()
+    assert format_program(parse_program(text)) == text
 
 
 def test_loose_text_is_brought_to_normal_form() -> None:
