@@ -294,6 +294,16 @@ def _marking(chosen: Tensor | Scope, digests: dict[Scope, str], colours: dict[Te
     return source
 
 
+def _interchangeable(root: Scope, colours: dict[Tensor, str], tied: list[Tensor]) -> bool:
+    """Whether exchanging the first tied tensor with any other leaves the form as it is, so that their order is free."""
+    names = {tensor: f"{colour}.{place}" for place, (tensor, colour) in enumerate(colours.items())}
+    form = _form_digests(root, names)[root]
+    first = tied[0]
+    return all(
+        _form_digests(root, {**names, first: names[other], other: names[first]})[root] == form for other in tied[1:]
+    )
+
+
 def _tensor_orders(root: Scope, colours: dict[Tensor, str]) -> list[tuple[Tensor, ...]]:
     """Orders of the tensors by colour, ties broken in every way while that stays cheap."""
     cells: dict[str, list[Tensor]] = {}
@@ -302,6 +312,9 @@ def _tensor_orders(root: Scope, colours: dict[Tensor, str]) -> list[tuple[Tensor
     tied = next((cell for cell in cells.values() if len(cell) > 1), None)
     if tied is None:
         return [tuple(tensor for cell in cells.values() for tensor in cell)]
+    if _interchangeable(root, colours, tied):
+        numbered = {tensor: f"{colours[tensor]}!{place:09}" for place, tensor in enumerate(tied)}
+        return _tensor_orders(root, _refined_tensors(root, {**colours, **numbered}))
     branches = tied if len(tied) ** 2 <= _TIE_LIMIT else tied[:1]
     found: list[tuple[Tensor, ...]] = []
     for chosen in branches:
