@@ -169,6 +169,8 @@ def test_kernel_keys_pair_tensors_as_the_products_do() -> None:
     forms = []
     for names in ("ABCD", "ACBD", "DBCA"):
         key, order = canonical_kernel_key(paired(names))
-        numbered = {found: Tensor(f"n{place}", found.type) for place, found in enumerate(order)}
+        numbered: dict[Tensor | Scope, Tensor | Scope] = {
+            found: Tensor(f"n{place}", found.type) for place, found in enumerate(order)
+        }
         forms.append((key, canonical_key(replace_sources(paired(names), numbered))))
     assert len(set(forms)) == 1, "tensors taken in the key's order make the same expression"
