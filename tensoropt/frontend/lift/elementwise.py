@@ -8,7 +8,7 @@ from functools import reduce
 
 from tensoropt.frontend.lift.axes import output_iterators
 from tensoropt.frontend.lift.node import Node, NotExpressed
-from tensoropt.frontend.lift.scalars import apply, cast, literal, where
+from tensoropt.frontend.lift.scalars import apply, cast, constant_power, literal, where
 from tensoropt.frontend.weights import data_type_of
 from tensoropt.ir.expression import Apply, Constant, Number, Scalar
 from tensoropt.ir.program import Statement
@@ -54,17 +54,7 @@ def _power(node: Node, values: list[Scalar]) -> Scalar:
     base, exponent = values
     if base.dtype.is_float:
         if isinstance(exponent, Constant):
-            match float(exponent.value):
-                case 0.5:
-                    return apply("sqrt", base)
-                case 1.0:
-                    return base
-                case 2.0:
-                    return apply("mul", base, base)
-                case 3.0:
-                    return apply("mul", apply("mul", base, base), base)
-                case -1.0:
-                    return apply("reciprocal", base)
+            return constant_power(base, float(exponent.value))
         return apply("pow", base, cast(exponent, base.dtype))
     wide = DataType.FLOAT64
     return cast(apply("pow", cast(base, wide), cast(exponent, wide)), base.dtype)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tensoropt.frontend.lift.axes import output_iterators
 from tensoropt.frontend.lift.node import Node
-from tensoropt.frontend.lift.scalars import apply
+from tensoropt.frontend.lift.scalars import apply, constant_power
 from tensoropt.ir.expression import Access
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.program import Statement
@@ -19,7 +19,7 @@ def lift_lrn(node: Node) -> list[Statement]:
     total = node.intermediate("square_sum", node.output.dtype, node.shape)
     scaled = apply("mul", Access(total, iterators), float(node.attribute("alpha", 1e-4)) / size)
     base = apply("add", scaled, float(node.attribute("bias", 1.0)))
-    power = apply("pow", base, float(node.attribute("beta", 0.75)))
+    power = constant_power(base, float(node.attribute("beta", 0.75)))
     return [
         node.compute(total, iterators, apply("mul", near, near), [neighbour]),
         node.compute(node.output, iterators, apply("div", node.operand(0).at(iterators), power)),

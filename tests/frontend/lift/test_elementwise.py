@@ -124,7 +124,7 @@ def test_remainder_of_division_toward_zero(dtype: type) -> None:
     assert_agrees(model_of("Mod", inputs, fmod=1), inputs)
 
 
-@pytest.mark.parametrize("exponent", [0.5, 1.0, 2.0, 3.0, -1.0, 2.5, 0.0])
+@pytest.mark.parametrize("exponent", [0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 2.0, 3.0, 4.0, -0.5, -1.0, -2.0, 2.3, 0.0])
 def test_power_of_a_constant(exponent: float) -> None:
     inputs: dict[str, Array] = {"a": np.abs(normal(0, 20)) + np.float32(0.1)}
     assert_agrees(model_of("Pow", inputs, {"e": np.array(exponent, np.float32)}), inputs)
