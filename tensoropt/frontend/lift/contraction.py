@@ -1,9 +1,8 @@
-"""Matrix products: MatMul, Gemm, and Einsum of any equation."""
+"""Matrix products: MatMul and Gemm."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import reduce
 
 from tensoropt.frontend.lift.axes import output_iterators
 from tensoropt.frontend.lift.node import Node, NotExpressed, Operand
@@ -89,46 +88,3 @@ def _scale(factor: float, like: Scalar) -> float | int:
     if factor != int(factor):
         raise NotExpressed("integers are scaled by a fraction")
     return int(factor)
-
-
-def lift_einsum(node: Node) -> list[Statement]:
-    """Any equation: repeated letters take diagonals, letters that the output lacks are summed, an ellipsis broadcasts."""
-    operands = [node.operand(position) for position in range(len(node.operands))]
-    inputs, output = parse_equation(str(node.attribute("equation")), [operand.rank for operand in operands])
-    extents: dict[str, int] = {}
-    for letters, operand in zip(inputs, operands, strict=True):
-        for letter, extent in zip(letters, operand.shape, strict=True):
-            extents[letter] = max(extents.get(letter, 1), extent) if extents.get(letter) != 0 and extent else 0
-    iterators = {letter: Iterator(letter, extent) for letter, extent in extents.items()}
-    factors = [
-        operand.read(
-            0 if extent == 1 else iterators[letter] for letter, extent in zip(letters, operand.shape, strict=True)
-        )
-        for letters, operand in zip(inputs, operands, strict=True)
-    ]
-    body = reduce(lambda left, right: apply("mul", left, right), factors)
-    reduction = [iterators[letter] for letter in extents if letter not in output]
-    return [node.compute(node.output, [iterators[letter] for letter in output], body, reduction)]
-
-
-def parse_equation(equation: str, ranks: list[int]) -> tuple[list[list[str]], list[str]]:
-    """The letters of each operand and of the output. Axes under an ellipsis are called e0, e1, … from the right-most inward."""
-    equation = equation.replace(" ", "")
-    left, arrow, right = equation.partition("->")
-    terms = left.split(",")
-    if len(terms) != len(ranks):
-        raise NotExpressed("the equation has another number of operands")
-    inputs = [_letters(term, rank - len(term.replace("...", ""))) for term, rank in zip(terms, ranks, strict=True)]
-    hidden = max((rank - len(term.replace("...", "")) for term, rank in zip(terms, ranks, strict=True)), default=0)
-    if arrow:
-        output = _letters(right, hidden)
-    else:
-        counted = [letter for letters in inputs for letter in letters]
-        ellipsis = [f"e{axis}" for axis in reversed(range(hidden))]
-        output = ellipsis + sorted(letter for letter in set(counted) if len(letter) == 1 and counted.count(letter) == 1)
-    return inputs, output
-
-
-def _letters(term: str, hidden: int) -> list[str]:
-    head, ellipsis, tail = term.partition("...")
-    return [*head, *([f"e{axis}" for axis in reversed(range(hidden))] if ellipsis else []), *tail]

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from tensoropt.frontend.lift import (
     contraction,
     convolution,
+    einsum,
     elementwise,
     gather,
     lrn,
@@ -35,7 +36,7 @@ LIFTS: dict[tuple[str, str], Lift] = {
     ("", "ArgMin"): reduction.lift_arg_extreme,
     ("", "MatMul"): contraction.lift_matmul,
     ("", "Gemm"): contraction.lift_gemm,
-    ("", "Einsum"): contraction.lift_einsum,
+    ("", "Einsum"): einsum.lift_einsum,
     ("", "Conv"): convolution.lift_convolution,
     ("", "ConvTranspose"): transposed_convolution.lift_transposed_convolution,
     ("", "MaxPool"): pooling.lift_max_pool,
