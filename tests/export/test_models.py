@@ -17,7 +17,7 @@ from tensoropt.frontend import load_program
 from tests.export.test_random_expressions import run_model
 
 SMALL = ("srcnn", "fsrcnn", "infogan", "csrnet", "light_squeezenet")
-OTHERS = tuple(name for name in BUILDERS if name not in SMALL)
+LARGE = ("gcn", "light_shufflenet", "light_densenet121", "light_inception_v1", "longformer_chunked")
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -25,7 +25,7 @@ with warnings.catch_warnings():
     CASES = [case for case in collect_testcases(None) if case.model is not None and "training" not in case.name][::10]
 
 
-@pytest.mark.parametrize("name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
+@pytest.mark.parametrize("name", [*SMALL, *(pytest.param(name, marks=pytest.mark.slow) for name in LARGE)])
 def test_models(name: str) -> None:
     model = BUILDERS[name](1)
     program = load_program(model).program
