@@ -7,9 +7,11 @@ alternative of each makes the fastest cover.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from passes.derive.cost import estimated_seconds
 from passes.derive.search import Candidate, DeriveCache, SearchLimits
 from passes.fuse import Fuse, Group
 from passes.normalise.compose_movers import ComposeMovers
@@ -31,17 +33,28 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is measured: candidates of a region at the most, and how much dearer than the original as written (by the
+    estimate that ranks them) a candidate may be and still be measured."""
+
+    measured: int
+    promising: float
+
+
+EFFORTS = {"off": Effort(2, 1.1), "fast": Effort(3, 2.0), "full": Effort(8, math.inf)}
+"""By the tuning that was asked for."""
+
+
+@dataclass(frozen=True, slots=True)
 class Select:
     """Chooses by the injected cost model.
 
-    ``measured`` bounds how many candidates of a region are measured, best estimates first; ``margin`` is the share by which a
-    candidate must beat the original, so that noise does not rewrite a model.
+    ``margin`` is the share by which a candidate must beat the original, so that noise does not rewrite a model. When the time
+    limit of the context has passed, regions that are not decided yet stay as they are.
     """
 
     name: ClassVar[str] = "select"
-    measured: int = 3
     margin: float = 0.03
-    limits: SearchLimits = field(default_factory=SearchLimits)
 
     def run(self, program: Program, context: Context) -> Program:
         """See ``Pass``."""
@@ -76,8 +89,11 @@ class Select:
     ) -> tuple[Candidate, ...]:
         if "all" in context.excluded_rules:
             return ()
-        found = cache.derive(core, constants, self.limits, context.excluded_rules)
-        return tuple(found[: self.measured])
+        effort = EFFORTS[context.tune]
+        limits = SearchLimits(candidates=max(effort.measured, SearchLimits().candidates))
+        found = cache.derive(core, constants, limits, context.excluded_rules)
+        limit = effort.promising * estimated_seconds((core,), constants)
+        return tuple([candidate for candidate in found if candidate.estimated_seconds <= limit][: effort.measured])
 
     def _choose(
         self,

@@ -144,7 +144,7 @@ def optimize(
     clock.lap("import")
     cpu = host_target(threads)
     with MeasuredCost(cpu) as cost_model:
-        context = Context(cost_model, frozenset(exclude_rules), seed, time_limit, progress)
+        context = Context(cost_model, frozenset(exclude_rules), tune, seed, time_limit, progress)
         context.stages.append(("import", imported.program))
         program = optimize_program(imported.program, context)
     clock.lap("optimize")

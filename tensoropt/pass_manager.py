@@ -21,6 +21,7 @@ class Context:
 
     cost_model: CostModel
     excluded_rules: frozenset[str] = frozenset()
+    tune: str = "fast"
     seed: int = 0
     time_limit: float | None = None
     progress: Progress = lambda stage, share, detail: None
