@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from tensoropt.frontend.lift.axes import normal_axis, output_iterators, spatial_iterators, tap_iterators
 from tensoropt.frontend.lift.contraction import matrix_axes
 from tensoropt.frontend.lift.node import Node, NotExpressed, Operand
-from tensoropt.frontend.lift.scalars import apply, cast, literal
+from tensoropt.frontend.lift.scalars import apply, cast
 from tensoropt.frontend.lift.windows import window_of
 from tensoropt.ir.expression import Access, Scalar
 from tensoropt.ir.index import Index, Iterator
@@ -85,10 +87,19 @@ def lift_matmul_integer(node: Node) -> list[Statement]:
     return [node.compute(node.output, axes.traversal, apply("mul", one, other), [axes.depth])]
 
 
-def lift_conv_integer(node: Node) -> list[Statement]:
-    """``Σ<c, r..> (A − a) · (K − k)`` in i32; padding counts as the zero point, so it gives nothing."""
-    image, kernel = node.operand(0), node.operand(1)
-    zero, kernel_zero = node.optional(2), node.optional(3)
+@dataclass(frozen=True, slots=True)
+class _ShiftedConvolution:
+    """``Σ<c, r..> (A − a) · (K − k)`` in i32."""
+
+    traversal: list[Iterator]
+    body: Scalar
+    reduction: list[Iterator]
+
+
+def _shifted_convolution(
+    node: Node, image: Operand, kernel: Operand, zero: Operand | None, kernel_zero: Operand | None
+) -> _ShiftedConvolution:
+    """The product of shifted integers. Padding counts as the zero point, so it gives nothing."""
     if zero is not None and zero.uniform is None:
         raise NotExpressed("a zero point that is not constant")
     groups = int(node.attribute("group", 1))
@@ -100,11 +111,50 @@ def lift_conv_integer(node: Node) -> list[Statement]:
     positions = [window.position(axis, space[axis], taps[axis]) for axis in range(len(taps))]
     outside = 0 if zero is None or zero.uniform is None else int(zero.uniform)
     one = _shifted(image.read([batch, source, *positions], outside), None if zero is None else zero.at([0] * zero.rank))
-    shift = None
-    if kernel_zero is not None:
-        shift = kernel_zero.at([0 if kernel_zero.shape == (1,) else filters] * kernel_zero.rank)
+    shift = None if kernel_zero is None else _for_filter(kernel_zero, filters)
     other = _shifted(kernel.read([filters, channel, *taps]), shift)
-    return [node.compute(node.output, [batch, filters, *space], apply("mul", one, other), [channel, *taps])]
+    return _ShiftedConvolution([batch, filters, *space], apply("mul", one, other), [channel, *taps])
+
+
+def _for_filter(parameter: Operand, filters: Iterator) -> Scalar:
+    """A scale or zero point of the weights: one for all filters or one for each."""
+    return parameter.at([0 if parameter.shape == (1,) else filters] * parameter.rank)
+
+
+def lift_conv_integer(node: Node) -> list[Statement]:
+    """A convolution of shifted integers in i32."""
+    found = _shifted_convolution(node, node.operand(0), node.operand(1), node.optional(2), node.optional(3))
+    return [node.compute(node.output, found.traversal, found.body, found.reduction)]
+
+
+def lift_qlinear_conv(node: Node) -> list[Statement]:
+    """An integer convolution, the bias in i32, and the requantisation with the scales of input, filter and output."""
+    if node.operand(1).dtype is not DataType.FLOAT32 or node.output.dtype not in _RANGES:
+        raise NotExpressed("scales of this type")
+    found = _shifted_convolution(node, node.operand(0), node.operand(3), node.operand(2), node.operand(5))
+    total = node.intermediate("sum", DataType.INT32, node.shape)
+    iterators = found.traversal
+    image_scale, scale, zero = (
+        parameter.at([0] * parameter.rank) for parameter in (node.operand(position) for position in (1, 6, 7))
+    )
+    value: Scalar = Access(total, iterators)
+    bias = node.optional(8)
+    if bias is not None:
+        value = apply("add", value, bias.at([iterators[1]]))
+    factor = apply("div", apply("mul", image_scale, _for_filter(node.operand(4), iterators[1])), scale)
+    result = _requantised(value, factor, zero, node.output.dtype)
+    return [
+        node.compute(total, iterators, found.body, found.reduction),
+        node.compute(node.output, iterators, result),
+    ]
+
+
+def _requantised(value: Scalar, factor: Scalar, zero: Scalar, dtype: DataType) -> Scalar:
+    """``saturate(round(value · factor) + zero)``."""
+    rounded = apply("round", apply("mul", cast(value, DataType.FLOAT32), factor))
+    shifted = apply("add", rounded, cast(zero, DataType.FLOAT32))
+    low, high = _RANGES[dtype]
+    return cast(apply("min", apply("max", shifted, low), high), dtype)
 
 
 def lift_qlinear_matmul(node: Node) -> list[Statement]:
@@ -123,10 +173,7 @@ def lift_qlinear_matmul(node: Node) -> list[Statement]:
     total = node.intermediate("sum", DataType.INT32, node.shape)
     iterators = output_iterators(node.shape)
     factor = apply("div", apply("mul", one_scale, other_scale), scale)
-    rounded = apply("round", apply("mul", cast(Access(total, iterators), DataType.FLOAT32), factor))
-    low, high = _RANGES[node.output.dtype]
-    shifted = apply("add", rounded, cast(zero, DataType.FLOAT32))
-    result = cast(apply("min", apply("max", shifted, literal(low, shifted)), literal(high, shifted)), node.output.dtype)
+    result = _requantised(Access(total, iterators), factor, zero, node.output.dtype)
     return [
         node.compute(total, axes.traversal, body, [axes.depth]),
         node.compute(node.output, iterators, result),

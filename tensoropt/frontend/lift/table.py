@@ -80,6 +80,7 @@ LIFTS: dict[tuple[str, str], Lift] = {
     ("", "DequantizeLinear"): quantization.lift_dequantize,
     ("", "MatMulInteger"): quantization.lift_matmul_integer,
     ("", "ConvInteger"): quantization.lift_conv_integer,
+    ("", "QLinearConv"): quantization.lift_qlinear_conv,
     ("", "QLinearMatMul"): quantization.lift_qlinear_matmul,
     ("", "Pad"): padding.lift_pad,
     ("", "Resize"): resize.lift_resize,

@@ -51,3 +51,14 @@ def test_qlinear_matmul() -> None:
         "yz": np.array(100, np.uint8),
     }  # fmt: skip
     assert_agrees(model_of("QLinearMatMul", inputs, constants), inputs)
+
+
+@pytest.mark.parametrize("lines", [[], [6]])
+def test_qlinear_conv(lines: list[int]) -> None:
+    inputs = {"x": integers(0, np.uint8, 1, 4, 5, 5)}
+    constants: dict[str, Array] = {
+        "xs": np.array(0.02, np.float32), "xz": np.array(120, np.uint8), "w": integers(1, np.int8, 6, 2, 3, 3),
+        "ws": np.asarray(np.abs(normal(2, *lines)) / 20 + np.float32(0.01)), "wz": np.zeros(lines, np.int8),
+        "ys": np.array(0.5, np.float32), "yz": np.array(100, np.uint8), "b": integers(3, np.int16, 6).astype(np.int32),
+    }  # fmt: skip
+    assert_agrees(model_of("QLinearConv", inputs, constants, group=2, pads=[1, 1, 1, 1]), inputs)
