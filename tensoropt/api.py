@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +13,7 @@ from tensoropt.check import CheckResult, check_outputs, check_statements, random
 from tensoropt.errors import CheckError, InputError, UsageError
 from tensoropt.ir.program import Array, Program
 from tensoropt.pass_manager import Context, Progress
+from tensoropt.timing import Clock, alternate
 
 if TYPE_CHECKING:
     from codegen.build import BuiltProgram
@@ -138,7 +139,7 @@ def optimize(
     unknown = set(exclude_rules) - {"all", *(entry["name"] for entry in rules())}
     if unknown:
         raise UsageError(f"no rule is called {sorted(unknown)[0]!r}; `tensoropt rules` lists them")
-    clock = _Clock()
+    clock = Clock()
     progress("import", 0.0, "")
     imported = load_program(model, dict(shapes or {}))
     clock.lap("import")
@@ -249,30 +250,6 @@ def _latencies(
         only = alternate({"after": lambda: second.run(feeds)})["after"]
         return {"before": only, "after": only}
     return dict(alternate({"before": lambda: first.run(feeds), "after": lambda: second.run(feeds)}))
-
-
-def alternate(runs: Mapping[str, Callable[[], Any]], blocks: int = 5, budget: float = 2.0) -> dict[str, float]:
-    """Median milliseconds of a call of each, timed in alternating blocks with 10 ms of idle time before each.
-
-    Idle time, because thread pools of other engines spin for a while after a call and would be timed too.
-    """
-    calls: dict[str, int] = {}
-    for name, run in runs.items():
-        run()
-        started = time.perf_counter()
-        run()
-        once = max(time.perf_counter() - started, 1e-6)
-        calls[name] = max(1, min(50, int(budget / blocks / len(runs) / once)))
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(blocks):
-        for name, run in runs.items():
-            time.sleep(0.01)
-            run()
-            for _ in range(calls[name]):
-                started = time.perf_counter()
-                run()
-                times[name].append(time.perf_counter() - started)
-    return {name: sorted(values)[len(values) // 2] * 1e3 for name, values in times.items()}
 
 
 def load(folder: str | os.PathLike[str], threads: int | None = None) -> LoadedModel:
@@ -386,17 +363,3 @@ def targets() -> list[dict[str, Any]]:
     from codegen.targets.cpu import host_target
 
     return [{"name": "cpu", **host_target().describe()}]
-
-
-class _Clock:
-    """Seconds by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self._last = time.monotonic()
-
-    def lap(self, name: str) -> None:
-        """Ends the stage of that name."""
-        now = time.monotonic()
-        self.seconds[name] = self.seconds.get(name, 0.0) + now - self._last
-        self._last = now

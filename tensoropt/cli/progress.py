@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from tensoropt.pass_manager import Progress
+if TYPE_CHECKING:
+    from tensoropt.pass_manager import Progress
 
 
 @contextmanager
@@ -16,7 +18,8 @@ def progress_display() -> Iterator[Progress]:
         yield lambda stage, share, detail: None
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
 
     columns = (
         TextColumn("{task.description:<10}"),
@@ -24,7 +27,7 @@ def progress_display() -> Iterator[Progress]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[detail]}"),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
+    with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         task = bars.add_task("import", total=1.0, detail="")
 
         def show(stage: str, share: float, detail: str) -> None:

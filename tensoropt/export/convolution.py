@@ -112,9 +112,17 @@ def read_whole(access: Access) -> list[Iterator] | None:
 
 
 def _take_flat_windows(match: _Match) -> None:
-    """Axes behind the channels that a window of one element slides along, where both operands are laid out as Conv has them."""
+    """Windows that indices do not show, where both operands are laid out as Conv has them: those of one element that slide along an
+    axis, and beside others those that cover an axis and so have one position."""
     image, kernel = match.image, match.kernel
-    if len(image.indices) != len(kernel.indices) or [*match.channels, *match.shared] != [1]:
+    if len(image.indices) != len(kernel.indices):
+        return
+    if match.slides:
+        for axis in [axis for axis in match.channels if axis >= 2 and kernel.indices[axis] is image.indices[axis]]:
+            index, extent = match.index(axis)
+            match.channels.remove(axis)
+            match.slides[axis] = Slide(None, whole(index, extent), 1, 1, 0, extent)
+    if [*match.channels, *match.shared] != [1]:
         return
     for axis in [axis for axis in match.batch if axis >= 2]:
         if is_unit(kernel.indices[axis], int(kernel.source.shape[axis])):

@@ -1,4 +1,7 @@
-"""ConvTranspose: ``Σ<c.., h..> A[n.., c, h..] · K[c, f.., y + p − S·h ..]``, the axes in any order."""
+"""ConvTranspose: ``Σ<c.., h..> A[n.., c, h..] · K[c, f.., y + p − S·h ..]``, the axes in any order.
+
+With a dilation D the kernel is read at ``e // D + far·(e % D)`` for ``e = y + p − S·h``, outside its box unless D divides e.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from tensoropt.export.graph import Value
 from tensoropt.export.lowering import Lowering
 from tensoropt.export.windows import CONVOLUTION_TYPES, Grouping, Slide, grouping, is_unit, slide, to_traversal, whole
 from tensoropt.ir.expression import Access, Scope
-from tensoropt.ir.index import Index, Iterator, Modulo
+from tensoropt.ir.index import FloorDiv, Index, Iterator, Modulo, combine
 from tensoropt.ir.types import DataType
 
 _SPATIAL_LIMIT = 3
@@ -26,6 +29,7 @@ class _Match:
     channels: list[int] = field(default_factory=list)
     filters: list[int] = field(default_factory=list)
     slides: dict[int, Slide] = field(default_factory=dict)
+    dilations: dict[int, int] = field(default_factory=dict)
     grouped: Grouping | None = None
 
 
@@ -61,13 +65,11 @@ def _match(scope: Scope, image: Access, kernel: Access) -> _Match | None:
         elif _is_group_filter(index):
             match.filters.append(axis)
         else:
-            found = slide(index, extent, scope.traversal, scope.reduction)
-            if (
-                found is None
-                or found.output is None
-                or found.stride != 1
-                or (found.tap is not None and found.dilation > 0)
-            ):
+            position, match.dilations[axis] = _undilated(index, extent)
+            found = slide(position, extent, scope.traversal, scope.reduction)
+            if found is None or found.output is None or found.stride != 1:
+                return None
+            if found.tap is not None and found.dilation > 0:
                 return None
             match.slides[axis] = found
     return match if _is_complete(scope, match) else None
@@ -75,6 +77,21 @@ def _match(scope: Scope, image: Access, kernel: Access) -> _Match | None:
 
 def _axes(access: Access) -> list[tuple[Index, int]]:
     return [(index, int(extent)) for index, extent in zip(access.indices, access.source.shape, strict=True)]
+
+
+def _undilated(index: Index, extent: int) -> tuple[Index, int]:
+    """``(e, D)`` where an index is ``e // D + far·(e % D)`` and leaves the axis unless D divides e, else ``(index, 1)``."""
+    quotients = [atom for atom, unit in index.terms if isinstance(atom, FloorDiv) and unit == 1]
+    rests = [(atom, far) for atom, far in index.terms if isinstance(atom, Modulo)]
+    if len(quotients) != 1 or len(rests) != 1:
+        return index, 1
+    (quotient,), ((rest, far),) = quotients, rests
+    divisor = rest.divisor
+    others = combine([term for term in index.terms if term[0] not in (quotient, rest)], index.constant)
+    position = quotient.index + others * divisor
+    same = position // divisor + position % divisor * far is index
+    leaves = position.low // divisor + far >= extent
+    return (position, divisor) if same and leaves else (index, 1)
 
 
 def _is_group_filter(index: Index) -> bool:
@@ -117,7 +134,8 @@ def _is_complete(scope: Scope, match: _Match) -> bool:
     outputs = [found.output for found in match.slides.values()]
     if any(iterator in in_image for iterator in outputs):
         return False
-    if match.grouped is None and all(found.tap is None or found.dilation == -1 for found in match.slides.values()):
+    plain = match.grouped is None and set(match.dilations.values()) == {1}
+    if plain and all(found.tap is None or found.dilation == -1 for found in match.slides.values()):
         # with stride 1 either operand can be the kernel, as a Conv or as a ConvTranspose: the smaller one should be
         image_size = prod(tap.extent for tap in taps if tap is not None)
         if image_size < prod(found.extent for found in match.slides.values()):
@@ -151,8 +169,10 @@ def _emit(lowering: Lowering, scope: Scope, match: _Match) -> Value | None:
 
     strides = [1 if found.tap is None else -found.dilation for found in slides]
     begins, ends, extra, before, after = [], [], [], [], []
-    for found, stride, length, size in zip(slides, strides, lengths, sizes, strict=True):
-        end = stride * (length - 1) + size - found.start - found.outputs
+    dilations = [match.dilations[axis] for axis in spatial]
+    reaches = [(size - 1) * dilation + 1 for size, dilation in zip(sizes, dilations, strict=True)]
+    for found, stride, length, reach in zip(slides, strides, lengths, reaches, strict=True):
+        end = stride * (length - 1) + reach - found.start - found.outputs
         begins.append(max(0, found.start))
         ends.append(max(0, end))
         before.append(max(0, -found.start))
@@ -168,6 +188,7 @@ def _emit(lowering: Lowering, scope: Scope, match: _Match) -> Value | None:
         DataType.FLOAT32,
         kernel_shape=sizes,
         strides=strides,
+        dilations=dilations,
         pads=[*begins, *ends],
         output_padding=extra,
         group=groups,
