@@ -88,6 +88,17 @@ A = tensor("a", 2, 6, 9, 8)
             [A, tensor("k", 6, 4, 4, 4)],
             ["ConvTranspose"],
         ),
+        (  # stride 2, dilation 3
+            "L<n:2, f:4, y:21, x:16> sum<c:6, h:9> "
+            "%a[n, c, h, x//2] * %k[c, f, (y - 2*h + 1)//3 + 9*((y - 2*h + 1)%3), x%2]",
+            [A, tensor("k", 6, 4, 3, 2)],
+            None,
+        ),
+        (
+            "L<n:2, f:4, y:21> sum<c:6, h:9> %a[n, c, h] * %k[c, f, (y - 2*h + 1)//3 + 9*((y - 2*h + 1)%3)]",
+            [tensor("a", 2, 6, 9), tensor("k", 6, 4, 3)],
+            ["ConvTranspose"],
+        ),
         (
             "L<n:2, c:6, h:5, w:4> max<r:3, s:3> %a[n, c, 2*h + r - 1, 2*w + s - 1 | -inf]",
             [A],
@@ -177,6 +188,7 @@ def test_transposed_convolutions_of_all_parameters(data: st.DataObject) -> None:
     groups, depth, filters = data.draw(st.integers(1, 2)), data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
     outputs = stride * (extent - 1) + taps - begin - cut
     assume(outputs > 1)
+    assume(max(begin, cut) < stride * (extent - 1) + taps)  # or only padding is left
     channel = f"{depth}*(f//{filters}) + c"
     text = (
         f"L<n:2, f:{groups * filters}, y:{outputs}> sum<c:{depth}, h:{extent}> "
