@@ -16,6 +16,7 @@ from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.program import Array
 
 _LARGEST_DIVISOR = 64
+_PREFIX = 1024
 _SMALLEST_CLAMPED_RUN = 2
 
 
@@ -24,6 +25,8 @@ def fit_index(table: Array, iterators: Sequence[Iterator]) -> Index | None:
     table = np.asarray(table, dtype=np.int64)
     if table.size == 0:
         return Index.of(0)
+    if table.ndim == 1:
+        return _fit_line(table, Index.of(iterators[0]))
     origin = int(table.reshape(-1)[0])
     total = Index.of(origin)
     predicted: Array = np.full((1,) * table.ndim, origin)
@@ -38,8 +41,6 @@ def fit_index(table: Array, iterators: Sequence[Iterator]) -> Index | None:
         predicted = predicted + along.reshape([-1 if other == axis else 1 for other in range(table.ndim)])
     if separable and bool((predicted == table).all()):
         return total
-    if table.ndim < 2:
-        return None
     flat = Index.of(0)
     for iterator in iterators:
         flat = flat * iterator.extent + iterator
@@ -56,7 +57,21 @@ def _fit_line(values: Array, position: Index) -> Index | None:
     breaks = np.flatnonzero(differences != step)
     if not breaks.size:
         return position * step + first
-    return _fit_blocks(values, position, step, int(breaks[0]) + 1) or _fit_fraction(values, position)
+    return (
+        _fit_cycle(values, position, step, int(differences[breaks[0]]))
+        or _fit_blocks(values, position, step, int(breaks[0]) + 1)
+        or _fit_fraction(values, position)
+    )
+
+
+def _fit_cycle(values: Array, position: Index, step: int, jump: int) -> Index | None:
+    """``(step · i + first) mod m``, as rolled axes have."""
+    modulus = abs(step - jump)
+    first = int(values[0])
+    if modulus <= abs(step) or not 0 <= first < modulus:
+        return None
+    predicted = (first + step * np.arange(values.size)) % modulus
+    return (position * step + first) % modulus if bool((predicted == values).all()) else None
 
 
 def _fit_blocks(values: Array, position: Index, step: int, period: int) -> Index | None:
@@ -75,8 +90,11 @@ def _fit_fraction(values: Array, position: Index) -> Index | None:
     slope = (int(values[-1]) - int(values[0])) / (values.size - 1)
     for divisor in range(2, _LARGEST_DIVISOR + 1):
         for factor in {int(np.floor(slope * divisor)), int(np.ceil(slope * divisor)), round(slope * divisor)}:
-            low = int((divisor * values - factor * steps).max())
-            high = int((divisor * values - factor * steps).min()) + divisor - 1
+            for count in (min(_PREFIX, values.size), values.size):  # most guesses are refuted by the first elements
+                slack = divisor * values[:count] - factor * steps[:count]
+                low, high = int(slack.max()), int(slack.min()) + divisor - 1
+                if low > high:
+                    break
             if low <= high:
                 return (position * factor + low) // divisor
     return None

@@ -17,6 +17,7 @@ from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.program import Array
 
 _SLOPES_PER_PAIR = 4
+_SAMPLES = 1 << 14
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,8 @@ def fit_box(mask: Array, iterators: Sequence[Iterator]) -> list[Bound] | None:
         shadow = shadow if along < across else shadow.T
         for slope in _edge_slopes(shadow):
             forms[Index.of(iterators[across]) - Index.of(iterators[along]) * slope] = None
+    if not _sample_allows(mask, list(forms), iterators):
+        return None
     bounds = [bound for form in forms if (bound := _tightest(mask, form, iterators)) is not None]
     if not bounds or not _same(mask, bounds, iterators):
         return None
@@ -48,6 +51,24 @@ def fit_box(mask: Array, iterators: Sequence[Iterator]) -> list[Bound] | None:
         if rest and _same(mask, rest, iterators):
             bounds = rest
     return bounds
+
+
+def _sample_allows(mask: Array, forms: Sequence[Index], iterators: Sequence[Iterator]) -> bool:
+    """Whether a sample leaves the box possible.
+
+    Bounds over some of the true positions are tighter than those over all, so a false position within them is within the box too.
+    """
+    flat = mask.reshape(-1)
+    chosen = np.random.default_rng(0).integers(0, flat.size, _SAMPLES)
+    kept = flat[chosen]
+    if not kept.any() or kept.all():
+        return True
+    grids = dict(zip(iterators, np.unravel_index(chosen, mask.shape), strict=True))
+    within = ~kept
+    for form in forms:
+        values = np.asarray(form.evaluate(grids.__getitem__))
+        within &= (values >= values[kept].min()) & (values <= values[kept].max())
+    return not within.any()
 
 
 def _edge_slopes(shadow: Array) -> list[int]:

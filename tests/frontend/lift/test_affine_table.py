@@ -63,6 +63,14 @@ def test_nothing_wrong_is_found(table: list[int]) -> None:
         np.testing.assert_array_equal(values(found, [i]), table)
 
 
+@given(st.integers(3, 40), st.integers(-40, 40))
+@settings(max_examples=100, deadline=None)
+def test_rolled_axes_are_one_modulo(extent: int, shift: int) -> None:
+    (i,) = iterators(extent)
+    found = fit_index(np.roll(np.arange(extent), shift), [i])
+    assert found is (Index.of(i) - shift) % extent
+
+
 def test_clamped_window() -> None:
     rows, columns = iterators(50, 9)
     table = np.clip(np.arange(50)[:, None] + 2 * (np.arange(9) - 4), 0, 49)
