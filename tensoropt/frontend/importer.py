@@ -32,7 +32,7 @@ _FILL_WRITTEN_OUT = 64 << 20
 
 
 class Importer:
-    """The state of the pass. ``constants`` and ``statements`` are its result; ``alias`` maps names of copies to what they copy."""
+    """The state of the pass; ``constants``, ``tensors`` and ``statements`` are its result."""
 
     def __init__(self, label: str, inference: TypeInference, reader: TensorReader, names: set[str]) -> None:
         self._label = label

@@ -68,8 +68,8 @@ def _iterators(node: Node, axes: list[int]) -> tuple[list[Iterator], list[Index]
 def lift_reduction(node: Node) -> list[Statement]:
     """The fold, and a second statement where the result is divided, rooted or logged."""
     fold = _FOLDS[node.operator]
-    if node.operator == "ReduceMean" and not node.output.dtype.is_float and node.opset < 1:
-        raise NotExpressed("a mean of integers")
+    if node.operator in ("ReduceL2", "ReduceLogSum") and not node.output.dtype.is_float:
+        raise NotExpressed("a root or logarithm of integers")
     traversal, indices, folded = _iterators(node, _axes(node))
     body = fold.before(node.operand(0).at(indices))
     if fold.after is None:
