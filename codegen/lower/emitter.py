@@ -65,6 +65,9 @@ class Emitter:
     ``variables`` maps loop iterators to TIR variables; ``lane`` is the iterator that runs over the lanes, its extent the
     number of lanes in use (fewer than ``lanes`` at the end of an axis). ``buffers`` holds what is materialised; a nested
     scope that is not in it is computed where it is read.
+
+    Bodies may be written over coarser iterators (``h = p // 56, w = p % 56``), which ``where`` gives in terms of the loops:
+    element indices are simplified over the coarse ones first (``56·h + w = p``), then placed in the loop nest.
     ``statements`` collects the bindings, which must precede whatever uses the values.
     """
 
@@ -75,13 +78,18 @@ class Emitter:
         lane: Iterator | None = None,
         lanes: int = 1,
         width: str = "int32",
+        where: Mapping[Iterator, Index] | None = None,
     ) -> None:
-        self.buffers, self.variables, self.width = buffers, variables, width
+        self.buffers, self.variables, self.width, self.where = buffers, variables, width, where or {}
         self.lane, self.lanes = (lane, lanes) if lanes > 1 else (None, 1)
         self.statements: list[Statement] = []
         partial = lane is not None and lanes > 1 and lane.extent < lanes
         self.active = tir.first_lanes(lane.extent, lanes) if partial and lane is not None else None
         self._values: dict[Scalar, Value] = {}
+
+    def place(self, index: Index) -> Index:
+        """An index in terms of the loops."""
+        return index.substitute(self.where)
 
     def give(self, node: Scalar, value: Value) -> None:
         """Says that a node's value is already in a register."""
@@ -148,9 +156,10 @@ class Emitter:
         return Value(scalar.apply(node.operation, operands, dtype, count, self.bind), uniform)
 
     def _index_value(self, node: IndexValue) -> Value:
-        uniform = self.lane is None or self.lane not in node.index.iterators()
+        index = self.place(node.index)
+        uniform = self.lane is None or self.lane not in index.iterators()
         count = 1 if uniform else self.lanes
-        position = self.index(node.index) if uniform else self.lane_index(node.index)
+        position = self.index(index) if uniform else self.lane_index(index)
         dtype = DataType.INT32 if self.width == "int32" else DataType.INT64
         return Value(scalar.cast(position, dtype, node.dtype, count, self.bind), uniform)
 
@@ -207,13 +216,17 @@ class Emitter:
         """When an access is in its box: a scalar condition and a mask over the lanes, None where always."""
         uniform: Expression | None = None
         mask: Expression | None = None
-        for index, extent in zip(access.indices, access.source.shape, strict=True):
-            if index.low >= 0 and index.high < extent:
+        for coarse, extent in zip(access.indices, access.source.shape, strict=True):
+            if coarse.low >= 0 and coarse.high < extent:
+                continue
+            index = self.place(coarse)
+            low, high = max(coarse.low, index.low), min(coarse.high, index.high)
+            if low >= 0 and high < extent:
                 continue
             varies = self.lane is not None and self.lane in index.iterators()
             lanes = self.lanes if varies else 1
             position = self.bind(self._combine(index, lanes))
-            for needed, operator, bound in ((index.low < 0, tirx.GE, 0), (index.high >= extent, tirx.LT, int(extent))):
+            for needed, operator, bound in ((low < 0, tirx.GE, 0), (high >= extent, tirx.LT, int(extent))):
                 if not needed:
                     continue
                 holds = operator(position, tir.number(bound, self.width, lanes))
@@ -254,7 +267,7 @@ class Emitter:
         return Value(chosen, False)
 
     def _load(self, access: Access) -> Value:
-        buffer, flat = self.buffers[access.source], flat_index(access)
+        buffer, flat = self.buffers[access.source], self.place(flat_index(access))
         uniform, mask = self.conditions(access)
         dtype, stored = access.dtype, tir.STORED[access.dtype]
         stride = self.lane_stride(flat)
@@ -280,17 +293,17 @@ class Emitter:
 
     def _steps_together(self, access: Access) -> bool:
         """Whether the lanes step by two along the last axis alone, so that what lies between is of the same row."""
-        return self.lane_stride(access.indices[-1]) == 2 and all(
-            self.lane_stride(index) == 0 for index in access.indices[:-1]
+        return self.lane_stride(self.place(access.indices[-1])) == 2 and all(
+            self.lane_stride(self.place(index)) == 0 for index in access.indices[:-1]
         )
 
     def _every_second(self, access: Access, buffer: Any, flat: Index, mask: Expression | None) -> Expression:
         """Two vectors of neighbours, of which every second element is kept: faster than loads lane by lane."""
         assert self.lane is not None
         step = Index.of(self.lane) * 2
-        base, first = self.bind(self.index(flat - step)), self.bind(self.index(access.indices[-1] - step))
+        base, first = self.bind(self.index(flat - step)), self.bind(self.index(self.place(access.indices[-1]) - step))
         stored, lanes = tir.STORED[access.dtype], self.lanes
-        index, extent = access.indices[-1], int(access.source.shape[-1])
+        index, extent = self.place(access.indices[-1]), int(access.source.shape[-1])
         halves = []
         for number in (0, 1):
             needed = 2 * self.lane.extent - 1 - number * lanes  # the last neighbour may lie behind the buffer's end
@@ -347,6 +360,7 @@ class Emitter:
 
     def write(self, buffer: Any, flat: Index, value: Expression) -> Statement:
         """Stores a vector of stored values at an index, whole, masked or lane by lane."""
+        flat = self.place(flat)
         stride = self.lane_stride(flat)
         if self.lane is None:
             return tir.store(buffer, value, self.index(flat))

@@ -251,11 +251,20 @@ def _comparison(operator: Callable[[Any, Any], Any]) -> Emit:
 
 
 def _shift(function: Callable[[Any, Any], Any]) -> Emit:
+    """Shifts by less than nothing or by the whole width leave nothing (a negative number shifted right by less: its sign)."""
+
     def emit(site: Site, left: Expression, right: Expression) -> Expression:
-        width = site.dtype.itemsize * 8
-        amount = site.bind(right)
-        in_range = amount < site.literal(width)
-        return tirx.Select(in_range, function(left, tirx.Select(in_range, amount, site.literal(0))), site.literal(0))
+        zero, signed = site.literal(0), site.dtype in _SIGNED
+        amount, value = site.bind(right), site.bind(left)
+        in_range = amount < site.literal(site.dtype.itemsize * 8)
+        negative = amount < zero if signed else None
+        if negative is not None:
+            in_range = tirx.And(in_range, tirx.Not(negative))
+        shifted = function(value, tirx.Select(in_range, amount, zero))
+        left_over = zero
+        if negative is not None and function is tirx.shift_right:
+            left_over = tirx.Select(tirx.And(negative, value < zero), site.literal(-1), zero)
+        return tirx.Select(in_range, shifted, left_over)
 
     return emit
 

@@ -178,7 +178,7 @@ class _Walk:
         if isinstance(node, relax.Tuple):
             return [self._value(field) for field in node.fields]
         held = getattr(node, "value", getattr(node, "data", None))
-        if hasattr(held, "numpy"):
+        if held is not None and hasattr(held, "numpy"):
             self.arrays.append(np.array(held.numpy()))
         elif isinstance(held, (int, float)):
             self.arrays.append(np.array(held, str(node.ty.dtype)))

@@ -52,9 +52,15 @@ class Context:
     packed: Callable[[Packing], Any]
     variant: Mapping[str, Any] = field(default_factory=dict)
 
-    def emitter(self, variables: Mapping[Iterator, Any], lane: Iterator | None = None, lanes: int = 1) -> Emitter:
+    def emitter(
+        self,
+        variables: Mapping[Iterator, Any],
+        lane: Iterator | None = None,
+        lanes: int = 1,
+        where: Mapping[Iterator, Index] | None = None,
+    ) -> Emitter:
         """An emitter at a point of the loop nest."""
-        return Emitter(self.buffers, variables, lane, lanes, self.width)
+        return Emitter(self.buffers, variables, lane, lanes, self.width, where)
 
     def is_constant(self, source: Source) -> bool:
         """Whether a source's values are known when the program is compiled."""

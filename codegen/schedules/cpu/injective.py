@@ -6,9 +6,10 @@ from math import prod
 from typing import Any
 
 from codegen.lower import tir
+from codegen.lower.emitter import flat_index
 from codegen.lower.reads import Axes, contiguous_groups, merge, operations, reads
 from codegen.schedules.cpu.context import Context, Epilogue, thread_range
-from tensoropt.ir.expression import Access
+from tensoropt.ir.expression import Access, substitute
 from tensoropt.ir.index import Index, Iterator
 
 PARALLEL_WORK = 1 << 15
@@ -75,19 +76,17 @@ def _row(
         outer_mapping[loop] = position if loop is outer[0] else position % loop.extent
         stride *= loop.extent
 
+    scope = epilogue.stage.result
+    full = {iterator: axes.mapping.get(iterator, Index.of(0)) for iterator in scope.traversal}
+    body = substitute(scope.body, full)
+    position = flat_index(Access(scope, [full[iterator] for iterator in scope.traversal]))
+
     def piece(start: Index, used: int, chunk: Any) -> Any:
         lane = Iterator("lane", used)
         where = {**outer_mapping, inner: start + (Index.of(lane) if lanes > 1 else 0)}
-        mapping = {iterator: index.substitute(where) for iterator, index in axes.mapping.items()}
-        full = {iterator: mapping.get(iterator, Index.of(0)) for iterator in epilogue.stage.result.traversal}
-        emitter = context.emitter({row_loop: row, chunk_loop: chunk}, lane, lanes)
-        scope = epilogue.stage.result
-        target = Access(scope, [full[iterator] for iterator in scope.traversal])
-        from codegen.lower.emitter import flat_index
-        from tensoropt.ir.expression import substitute
-
-        value = emitter.stored(substitute(scope.body, full))
-        done = emitter.write(context.buffers[scope], flat_index(target), value)
+        emitter = context.emitter({row_loop: row, chunk_loop: chunk}, lane, lanes, where)
+        value = emitter.stored(body)
+        done = emitter.write(context.buffers[scope], position, value)
         return tir.sequence([*emitter.statements, done])
 
     parts = []

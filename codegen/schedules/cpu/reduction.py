@@ -80,6 +80,11 @@ class _Nest:
         assert self.scope.reducer is not None
         self.reducer: Reducer = self.scope.reducer
         self.width = context.width
+        zero = Index.of(0)
+        points = {iterator: kept.mapping.get(iterator, zero) for iterator in self.scope.traversal}
+        taps = {iterator: folded.mapping.get(iterator, zero) for iterator in self.scope.reduction}
+        self.body: Scalar = substitute(self.scope.body, {**points, **taps})
+        self.end = epilogue.at(points)
 
     # -- shared ----------------------------------------------------------------------------------------------------------
 
@@ -92,11 +97,11 @@ class _Nest:
         return scalar.apply(_FOLD[self.reducer], [left, right], dtype, emitter.lanes, emitter.bind)
 
     def _finish(
-        self, point: Mapping[Iterator, Index], variables: Any, lane: Iterator | None, lanes: int, folded: Any
+        self, where: Mapping[Iterator, Index], variables: Any, lane: Iterator | None, lanes: int, folded: Any
     ) -> Any:
-        """The epilogue and the store at a point, given the reduced value."""
-        access, body, position = self.epilogue.at(point)
-        emitter = self.context.emitter(variables, lane, lanes)
+        """The epilogue and the store at a point (the kept loops in terms of what runs), given the reduced value."""
+        access, body, position = self.end
+        emitter = self.context.emitter(variables, lane, lanes, where)
         half = self.dtype in (DataType.FLOAT16, DataType.BFLOAT16)
         value = scalar.round_half(folded, self.dtype, lanes, emitter.bind) if half else folded
         emitter.give(access, Value(emitter.bind(value), lanes == 1))
@@ -112,14 +117,6 @@ class _Nest:
             mapping[loop] = position if loop is loops[0] else position % loop.extent
             stride *= loop.extent
         return mapping
-
-    def _points(self, where: Mapping[Iterator, Index]) -> dict[Iterator, Index]:
-        """The scope's own iterators for given loops."""
-        mapping = {**self.kept.mapping, **self.folded.mapping}
-        inside = {iterator: index.substitute(where) for iterator, index in mapping.items()}
-        return {
-            iterator: inside.get(iterator, Index.of(0)) for iterator in (*self.scope.traversal, *self.scope.reduction)
-        }
 
     def _parallel_rows(self, rows: int, threads: int, body: Any) -> Any:
         workers = threads if rows >= threads else 1
@@ -211,10 +208,10 @@ class _Nest:
         def step(reduced: Mapping[Iterator, Index], values: Any) -> Any:
             statements = []
             for number, lane in enumerate(lane_loops):
-                emitter = self.context.emitter({**variables, **values}, lane, lanes)
                 offset = start + number * lanes + (Index.of(lane) if lanes > 1 else 0)
-                body = substitute(self.scope.body, self._points({**where, inner: offset, **reduced}))
-                value = emitter.vector(emitter.value(body))
+                placed = {**where, inner: offset, **reduced}
+                emitter = self.context.emitter({**variables, **values}, lane, lanes, placed)
+                value = emitter.vector(emitter.value(self.body))
                 total = self._fold(emitter, read(accumulators[number]), value)
                 statements += [*emitter.statements, save(accumulators[number], total)]
             return tir.sequence(statements)
@@ -222,9 +219,7 @@ class _Nest:
         parts.append(self._reduction_loops(step))
         for number, lane in enumerate(lane_loops):
             offset = start + number * lanes + (Index.of(lane) if lanes > 1 else 0)
-            point = self._points({**where, inner: offset, **{loop: Index.of(0) for loop in self.folded.loops}})
-            point = {iterator: point[iterator] for iterator in self.scope.traversal}
-            parts.append(self._finish(point, variables, lane, lanes, read(accumulators[number])))
+            parts.append(self._finish({**where, inner: offset}, variables, lane, lanes, read(accumulators[number])))
         return tir.sequence(parts)
 
     def _reduction_loops(self, step: Any) -> Any:
@@ -284,10 +279,8 @@ class _Nest:
 
         def piece(start: Index, used: int, number: int, values: Any) -> Any:
             lane = Iterator("lane", used)
-            emitter = self.context.emitter(values, lane, lanes)
-            own = {loop: Index.of(loop) for loop in rolled}
-            body: Scalar = substitute(self.scope.body, self._points({**where, **own, inner: start + Index.of(lane)}))
-            value = emitter.vector(emitter.value(body))
+            emitter = self.context.emitter(values, lane, lanes, {**where, inner: start + Index.of(lane)})
+            value = emitter.vector(emitter.value(self.body))
             if used < lanes:
                 value = tirx.Select(tir.first_lanes(used, lanes), value, self._start(lanes))
             total = self._fold(emitter, read(number), value)
@@ -348,9 +341,7 @@ class _Nest:
             low = emitter.bind(tirx.Shuffle([total], list(range(width))))
             high = emitter.bind(tirx.Shuffle([total], list(range(width, 2 * width))))
             total = emitter.bind(self._fold(emitter, low, high))
-        point = self._points({**where, **{loop: Index.of(0) for loop in self.folded.loops}})
-        point = {iterator: point[iterator] for iterator in self.scope.traversal}
-        done = self._finish(point, {row: row_value}, None, 1, total)
+        done = self._finish(where, {row: row_value}, None, 1, total)
         return tir.sequence([*emitter.statements, done])
 
 

@@ -56,6 +56,12 @@ class Emission:
         self.outer = (*contraction.batch, *geometry.outer)
         self.batch = Iterator("batch", prod(iterator.extent for iterator in self.outer))
         self.batch_mapping = merge([list(self.outer)], "b").mapping if self.outer else {}
+        self.points = merge([list(geometry.inner)], "point")
+        self.row_points = merge([list(self.rows.iterators)], "row_point")
+        coarse = {**self.points.mapping, **self.row_points.mapping, **self._batch_points()}
+        self.end = epilogue.at(
+            {iterator: contraction.mapping[iterator].substitute(coarse) for iterator in epilogue.stage.scope.traversal}
+        )
         self.passes = contraction.depth // geometry.depth
         self.step = Iterator("pass", self.passes)
         threads = context.target.threads
@@ -372,15 +378,12 @@ class _Tile:
         found = direct_strides(emission.context, emission.contraction, side, iterators)
         assert found is not None
         access, along, stride = found
-        axes = merge([list(iterators)], "p")
+        axes = merge([list(iterators)], "point")
         steps = merge([list(emission.contraction.reduction)], "k")
         k = Index.of(emission.step) * emission.geometry.depth
-        where = {
-            **{iterator: index.substitute({axes.loops[0]: point}) for iterator, index in axes.mapping.items()},
-            **{iterator: index.substitute({steps.loops[0]: k}) for iterator, index in steps.mapping.items()},
-            **emission._batch_points(),
-        }
-        start = self.emitter.bind(self.emitter.index(flat_index(access).substitute(where)))
+        coarse = flat_index(access).substitute({**axes.mapping, **steps.mapping, **emission._batch_points()})
+        placed = coarse.substitute({axes.loops[0]: point, steps.loops[0]: k})
+        start = self.emitter.bind(self.emitter.index(placed))
         return emission.context.buffers[access.source], start, along, stride
 
     # -- the end ---------------------------------------------------------------------------------------------------------
@@ -406,21 +409,12 @@ class _Tile:
         size = self.vectors * self.lanes
         point = self.block.start + Index.of(self.tile) * size + (self.run.first + vector) * self.lanes + lane
         row_point = self.piece.start + Index.of(self.rows) * self.height + self.row_run.first + self.row
-        where: dict[Iterator, Index] = dict(emission._batch_points())
-        for iterators, position in ((emission.geometry.inner, point), (emission.rows.iterators, row_point)):
-            axes = merge([list(iterators)], "p")
-            where.update({
-                iterator: index.substitute({axes.loops[0]: position}) for iterator, index in axes.mapping.items()
-            })  # fmt: skip
-        mapping = {
-            iterator: emission.contraction.mapping[iterator].substitute(where)
-            for iterator in emission.epilogue.stage.scope.traversal
-        }
-        access, body, position = emission.epilogue.at(mapping)
+        access, body, position = emission.end
+        where = {emission.points.loops[0]: point, emission.row_points.loops[0]: row_point}
         values = {**self.values, self.row: row}
         first = row * tir.integer(self.vectors * self.lanes, self.width) + tir.integer(vector * self.lanes, self.width)
         value = tir.load(self.finished, first, self.lanes)
-        emitter = emission.context.emitter(values, lane, self.lanes)
+        emitter = emission.context.emitter(values, lane, self.lanes, where)
         if emission.contraction.dtype in (DataType.FLOAT16, DataType.BFLOAT16):
             value = scalar.round_half(value, emission.contraction.dtype, self.lanes, emitter.bind)
         emitter.give(access, Value(emitter.bind(value), False))

@@ -17,8 +17,7 @@ from codegen.schedules.cpu.contraction.classify import Contraction, Side
 from tensoropt.ir.expression import Access
 from tensoropt.ir.index import Iterator
 
-
-_SECOND_CACHE_BYTES_PER_CYCLE = 20.0
+_SECOND_CACHE_BYTES_PER_CYCLE = 30.0
 """What a tile's vectors come in at, as they stay in the second cache while its rows are in the first."""
 
 
@@ -86,8 +85,13 @@ def vector_runs(block: int, vectors: int, lanes: int) -> list[Run]:
 
 
 def register_tiles(registers: int) -> list[tuple[int, int]]:
-    """(rows, vectors) that fill the register file: accumulators, one tile's vectors and a broadcast."""
-    return [((registers - 1 - vectors) // vectors, vectors) for vectors in range(1, 7) if registers > 3 * vectors]
+    """(rows, vectors) of tiles that leave registers for vectors and broadcasts.
+
+    A few registers more than the multiply-adds need: LLVM's scheduler loads ahead, and where it runs out it spills accumulators.
+    """
+    if registers >= 32:
+        return [(24, 1), (13, 2), (8, 3), (6, 4), (5, 5), (4, 6)]
+    return [(10, 1), (6, 2), (4, 3), (3, 4)]
 
 
 def candidates(context: Context, epilogue: Epilogue, contraction: Contraction) -> list[Geometry]:
@@ -231,6 +235,10 @@ def _depth(context: Context, contraction: Contraction, geometry: Geometry, lanes
     width = geometry.vectors * lanes if side.constant else geometry.block
     width += geometry.rows if rows.constant else geometry.row_block
     most = max(96, context.target.l2_bytes // 2 // (4 * width))
+    if (
+        rows.constant and not side.constant
+    ):  # a tile's rows are read again for every vector tile, so they stay in the first cache
+        most = max(96, min(most, context.target.l1_bytes * 2 // 3 // (4 * geometry.rows)))
     total = contraction.depth
     if total <= most:
         return total
@@ -254,14 +262,14 @@ def _estimate(
         for _, count, used in even_tiles(height, geometry.rows):
             for run in vector_runs(size, geometry.vectors, lanes):
                 work = max(used * run.size / 2, 4.0, (used + run.size) / 2, run.size * stream)
-                store = used * run.size * (3.0 if geometry.contiguous else 30.0) + 10
+                store = used * run.size * (3.0 if geometry.contiguous else 50.0) + 10
                 total += count * run.count * (depth * work + store + used * run.size * 2.0 * (passes - 1))
         return total
 
     def pack(size: int, run: int, even: bool) -> float:
         stretches = -(-size // run)
         vectors = stretches * -(-min(size, run) // lanes)
-        return depth * (vectors * (3.0 if even else 28.0) + stretches + 2)
+        return depth * (vectors * (3.0 if even else 50.0) + stretches + 2)
 
     def one(height: int, size: int) -> float:
         cycles = tiles(height, size) + 100

@@ -13,7 +13,7 @@ from codegen.lower import tir
 from codegen.lower.reads import merge
 from codegen.schedules.cpu.context import Context
 from codegen.schedules.cpu.contraction.classify import Contraction, Side
-from tensoropt.ir.expression import substitute
+from tensoropt.ir.expression import Scalar, substitute
 from tensoropt.ir.index import Index, Iterator
 
 _WRITTEN_OUT = 8
@@ -30,6 +30,7 @@ class Panel:
         self.context, self.contraction, self.side, self.iterators = context, contraction, side, iterators
         self.run, self.depth, self.lanes = run, depth, lanes
         self.computed = tir.COMPUTED[contraction.dtype]
+        self.points = merge([list(iterators)], "point")
         vectors = -(-block // lanes)
         self.width = (vectors + 1 - vectors % 2) * lanes  # an odd number of lines: rows do not meet in one cache set
         self.elements = self.width * depth + lanes
@@ -49,14 +50,15 @@ class Panel:
         task: Any,
     ) -> Any:
         """The loops that pack ``size`` points from ``start`` on, for the reduction from ``k_start`` on."""
-        loops, k_mapping, k_flat = self._reduction_loops(k_start)
+        loops, k_mapping, k_flat, where = self._reduction_loops(k_start)
+        body = substitute(self.side.body, {**self.points.mapping, **k_mapping, **fixed})
         run = min(self.run, size)
         stretches = size // run
         stretch = Iterator("stretch", stretches)
 
         def inner(inside: Mapping[Iterator, Any]) -> Any:
             def one(value: Any) -> Any:
-                return self._stretch(start, run, stretch, k_mapping, k_flat, fixed, {**inside, stretch: value}, task)
+                return self._stretch(body, start, run, stretch, k_flat, where, {**inside, stretch: value}, task)
 
             return tir.serial(stretches, one, "stretch", self.context.width)
 
@@ -70,8 +72,11 @@ class Panel:
 
         return nest(0, values)
 
-    def _reduction_loops(self, k_start: Index) -> tuple[list[Iterator], dict[Iterator, Index], Index]:
-        """Loops over a part of the reduction, the reduction's iterators in terms of them, and the row of the panel."""
+    def _reduction_loops(
+        self, k_start: Index
+    ) -> tuple[list[Iterator], dict[Iterator, Index], Index, dict[Iterator, Index]]:
+        """Loops over a part of the reduction, and in terms of them: its iterators, the row of the panel, the coarse iterator."""
+        where: dict[Iterator, Index] = {}
         reduction = self.contraction.reduction
         split, inside = len(reduction), 1
         while split and self.depth % (inside * reduction[split - 1].extent) == 0:
@@ -86,28 +91,25 @@ class Panel:
         loops = own
         if split:
             lead = Iterator("k_lead", self.depth // inside)
-            axes = merge([list(reduction[:split])], "k")
-            position = k_start // inside + lead
-            mapping.update({i: index.substitute({axes.loops[0]: position}) for i, index in axes.mapping.items()})
+            axes = merge([list(reduction[:split])], "lead_")
+            where[axes.loops[0]] = k_start // inside + lead
+            mapping.update(axes.mapping)
             flat = flat + Index.of(lead) * inside
             loops = [lead, *own]
-        return loops, mapping, flat
+        return loops, mapping, flat, where
 
     def _stretch(
-        self, start: Index, run: int, stretch: Iterator, k_mapping: Mapping[Iterator, Index], k_flat: Index,
-        fixed: Mapping[Iterator, Index], values: Mapping[Iterator, Any], task: Any,
+        self, body: Scalar, start: Index, run: int, stretch: Iterator, k_flat: Index, fixed: Mapping[Iterator, Index],
+        values: Mapping[Iterator, Any], task: Any,
     ) -> Any:  # fmt: skip
         lanes, width = self.lanes, self.context.width
         whole, rest = divmod(run, lanes)
-        axes = merge([list(self.iterators)], "p")
         loop = Iterator("vector", max(whole, 1))
 
         def vector(offset: Index, used: int, inside: Mapping[Iterator, Any]) -> Any:
             lane = Iterator("lane", used)
             point = start + Index.of(stretch) * run + offset + lane
-            where = {iterator: index.substitute({axes.loops[0]: point}) for iterator, index in axes.mapping.items()}
-            emitter = self.context.emitter(inside, lane, lanes)
-            body = substitute(self.side.body, {**where, **k_mapping, **fixed})
+            emitter = self.context.emitter(inside, lane, lanes, {**fixed, self.points.loops[0]: point})
             value = emitter.vector(emitter.value(body))
             row = emitter.index(k_flat * self.width + Index.of(stretch) * run + offset)
             return tir.sequence([*emitter.statements, tir.store(self.buffer, value, self.base(task) + row, lanes)])
