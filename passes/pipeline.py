@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from passes.derive.compaction import CompactWindows
 from passes.fuse import Fuse
 from passes.normalise.compose_movers import ComposeMovers
 from passes.normalise.dead_code import RemoveDeadCode
@@ -31,7 +32,10 @@ REWRITE: tuple[Pass, ...] = (
     RemoveDeadCode(),
 )
 
-KERNELS: tuple[Pass, ...] = (Fuse(),)
+KERNELS: tuple[Pass, ...] = (
+    CompactWindows(),  # after selection: derivation starts from the long form
+    Fuse(),
+)
 """Statements become kernels."""
 
 

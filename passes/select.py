@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from passes.derive.compaction import shortened
 from passes.derive.cost import estimated_seconds
 from passes.derive.search import Candidate, DeriveCache, SearchLimits
 from passes.fuse import Fuse, Group
@@ -106,7 +107,9 @@ class Select:
         if not candidates:
             return Choice(0, (), ())
         anchor = next(iter(group))
-        original = _alternative(core, (core,), group, anchor, constants, "original", context)
+        written = shortened(core)  # as the model would be compiled without the candidates
+        assert isinstance(written, Compute)
+        original = _alternative(core, (written,), group, anchor, constants, "original", context)
         alternatives = [original] + [
             _alternative(core, candidate.statements, group, anchor, constants, candidate.label, context)
             for candidate in candidates
