@@ -11,6 +11,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import networkx
+
 from passes.derive.compaction import shortened
 from passes.derive.cost import estimated_seconds
 from passes.derive.search import Candidate, DeriveCache, SearchLimits
@@ -160,17 +162,13 @@ def _alternative(
 
 
 def _in_order(statements: list[Compute]) -> list[Compute]:
-    """The statements so that each follows what it reads."""
-    made = {statement.output for statement in statements}
-    done: set[Tensor] = set()
-    ordered: list[Compute] = []
-    waiting = list(statements)
-    while waiting:
-        ready = [item for item in waiting if all(tensor in done or tensor not in made for tensor in item.inputs)]
-        ordered += ready
-        done |= {item.output for item in ready}
-        waiting = [item for item in waiting if item.output not in done]
-    return ordered
+    """The statements so that each follows what it reads, otherwise as they stand."""
+    by_output = {statement.output: position for position, statement in enumerate(statements)}
+    graph = networkx.DiGraph()
+    graph.add_nodes_from(range(len(statements)))
+    for position, statement in enumerate(statements):
+        graph.add_edges_from((by_output[tensor], position) for tensor in statement.inputs if tensor in by_output)
+    return [statements[position] for position in networkx.lexicographical_topological_sort(graph)]
 
 
 def _record(core: Compute, candidates: tuple[Candidate, ...], choice: Choice, context: Context) -> None:
