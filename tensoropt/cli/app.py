@@ -30,6 +30,9 @@ app.command("targets")(targets.targets)
 app.command("rules")(rules.rules)
 
 
+_INTERRUPTED = 130
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         print(f"tensoropt {__version__}")
@@ -49,11 +52,14 @@ def run(arguments: list[str]) -> int:
     """The exit status of the contract: 0 done, 1 internal error, 2 usage or model, 3 no plan, 4 wrong result, 130 interrupted."""
     wants_json = "--json" in arguments
     try:
-        return _status(lambda: app(arguments, prog_name="tensoropt", standalone_mode=True))
+        status = _status(lambda: app(arguments, prog_name="tensoropt", standalone_mode=True))
+        if status == _INTERRUPTED:  # typer turns an interrupt into this status without a word
+            raise KeyboardInterrupt
+        return status
     except TensoroptError as error:
         return _fail(str(error), error.exit_status, wants_json, type(error).__name__)
     except KeyboardInterrupt:
-        return _fail("interrupted; nothing was left half-written", 130, wants_json, "Interrupted")
+        return _fail("interrupted; nothing was left half-written", _INTERRUPTED, wants_json, "Interrupted")
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -1,0 +1,35 @@
+"""An interrupt leaves at once, says so, and leaves nothing half-written."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from examples.models import BUILDERS
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("signal_after", [1.0, 5.0])
+def test_an_interrupt_leaves_nothing_behind(signal_after: float, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (folder / "resnet18.onnx").write_bytes(BUILDERS["resnet18"](1).SerializeToString())
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tensoropt", "optimize", "resnet18.onnx", "-o", "out", "--tune", "off"],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TENSOROPT_CACHE_DIR": str(tmp_path / "cache")},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    time.sleep(signal_after)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "interrupted" in errors
+    assert "Traceback" not in errors
+    assert [path.name for path in folder.iterdir()] == ["resnet18.onnx"]
