@@ -22,8 +22,14 @@ FORMAT = 1
 
 MANIFEST, LIBRARY, WEIGHTS = "manifest.json", "model.so", "weights.bin"
 
-REQUIRED = ("avx", "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512cd", "avx512vbmi")
-"""Features whose instructions compiled code may hold; others change no instruction that it cannot do without."""
+NEVER_EMITTED = frozenset(
+    (
+        *("64bit", "adx", "aes", "avx512vp2intersect", "clflushopt", "clwb", "clzero", "cmov", "crc32", "cx16", "cx8"),
+        *("fsgsbase", "fxsr", "invpcid", "mmx", "pclmul", "prfchw", "rdpid", "rdrnd", "rdseed", "sahf", "sha", "shstk"),
+        *("sse4a", "vaes", "vpclmulqdq", "xsave", "xsavec", "xsaveopt", "xsaves"),
+    )
+)
+"""Features that a compiler does not use by itself: code runs where they are missing."""
 
 
 def load(folder: Path, threads: int | None = None) -> CompiledModel:
@@ -81,10 +87,10 @@ def digest_of(path: Path) -> str:
 
 def _require_features(folder: Path, target: Mapping[str, Any]) -> None:
     here = runtime_features()
-    missing = [feature for feature in REQUIRED if feature in target["features"] and feature not in here]
+    missing = [feature for feature in target["features"] if feature not in here and feature not in NEVER_EMITTED]
     if here and missing:
         raise ArtefactError(
-            f"{folder}: the artefact was compiled for a processor with {', '.join(missing)}, which this machine lacks; "
+            f"{folder}: the artefact was compiled for a processor with {', '.join(missing[:4])}, which this machine lacks; "
             "optimize the model on this machine"
         )
 

@@ -62,7 +62,17 @@ def round_half(value: Expression, dtype: DataType, lanes: int, bind: Bind) -> Ex
     one = number(1, "uint32", lanes)
     odd = tirx.bitwise_and(tirx.shift_right(bits, number(16, "uint32", lanes)), one)
     rounded = tirx.bitwise_and(bits + number(0x7FFF, "uint32", lanes) + odd, number(0xFFFF0000, "uint32", lanes))
-    return tirx.Select(tirx.NE(named, named), named, tirx.reinterpret(typed("float32", lanes), rounded))
+    return tirx.Select(is_nan(named), named, tirx.reinterpret(typed("float32", lanes), rounded))
+
+
+def differs(left: Expression, right: Expression) -> Expression:
+    """Not equal; NaN differs from everything. TVM's own comparison is false where an operand is NaN."""
+    return tirx.Not(tirx.EQ(left, right))
+
+
+def is_nan(value: Expression) -> Expression:
+    """Whether a float is NaN."""
+    return differs(value, value)
 
 
 def from_stored(value: Expression, dtype: DataType, lanes: int) -> Expression:
@@ -96,7 +106,7 @@ def cast(value: Expression, source: DataType, target: DataType, lanes: int, bind
     if source is target:
         return value
     if target is DataType.BOOL:
-        return tirx.NE(value, number(0, COMPUTED[source], lanes))
+        return differs(value, number(0, COMPUTED[source], lanes))
     if source.is_float and target.is_integer:
         named = bind(value)
         finite = tirx.abs(named) < number(float("inf"), COMPUTED[source], lanes)
@@ -112,7 +122,7 @@ def _maximum(site: Site, left: Expression, right: Expression) -> Expression:
     if not site.is_float:
         return tirx.Max(left, right)
     a, b = site.bind(left), site.bind(right)
-    return tirx.Select(tirx.NE(a, a), a, tirx.Select(a > b, a, b))  # b where either is NaN, so only a needs a look
+    return tirx.Select(is_nan(a), a, tirx.Select(a > b, a, b))  # b where either is NaN, so only a needs a look
 
 
 def _minimum(site: Site, left: Expression, right: Expression) -> Expression:
@@ -121,7 +131,7 @@ def _minimum(site: Site, left: Expression, right: Expression) -> Expression:
     if not site.is_float:
         return tirx.Min(left, right)
     a, b = site.bind(left), site.bind(right)
-    return tirx.Select(tirx.NE(a, a), a, tirx.Select(a < b, a, b))
+    return tirx.Select(is_nan(a), a, tirx.Select(a < b, a, b))
 
 
 def _relu(site: Site, value: Expression) -> Expression:
@@ -199,6 +209,12 @@ def constant_power(exponent: float, base: Expression, site: Site) -> Expression 
             return site.literal(1) / named
         case _:
             return None
+
+
+def _negated(site: Site, value: Expression) -> Expression:
+    if site.is_float:
+        return site.literal(-0.0) - value
+    return tirx.bitwise_not(value) + site.literal(1)  # TVM folds 0 − x to 0 where x is unsigned
 
 
 def _absolute(site: Site, value: Expression) -> Expression:
@@ -288,7 +304,7 @@ _TABLE: dict[str, Emit] = {
     "fmod": _truncated,
     "mod": _floored,
     "atan2": _external("atan2"),
-    "neg": lambda site, value: site.literal(-0.0 if site.is_float else 0) - value,
+    "neg": lambda site, value: _negated(site, value),
     "abs": _absolute,
     "sign": _sign,
     "relu": _relu,
@@ -315,11 +331,11 @@ _TABLE: dict[str, Emit] = {
     "ceil": _rounding(tirx.ceil),
     "round": _rounding(tirx.nearbyint),
     "trunc": _rounding(tirx.trunc),
-    "isnan": lambda site, value: tirx.NE(site.bind(value), value),
+    "isnan": lambda site, value: is_nan(site.bind(value)),
     "isinf": lambda site, value: tirx.EQ(tirx.abs(value), site.literal(float("inf"))),
     "not": lambda site, value: tirx.Not(value),
     "eq": _comparison(tirx.EQ),
-    "ne": _comparison(tirx.NE),
+    "ne": _comparison(differs),
     "lt": _comparison(tirx.LT),
     "le": _comparison(tirx.LE),
     "gt": _comparison(tirx.GT),

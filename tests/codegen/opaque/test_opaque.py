@@ -75,7 +75,12 @@ def test_opaque_operators(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "bad"),
-    [("gather", [[5, 0], [0, 0]]), ("gather", [[-6, 0], [0, 0]]), ("gather_elements", [[0, 6]] * 5), ("gather_nd", [[0, 0], [5, 0]])],
+    [
+        ("gather", [[5, 0], [0, 0]]),
+        ("gather", [[-6, 0], [0, 0]]),
+        ("gather_elements", [[0, 6]] * 5),
+        ("gather_nd", [[0, 0], [5, 0]]),
+    ],
 )
 def test_an_index_out_of_range_is_an_error(name: str, bad: list[list[int]]) -> None:
     node, feeds, constants = CASES[name]
