@@ -8,7 +8,7 @@ from typing import Any
 
 from codegen.lower import tir
 from codegen.lower.stages import split_stages
-from codegen.schedules.cpu import choose
+from codegen.schedules.cpu import choose, rows
 from codegen.schedules.cpu.context import Context, Epilogue, Packing
 from codegen.targets.cpu import CpuTarget
 from tensoropt.ir.expression import Scope, Tensor, scopes, tensors
@@ -106,13 +106,7 @@ def lower(
     for stage in stages[:-1]:
         buffers[stage.result] = scratch.take(tir.STORED[stage.result.dtype], stage.result.type.elements)
     context = Context(target, buffers, constants, width, scratch.take, packed, variant or {})
-    bodies, names = [], []
-    for stage in stages:
-        if stage.result.type.elements == 0:
-            continue
-        name, body = choose.schedule(context, Epilogue(stage))
-        bodies.append(body)
-        names.append(name)
+    bodies, names = _scheduled(context, [Epilogue(stage) for stage in stages if stage.result.type.elements])
     used = tuple(tensor for tensor in pointers if tensor in buffers.used)
     declarations = [tir.declare(buffers[tensor], pointers[tensor]) for tensor in used]
     declarations += [tir.declare(view, at) for view, at in zip(packed_buffers, packed_pointers, strict=True)]
@@ -122,6 +116,15 @@ def lower(
         parameters.append(scratch.pointer)
     body = tir.sequence([*declarations, *scratch.declarations, *bodies])
     return Kernel(tir.function(parameters, body), used, tuple(packings), (output,), scratch.used, tuple(names))
+
+
+def _scheduled(context: Context, stages: list[Epilogue]) -> tuple[list[Any], list[str]]:
+    """The statements of all stages and the names of their schedules."""
+    together = rows.schedule(context, stages) if len(stages) > 1 else None
+    if together is not None:
+        return [together], [f"rows of {len(stages)} stages"]
+    chosen = [choose.schedule(context, stage) for stage in stages]
+    return [body for _, body in chosen], [name for name, _ in chosen]
 
 
 def _fits(expression: Scope) -> bool:

@@ -44,7 +44,7 @@ def _nest(context: Context, epilogue: Epilogue, axes: Axes, threads: int) -> Any
             first, count = thread_range(rows, threads, task, width)
             return tir.serial(
                 count,
-                lambda row: _row(context, epilogue, axes, lanes, first + row, tir.integer(0, width), None),
+                lambda number: row(context, epilogue, axes, lanes, first + number, tir.integer(0, width), None),
                 "row",
                 width,
             )
@@ -56,12 +56,14 @@ def _nest(context: Context, epilogue: Epilogue, axes: Axes, threads: int) -> Any
 
         first, count = thread_range(chunks, threads, task, width)
         last = tirx.EQ(task, tir.integer(threads - 1, width)) if threads > 1 else None
-        return tir.serial(rows, lambda row: _row(context, epilogue, axes, lanes, row, first, count, last), "row", width)
+        return tir.serial(
+            rows, lambda number: row(context, epilogue, axes, lanes, number, first, count, last), "row", width
+        )
 
     return tir.parallel(threads, chunks_of, width)
 
 
-def _row(
+def row(
     context: Context, epilogue: Epilogue, axes: Axes, lanes: int, row: Any, first: Any, count: Any, last: Any = None
 ) -> Any:
     """One row: whole vectors, then what is left of it. ``count`` None is the whole row; ``last`` guards the rest."""

@@ -39,7 +39,7 @@ def schedule(context: Context, epilogue: Epilogue) -> Any:
     along_output = _along_output(context, scope, found, kept, folded)
     work = kept.points * folded.points * max(1, operations(scope.body))
     threads = context.target.threads if work >= PARALLEL_WORK else 1
-    nest = _Nest(context, epilogue, kept, folded)
+    nest = Nest(context, epilogue, kept, folded)
     return nest.along_output(threads) if along_output else nest.along_reduction(threads)
 
 
@@ -69,7 +69,7 @@ def _awkward(found: Reads, mapping: Mapping[Iterator, Index], loop: Iterator) ->
     return count
 
 
-class _Nest:
+class Nest:
     """The loops of one reduction stage."""
 
     def __init__(self, context: Context, epilogue: Epilogue, kept: Axes, folded: Axes) -> None:
@@ -253,9 +253,10 @@ class _Nest:
     def along_reduction(self, threads: int) -> Any:
         """One output at a time: every lane folds its share of the innermost reduced axis, then the lanes are folded."""
         row = Iterator("row", self.kept.points)
-        return self._parallel_rows(self.kept.points, threads, lambda value: self._one(row, value))
+        return self._parallel_rows(self.kept.points, threads, lambda value: self.one(row, value))
 
-    def _one(self, row: Iterator, row_value: Any) -> Any:
+    def one(self, row: Iterator, row_value: Any) -> Any:
+        """One output, which ``row`` counts."""
         *rolled, inner = self.folded.loops
         lanes = self.context.target.lanes
         where = self._outer(self.kept.loops, row)
