@@ -77,7 +77,7 @@ class _Bench:
 
     def build(self, request: Build) -> tuple[str, Any]:
         program, plan = as_program(request.alternative)
-        built = compile_program(program, plan, request.target)
+        built = compile_program(program, plan, request.target, variants=request.variants)
         feeds = {tensor.name: seeded(tensor) for tensor in program.inputs}
         results = built.model().run(feeds)
         if request.number == 0:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from codegen.targets.cpu import CpuTarget
 from tensoropt.cost import Alternative
@@ -10,11 +11,15 @@ from tensoropt.cost import Alternative
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """Compile an alternative and run it once; ``number`` 0 is the reference that the others are compared with."""
+    """Compile an alternative and run it once; ``number`` 0 is the reference that the others are compared with.
+
+    ``variants`` gives schedule parameters by the name of a kernel's output.
+    """
 
     number: int
     alternative: Alternative
     target: CpuTarget
+    variants: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

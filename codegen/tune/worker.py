@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from multiprocessing import Pipe
 from pathlib import Path
 from types import TracebackType
@@ -103,6 +104,18 @@ class Worker:
 _ROOT = str(Path(__file__).resolve().parents[2])
 
 
+Variant = Mapping[str, int]
+"""Schedule parameters of one kernel."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What is built and timed: kernels, and schedule parameters by the name of a kernel's output."""
+
+    alternative: Alternative
+    variants: Mapping[str, Variant]
+
+
 class MeasuredCost:
     """``tensoropt.cost.CostModel`` of the CPU: kernels compiled, run and timed; results kept on disk.
 
@@ -138,7 +151,7 @@ class MeasuredCost:
         if all(entry is not None for entry in known):
             return [_from_entry(entry) for entry in known if entry is not None]
         started = time.monotonic()
-        costs = self._measure(alternatives)
+        costs = self._measure([_Trial(alternative, {}) for alternative in alternatives])
         self.spent += time.monotonic() - started
         if any("longer than" in cost.reason for cost in costs):
             return costs  # a busy machine explains that too, so it is not remembered
@@ -152,12 +165,28 @@ class MeasuredCost:
             cache.write(f"{together} # {position}", entry)
         return costs
 
-    def _measure(self, alternatives: Sequence[Alternative]) -> list[KernelCost]:
-        costs = [KernelCost.failed("not measured")] * len(alternatives)
+    def fastest_variant(self, kernel: Compute, constants: frozenset[str], variants: Sequence[Variant]) -> int:
+        """Which of several schedules of one kernel is the fastest; 0, the one without a search, where nothing could be timed."""
+        alternative = Alternative((kernel,), kernel.outputs, constants)
+        key = f"{self._key(alternative)} variants {[sorted(variant.items()) for variant in variants]}"
+        known = cache.read(key)
+        if known is not None:
+            return int(known["fastest"])
+        started = time.monotonic()
+        trials = [_Trial(alternative, {kernel.output.name: variant}) for variant in variants]
+        costs = self._measure(trials)
+        self.spent += time.monotonic() - started
+        fastest = min(range(len(costs)), key=lambda position: costs[position].seconds)
+        if costs[fastest].source == "measured":
+            cache.write(key, {"fastest": fastest, "seconds": [cost.seconds for cost in costs]})
+        return fastest
+
+    def _measure(self, trials: Sequence[_Trial]) -> list[KernelCost]:
+        costs = [KernelCost.failed("not measured")] * len(trials)
         workspace: dict[int, int] = {}
-        for number, alternative in enumerate(alternatives):
+        for number, trial in enumerate(trials):
             try:
-                workspace[number] = self._build(number, alternative, alternatives[0])
+                workspace[number] = self._build(number, trial, trials[0])
             except Failed as failure:
                 costs[number] = KernelCost.failed(str(failure))
                 if number == 0:
@@ -168,7 +197,7 @@ class MeasuredCost:
         try:
             if not self.worker.running:
                 for number in good:
-                    self._build(number, alternatives[number], alternatives[0])
+                    self._build(number, trials[number], trials[0])
             kind, times = self.worker.ask(Time(good, self.seconds))
             if kind != "timed":
                 raise Failed(str(times))
@@ -180,10 +209,10 @@ class MeasuredCost:
         self._forget()
         return costs
 
-    def _build(self, number: int, alternative: Alternative, reference: Alternative) -> int:
+    def _build(self, number: int, trial: _Trial, reference: _Trial) -> int:
         if number and not self.worker.running:
             self._build(0, reference, reference)
-        kind, detail = self.worker.ask(Build(number, alternative, self.target))
+        kind, detail = self.worker.ask(Build(number, trial.alternative, self.target, trial.variants))
         if kind != "built":
             raise Failed(str(detail))
         return int(detail)

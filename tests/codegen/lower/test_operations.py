@@ -50,11 +50,9 @@ def operands(dtype: DataType, arity: int) -> list[Array]:
         with np.errstate(all="ignore"):
             values = values.astype(dtype.numpy)
     else:
-        information = np.iinfo(dtype.numpy)
-        values = np.array([0, 1, 2, 3, 5, 63, information.max, information.min, information.max - 1]).astype(
-            dtype.numpy
-        )
-        if information.min < 0:
+        least, most = integer_range(dtype)
+        values = np.array([0, 1, 2, 3, 5, 63, most, least, most - 1]).astype(dtype.numpy)
+        if least < 0:
             values = np.concatenate([values, np.array([-1, -2, -7]).astype(dtype.numpy)])
     grid = np.meshgrid(*([values] * arity), indexing="ij") if arity > 1 else [values]
     return [np.ascontiguousarray(part.reshape(-1)) for part in grid]

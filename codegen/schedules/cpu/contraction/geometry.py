@@ -95,13 +95,21 @@ def register_tiles(registers: int) -> list[tuple[int, int]]:
 
 
 def candidates(context: Context, epilogue: Epilogue, contraction: Contraction) -> list[Geometry]:
-    """All ways to cut a contraction that make sense, cheapest first."""
+    """All ways to cut a contraction that make sense: the cheapest first, then the cheapest of every other shape of tile.
+
+    A search that measures only a few from the start of the list therefore sees ways that differ.
+    """
     found = []
     for vector in (0, 1):
         side, rows = contraction.sides[vector], contraction.sides[1 - vector]
         if side.extent >= max(2, context.target.lanes // 4) or (side.extent > 1 and rows.extent > 1):
             found += _for_side(context, epilogue, contraction, vector)
-    return sorted(found, key=lambda geometry: geometry.cycles)
+    found.sort(key=lambda geometry: geometry.cycles)
+    leaders: dict[tuple[int, int], Geometry] = {}
+    for geometry in found:
+        leaders.setdefault((geometry.vector, geometry.vectors), geometry)
+    chosen = list(leaders.values())
+    return [*chosen, *(geometry for geometry in found if geometry not in chosen)]
 
 
 def _for_side(context: Context, epilogue: Epilogue, contraction: Contraction, vector: int) -> list[Geometry]:
