@@ -14,6 +14,12 @@ The public entry points, each in the file of its name:
     One run; callable from several threads. Imports neither onnx nor the compiler.
 ``codegen.tune.worker.MeasuredCost(target)``
     ``tensoropt.cost.CostModel`` by timing kernels in a worker process.
-
-(``build``, ``artefact``, ``reading``, ``runtime`` and ``tune`` are written: see the lead's commits; the kernels are open.)
 """
+
+import os
+
+# TVM's thread pool pins the thread that first uses it, the caller's own, to one processor, and every thread and engine that the
+# caller starts from it later with it. These are read when a pool is set up, so they stand before anything here imports TVM.
+os.environ.setdefault("TVM_BIND_THREADS", "0")
+if hasattr(os, "sched_getaffinity"):
+    os.environ.setdefault("TVM_NUM_THREADS", str(len(os.sched_getaffinity(0))))

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib.util
-import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -167,10 +166,6 @@ def configure_threads(threads: int) -> None:
 
 def load_runtime() -> None:
     """Loads TVM's runtime library without importing ``tvm``. ArtefactError where it is not installed."""
-    # TVM pins threads to processors and halves their number for hyper-threads, unless these say otherwise.
-    os.environ.setdefault("TVM_BIND_THREADS", "0")
-    if hasattr(os, "sched_getaffinity"):
-        os.environ.setdefault("TVM_NUM_THREADS", str(len(os.sched_getaffinity(0))))
     import tvm_ffi  # noqa: F401  (the library needs its symbols)
 
     found = importlib.util.find_spec("tvm")

@@ -47,17 +47,17 @@ def isolated(compare: Callable[[str, int, int], Comparison], name: str, threads:
 def table(rows: dict[str, Comparison | str], theirs: str) -> str:
     """The comparisons as a Markdown table."""
     lines = [
-        f"| model | tensoropt ms | {theirs} ms | ratio | control | difference | compiled in s |",
-        "|---|---:|---:|---:|---:|---:|---:|",
+        f"| model | tensoropt ms | {theirs} ms | ratio | control | cores | difference | compiled in s |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for name, row in rows.items():
         if isinstance(row, str):
-            lines.append(f"| {name} | failed: {row} | | | | | |")
+            lines.append(f"| {name} | failed: {row} | | | | | | |")
             continue
         note = f" ({row.reference})" if row.reference in BUILDERS else ""
         lines.append(
             f"| {name} | {row.ours.median:.3f} | {row.theirs.median:.3f}{note} | {row.ratio:.2f} | {row.control:.2f} "
-            f"| {row.error:.1e} | {row.compile_seconds:.0f} |"
+            f"| {row.cores:.1f} | {row.error:.1e} | {row.compile_seconds:.0f} |"
         )
     return "\n".join(lines)
 
@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _brief(row: Comparison | str) -> str:
-    return row if isinstance(row, str) else f"ratio {row.ratio:.2f}, control {row.control:.2f}"
+    return row if isinstance(row, str) else f"ratio {row.ratio:.2f}, control {row.control:.2f}, cores {row.cores:.1f}"
 
 
 def _as_json(row: Comparison | str) -> dict[str, object]:

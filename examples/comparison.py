@@ -16,6 +16,7 @@ import tensoropt
 from examples.alternation import Series, alternate
 from examples.models import BUILDERS, FORMULATIONS
 from examples.models.weights import Array
+from examples.scaling import cores
 
 Feeds = dict[str, Array]
 Run = Callable[[Feeds], dict[str, Array]]
@@ -34,6 +35,8 @@ class Comparison:
     error: float
     """Largest difference of the outputs, as a share of the reference's largest value."""
     compile_seconds: float
+    cores: float
+    """Whole cores that the machine gave, the mean of before and after; see `scaling`."""
 
     @property
     def ratio(self) -> float:
@@ -52,7 +55,7 @@ def against_onnxruntime(name: str, threads: int, blocks: int) -> Comparison:
     ours, seconds = compiled(model, threads, rewriting=True)
     feeds = random_feeds(model)
     reference, theirs = fastest_peer(name, model, feeds, threads)
-    return _compare(name, reference, ours, theirs, feeds, blocks, seconds)
+    return _compare(name, reference, ours, theirs, feeds, blocks, seconds, threads)
 
 
 def against_unoptimized(name: str, threads: int, blocks: int) -> Comparison:
@@ -60,15 +63,18 @@ def against_unoptimized(name: str, threads: int, blocks: int) -> Comparison:
     model = BUILDERS[name](1)
     ours, seconds = compiled(model, threads, rewriting=True)
     plain, _ = compiled(model, threads, rewriting=False)
-    return _compare(name, "without rewriting", ours, plain, random_feeds(model), blocks, seconds)
+    return _compare(name, "without rewriting", ours, plain, random_feeds(model), blocks, seconds, threads)
 
 
 def _compare(
-    name: str, reference: str, ours: Run, theirs: Run, feeds: Feeds, blocks: int, seconds: float
+    name: str, reference: str, ours: Run, theirs: Run, feeds: Feeds, blocks: int, seconds: float, threads: int
 ) -> Comparison:
     error = difference(ours(feeds), theirs(feeds))
     functions = {"ours": lambda: ours(feeds), "theirs": lambda: theirs(feeds), "again": lambda: ours(feeds)}
-    return Comparison(name, reference, **alternate(functions, blocks), error=error, compile_seconds=seconds)
+    before = cores(threads)
+    series = alternate(functions, blocks)
+    given = (before + cores(threads)) / 2
+    return Comparison(name, reference, **series, error=error, compile_seconds=seconds, cores=given)
 
 
 def compiled(model: onnx.ModelProto, threads: int, *, rewriting: bool) -> tuple[Run, float]:

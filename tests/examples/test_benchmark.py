@@ -14,7 +14,7 @@ from examples.comparison import Comparison
 
 def row(name: str, ours: float, theirs: float, reference: str = "") -> Comparison:
     first, second = (Series((value,) * 5, 1) for value in (ours, theirs))
-    return Comparison(name, reference, first, second, again=first, error=1e-6, compile_seconds=12.0)
+    return Comparison(name, reference, first, second, again=first, error=1e-6, compile_seconds=12.0, cores=2.0)
 
 
 def fail(name: str, threads: int, blocks: int) -> Comparison:
@@ -38,7 +38,7 @@ def test_table_names_the_peers_formulation_and_the_failure() -> None:
         "gcn": "out of memory",
     }
     lines = benchmark.table(rows, "ONNX Runtime").splitlines()
-    assert lines[2] == "| longformer_gathered | 3.000 | 2.000 (longformer_chunked) | 1.50 | 1.00 | 1.0e-06 | 12 |"
+    assert lines[2] == "| longformer_gathered | 3.000 | 2.000 (longformer_chunked) | 1.50 | 1.00 | 2.0 | 1.0e-06 | 12 |"
     assert "failed: out of memory" in lines[3]
 
 
