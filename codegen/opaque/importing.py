@@ -121,6 +121,7 @@ class _Walk:
         self.calls: list[ImportedCall] = []
         self.arrays: list[Array] = []
         self.intermediates: list[int] = []
+        self.types: dict[Value, tuple[tuple[int, ...], np.dtype[Any]]] = {}
 
     def walk(self, module: Any) -> ImportedNode:
         from tvm import tirx
@@ -133,6 +134,11 @@ class _Walk:
                 self.values[binding.var] = self._bound(binding.value)
         result = self._value(main.body.body)
         outputs = tuple(result) if isinstance(result, list) else (result,)
+        if len(outputs) < len(self.statement.outputs):
+            raise ModelError(f"{describe(self.statement)} cannot be compiled: TVM makes {len(outputs)} of its outputs")
+        outputs = outputs[: len(self.statement.outputs)]
+        for value, wanted in zip(outputs, self.statement.outputs, strict=True):
+            self._require_type(value, wanted)
         functions = {
             variable.name_hint: function
             for variable, function in module.functions.items()
@@ -164,11 +170,29 @@ class _Walk:
         return made if several else made[0]
 
     def _intermediate(self, kind: Any) -> Value:
-        shape = [int(extent) for extent in kind.shape]
-        size = np.dtype("bool" if str(kind.dtype.dtype if hasattr(kind.dtype, "dtype") else kind.dtype) == "bool" else str(
-            kind.dtype.dtype if hasattr(kind.dtype, "dtype") else kind.dtype)).itemsize  # fmt: skip
-        self.intermediates.append(int(np.prod(shape, dtype=np.int64)) * size)
-        return Value("intermediate", len(self.intermediates) - 1)
+        shape = tuple(int(extent) for extent in kind.shape)
+        dtype = np.dtype(str(kind.dtype.dtype if hasattr(kind.dtype, "dtype") else kind.dtype))
+        self.intermediates.append(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+        value = Value("intermediate", len(self.intermediates) - 1)
+        self.types[value] = shape, dtype
+        return value
+
+    def _require_type(self, value: Value, wanted: Tensor) -> None:
+        """The importer's result has the type that ONNX gives the output; a wider one would be written past the end."""
+        shape = tuple(int(extent) for extent in wanted.shape)
+        match value.kind:
+            case "input":
+                source = self.inputs[value.number]
+                found = tuple(int(extent) for extent in source.shape), source.dtype.numpy
+            case "array":
+                found = self.arrays[value.number].shape, self.arrays[value.number].dtype
+            case _:
+                found = self.types[value]
+        if found != (shape, wanted.dtype.numpy):
+            raise ModelError(
+                f"{describe(self.statement)} cannot be compiled: TVM makes {wanted.name!r} {found[1]}{list(found[0])}, "
+                f"ONNX says {wanted.type}"
+            )
 
     def _value(self, node: Any) -> Any:
         from tvm import relax
