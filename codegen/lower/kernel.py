@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 from codegen.lower import tir
@@ -80,7 +81,7 @@ def lower(
     variant: Mapping[str, Any] | None = None,
 ) -> Kernel:
     """The kernel of ``output = expression``. ``constants`` are tensors whose values are known when it is compiled."""
-    width = "int32" if _fits(expression) else "int64"
+    width = "int32" if _fits(expression, target.threads) else "int64"
     pointers: dict[Tensor, Any] = {}
     buffers = _Buffers()
     for number, tensor in enumerate(tensors(expression)):
@@ -127,16 +128,10 @@ def _scheduled(context: Context, stages: list[Epilogue]) -> tuple[list[Any], lis
     return [body for _, body in chosen], [name for name, _ in chosen]
 
 
-def _fits(expression: Scope) -> bool:
-    """Whether every element index fits 32 bits."""
-    limit = 1 << 31
-    sizes = [scope.type.elements for scope in scopes(expression)] + [
-        tensor.type.elements for tensor in tensors(expression)
-    ]
-    points = []
+def _fits(expression: Scope, threads: int) -> bool:
+    """Whether 32 bits hold every element index and every count of iterations, multiplied by the number of threads."""
+    largest = max((tensor.type.elements for tensor in tensors(expression)), default=0)
     for scope in scopes(expression):
-        count = 1
-        for iterator in (*scope.traversal, *scope.reduction):
-            count = count * iterator.extent if iterator.extent < limit else limit
-        points.append(max(scope.type.elements, max((i.extent for i in scope.reduction), default=0)))
-    return max([*sizes, *points, 0]) < limit // 4
+        reduced = prod(iterator.extent for iterator in scope.reduction)
+        largest = max(largest, scope.type.elements, reduced)
+    return largest * max(4, threads) < 1 << 31
