@@ -20,6 +20,7 @@ REPEATS = 1000
 
 def cores(threads: int, rounds: int = 3) -> float:
     """The throughput of so many threads of vector arithmetic over that of one: ``threads`` on as many whole cores, 1 on one."""
+    time.sleep(0.1)  # engines' threads spin for a while after a call
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(_work, range(threads)))
         found = []
