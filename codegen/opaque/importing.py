@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import io
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,7 +47,7 @@ class ImportedNode:
 def import_node(statement: Opaque, constants: Mapping[str, Array], target: Any) -> ImportedNode:
     """The node as TIR, unscheduled. ModelError, naming node, operator and opset, where TVM cannot express it either."""
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), _silent_libraries():
             module = _legalised(_model(statement, constants), target)
         return _Walk(statement, constants).walk(module)
     except ModelError:
@@ -56,6 +57,19 @@ def import_node(statement: Opaque, constants: Mapping[str, Array], target: Any) 
         raise ModelError(
             f"{describe(statement)} cannot be compiled: {lines[-1] if lines else type(error).__name__}"
         ) from error
+
+
+@contextlib.contextmanager
+def _silent_libraries() -> Iterator[None]:
+    """Keeps what TVM's C++ code prints about its own troubles from the user; the error that follows says what matters."""
+    kept, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nothing, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
 
 
 def describe(statement: Opaque) -> str:
