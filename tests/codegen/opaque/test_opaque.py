@@ -97,3 +97,13 @@ def test_what_the_importer_cannot_express_is_named() -> None:
     statement = Opaque((x,), (x, x, x), "LSTM", "", 17, node.SerializeToString(), ("recurrent",))
     with pytest.raises(ModelError, match=r"'recurrent' \(LSTM, opset 17\) cannot be compiled"):
         compile_program(Program("p", (x,), (x,), {}, (statement,)), Plan({}, 0, 0), host_target(2))
+
+
+def test_what_the_importer_leaves_out_is_refused() -> None:
+    x = Tensor("x", type_of(np.zeros((1, 2, 4, 4), np.float32)))
+    sizes = Tensor("s", type_of(np.zeros(4, np.float32)))
+    node = helper.make_node("Resize", ["x", "", "s"], ["y"], mode="linear", antialias=1)
+    statement = Opaque((x,), (x, sizes), "Resize", "", 18, node.SerializeToString(), ("shrink",))
+    program = Program("p", (x,), (x,), {"s": np.ones(4, np.float32)}, (statement,))
+    with pytest.raises(ModelError, match=r"'shrink' \(Resize, opset 18\) cannot be compiled: .* ignores anti-aliasing"):
+        compile_program(program, Plan({}, 0, 0), host_target(2))
