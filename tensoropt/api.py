@@ -127,6 +127,7 @@ def optimize(
     """
     from codegen.build import compile_program
     from codegen.targets.cpu import host_target
+    from codegen.tune.schedules import search
     from codegen.tune.worker import MeasuredCost
     from passes.pipeline import compile_as_written, plan
     from passes.pipeline import optimize as optimize_program
@@ -148,16 +149,23 @@ def optimize(
         context = Context(cost_model, frozenset(exclude_rules), tune, seed, time_limit, progress)
         context.stages.append(("import", imported.program))
         program = optimize_program(imported.program, context)
-    clock.lap("optimize")
+        clock.lap("optimize")
+        layout = plan(program)
+        effort = "off" if context.time_is_up() else tune
+        variants = search(program, layout, cost_model, effort, lambda share, detail: progress("tune", share, detail))
+        clock.lap("tune")
     progress("compile", 0.0, "")
-    layout = plan(program)
-    built = compile_program(program, layout, cpu, progress=lambda share, detail: progress("compile", share, detail))
+
+    def compiling(share: float, detail: str) -> None:
+        progress("compile", share, detail)
+
+    built = compile_program(program, layout, cpu, compiling, variants)
     clock.lap("compile")
     rewritten = any(entry["kept"] for entry in context.derivations)
     before = built
     if rewritten:
         as_written = compile_as_written(imported.program, Context(cost_model))
-        before = compile_program(as_written, plan(as_written), cpu)
+        before = compile_program(as_written, plan(as_written), cpu, variants=variants)
         clock.lap("compile as written")
     progress("check", 0.0, "")
     feeds = random_feeds(imported.program.inputs, seed)
@@ -178,7 +186,7 @@ def optimize(
         check=result,
         derivations=tuple(context.derivations),
         latency_ms=latency,
-        peak_bytes={"before": before.plan.peak_bytes, "after": layout.peak_bytes, "arena": layout.arena_bytes},
+        peak_bytes={"before": before.plan.peak_bytes, "after": layout.peak_bytes, "arena": built.signature.arena_bytes},
         seconds={**clock.seconds, **context.seconds},
         target=cpu,
         _built=built,
