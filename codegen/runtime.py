@@ -123,6 +123,8 @@ class CompiledModel:
                 return np.frombuffer(raw.tobytes(), tensor.dtype.numpy).reshape(tuple(tensor.shape)).copy()
 
     def _checked(self, feeds: Mapping[str, Array]) -> list[Array]:
+        if not isinstance(feeds, Mapping):
+            raise InputError(f"the inputs are a mapping from names to arrays, not {type(feeds).__name__}")
         expected = self._signature.inputs
         names = {tensor.name for tensor in expected}
         unknown = sorted(set(feeds) - names)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensoropt.check import CheckResult, check_outputs, check_statements, random_feeds
-from tensoropt.errors import CheckError, InputError, UsageError
+from tensoropt.errors import CheckError, InputError, ModelError, UsageError
 from tensoropt.ir.program import Array, Program
 from tensoropt.pass_manager import Context, Progress
 from tensoropt.timing import Clock, alternate
@@ -133,20 +133,26 @@ def optimize(
     from passes.pipeline import optimize as optimize_program
     from tensoropt.frontend import load_program
 
+    excluded = frozenset([exclude_rules] if isinstance(exclude_rules, str) else exclude_rules)
     if target != "cpu":
         raise UsageError(f"the target {target!r} is not supported; `tensoropt targets` lists those that are")
     if tune not in ("off", "fast", "full"):
         raise UsageError(f"--tune is off, fast or full, not {tune!r}")
-    unknown = set(exclude_rules) - {"all", *(entry["name"] for entry in rules())}
+    unknown = excluded - {"all", *(entry["name"] for entry in rules())}
     if unknown:
         raise UsageError(f"no rule is called {sorted(unknown)[0]!r}; `tensoropt rules` lists them")
+    _require_limits(threads, seed, time_limit)
     clock = Clock()
     progress("import", 0.0, "")
     imported = load_program(model, dict(shapes or {}))
     clock.lap("import")
+    if not imported.program.outputs:
+        raise ModelError(
+            f"{imported.path or 'the model'} has no outputs, so there is nothing to compute; declare at least one"
+        )
     cpu = host_target(threads)
     with MeasuredCost(cpu) as cost_model:
-        context = Context(cost_model, frozenset(exclude_rules), tune, seed, time_limit, progress)
+        context = Context(cost_model, excluded, tune, seed, time_limit, progress)
         context.stages.append(("import", imported.program))
         program = optimize_program(imported.program, context)
         clock.lap("optimize")
@@ -193,6 +199,16 @@ def optimize(
         _exported=exported,
         _exported_latency=exported_latency,
     )
+
+
+def _require_limits(threads: int | None, seed: int, time_limit: float | None) -> None:
+    most = max(16, 4 * (os.cpu_count() or 1))
+    if threads is not None and not 1 <= threads <= most:
+        raise UsageError(f"the number of threads is 1 to {most} on this machine, not {threads}")
+    if seed < 0:
+        raise UsageError(f"a seed is not negative, as {seed} is")
+    if time_limit is not None and not time_limit > 0:
+        raise UsageError(f"a time limit is a positive number of seconds, not {time_limit}")
 
 
 def check_model(
@@ -276,18 +292,20 @@ def run(
     repeat: int = 1,
     threads: int | None = None,
     check: bool = False,
+    shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, Any]:
     """Run an artefact folder, or a model that is compiled first, on an ``.npz`` file or on seeded random inputs.
 
     Returns latency in milliseconds (median of ``repeat`` runs), a summary of each output, and with ``check`` the comparison with
     ONNX Runtime (for a folder, of its ``optimized.onnx``). InputError for inputs that do not fit, CheckError where results differ.
     """
+    _require_limits(threads, seed, None)
     folder = Path(path)
     if folder.is_dir():
         model: Any = load(folder, threads)
         tensors = model.inputs
     else:
-        model = optimize(path, tune="off", threads=threads, check=check)
+        model = optimize(path, tune="off", threads=threads, check=check, shapes=shapes)
         tensors = model.program.inputs
     feeds = _read_inputs(Path(inputs)) if inputs else random_feeds(tensors, seed)
     results: dict[str, Array] = model.run(feeds)
@@ -325,22 +343,31 @@ def _check_run(folder: Path, model: Any, feeds: Mapping[str, Array], results: Ma
 
 
 def _read_inputs(path: Path) -> dict[str, Array]:
+    import zipfile
+
     import numpy as np
 
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path}: this is not a readable .npz file of inputs by name ({error})") from error
 
 
 def _write_outputs(path: Path, results: Mapping[str, Array]) -> None:
-    """The outputs as one ``.npz``, complete or not at all."""
+    """The outputs as one ``.npz``, complete or not at all. Any name will do, which ``np.savez`` does not offer."""
+    import zipfile
+
     import numpy as np
 
-    partial = path.with_name(f".{path.name}.partial.npz")
+    if not path.name or path.is_dir():
+        raise UsageError(f"{path}: a folder cannot hold the outputs; give the name of an .npz file")
+    partial = path.with_name(f".{path.name}.partial")
     try:
-        np.savez(partial, **dict(results))  # type: ignore[arg-type]  # the stub takes every keyword for allow_pickle
+        with zipfile.ZipFile(partial, "w") as archive:
+            for name, array in results.items():
+                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)

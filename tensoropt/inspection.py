@@ -43,6 +43,8 @@ def inspect(
     what cannot be read.
     """
     stages, derivations = _read(Path(path), shapes or {})
+    if why is not None and not Path(path).is_dir():
+        raise UsageError(f"{path}: only an artefact folder knows why; optimize the model and inspect the folder")
     if why is not None:
         return _why(path, derivations, stages, why)
     if diff is not None:

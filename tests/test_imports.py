@@ -31,7 +31,9 @@ def modules_after(program: str, folder: Path) -> set[str]:
 
 def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     found = modules_after("from tensoropt.cli import main; main(['--help'])", tmp_path)
-    assert found.isdisjoint({"numpy", "onnx", "onnx_ir", "onnxruntime", "tvm", "tvm_ffi", "ortools", "sympy", "networkx"})
+    assert found.isdisjoint(
+        {"numpy", "onnx", "onnx_ir", "onnxruntime", "tvm", "tvm_ffi", "ortools", "sympy", "networkx"}
+    )
 
 
 def test_a_loaded_model_needs_no_optimizer(tmp_path: Path) -> None:
@@ -46,4 +48,6 @@ model = tensoropt.load({str(folder)!r})
 print(model.run({{"x": numpy.float32([-1, 0, 1, 2])}})["y"].tolist())"""
     found = modules_after(program, tmp_path)
     assert found.isdisjoint({"onnx", "onnx_ir", "onnxruntime", "ortools", "passes", "sympy", "networkx", "tvm"})
-    np.testing.assert_array_equal(tensoropt.load(folder).run({"x": np.float32([-1, 0, 1, 2])})["y"], [0, 0, 1, 2])
+    np.testing.assert_array_equal(
+        tensoropt.load(folder).run({"x": np.array([-1, 0, 1, 2], np.float32)})["y"], [0, 0, 1, 2]
+    )

@@ -53,7 +53,7 @@ def _scope_seconds(scope: Scope) -> float:
 
 def _padding(extent: int, step: int) -> float:
     """What rounding an axis up to whole vectors or register rows multiplies the work by."""
-    return -(-extent // step) * step / extent
+    return -(-extent // step) * step / extent if extent else 1.0
 
 
 def _strain(scope: Scope) -> float:

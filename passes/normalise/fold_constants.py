@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
 
-from tensoropt.ir.expression import Scope, scopes
+import numpy as np
+
+from tensoropt.ir.expression import Scope, Tensor, scopes
 from tensoropt.ir.interpreter import evaluate
-from tensoropt.ir.program import Compute, Program, Statement
+from tensoropt.ir.program import Array, Compute, Program, Statement
 from tensoropt.pass_manager import Context
 
 
 @dataclass(frozen=True, slots=True)
 class FoldConstants:
-    """Evaluates statements whose inputs are all constants, to a fixpoint.
+    """Evaluates statements whose inputs are all constants, or have no elements, to a fixpoint.
 
     A value is not folded where it is much larger than what it is computed from (a fill, an iota, an expanded scalar): such
     values are cheaper to compute than to store. ``growth`` is the largest allowed ratio of bytes, ``small`` the size in bytes
@@ -32,17 +34,23 @@ class FoldConstants:
         kept: list[Statement] = []
         for statement in program.statements:
             if isinstance(statement, Compute) and self._worth(statement, constants.keys()):
-                constants[statement.output.name] = evaluate(statement.expression, constants)
+                empty = {tensor.name: _empty(tensor) for tensor in statement.inputs if not tensor.type.elements}
+                constants[statement.output.name] = evaluate(statement.expression, {**empty, **constants})
             else:
                 kept.append(statement)
         return program.with_statements(kept, constants) if len(kept) < len(program.statements) else program
 
     def _worth(self, statement: Compute, constants: object) -> bool:
-        if not all(tensor.name in constants for tensor in statement.inputs):  # type: ignore[operator]
+        known = (tensor.name in constants or not tensor.type.elements for tensor in statement.inputs)  # type: ignore[operator]
+        if not all(known):
             return False
         size = statement.output.type.bytes
         read = sum(tensor.type.bytes for tensor in statement.inputs)
         return (size <= self.small or size <= self.growth * read) and _points(statement.expression) <= self.points
+
+
+def _empty(tensor: Tensor) -> Array:
+    return np.empty(tuple(int(extent) for extent in tensor.shape), tensor.dtype.numpy)
 
 
 def _points(expression: Scope) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import sys
 import tempfile
@@ -14,6 +14,7 @@ import typer
 
 from tensoropt import __version__
 from tensoropt.cli import inspect, optimize, rules, run_model, targets
+from tensoropt.cli.output import print_json
 from tensoropt.errors import TensoroptError
 
 app = typer.Typer(
@@ -53,6 +54,10 @@ def run(arguments: list[str]) -> int:
     wants_json = "--json" in arguments
     try:
         status = _status(lambda: app(arguments, prog_name="tensoropt", standalone_mode=True))
+        if status == 2 and wants_json:  # the parser has said what is wrong on standard error
+            print_json(
+                {"error": {"kind": "UsageError", "message": "wrong usage; see standard error"}, "exit_status": 2}
+            )
         if status == _INTERRUPTED:  # typer turns an interrupt into this status without a word
             raise KeyboardInterrupt
         return status
@@ -78,7 +83,9 @@ def _status(call: Callable[[], Any]) -> int:
 def _fail(message: str, status: int, wants_json: bool, kind: str) -> int:
     print(f"tensoropt: {message}", file=sys.stderr)
     if wants_json:
-        print(json.dumps({"error": {"kind": kind, "message": message}, "exit_status": status}))
+        with contextlib.suppress(OSError):  # standard output may be what failed
+            print_json({"error": {"kind": kind, "message": message}, "exit_status": status})
+            sys.stdout.flush()
     return status
 
 

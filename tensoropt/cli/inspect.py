@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Annotated, Any
 
 import typer
 
 from tensoropt.cli.options import Json, Shape, parse_shapes
+from tensoropt.cli.output import print_json
 
 
 def inspect(
@@ -32,7 +32,7 @@ def inspect(
 
     found = inspection.inspect(path, stage=stage, diff=diff, node=node, why=why, shapes=parse_shapes(shape))
     if as_json:
-        print(json.dumps(found.as_json()))
+        print_json(found.as_json())
         return
     for line in found.lines():
         print(_coloured(line) if diff and sys.stdout.isatty() else line)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from tensoropt.cli.options import Json, Seed, Shape, Threads, Verbose, parse_shapes
+from tensoropt.cli.output import print_json
 from tensoropt.cli.progress import progress_display
 from tensoropt.errors import UsageError
 
@@ -41,8 +41,8 @@ def optimize(
     from tensoropt import api
 
     folder = Path(output) if output else Path(model).with_suffix("")
-    if not output and folder == Path(model):
-        raise UsageError(f"{model}: the name has no suffix to drop, so give the output folder with -o")
+    if not folder.name or (not output and folder == Path(model) and folder.exists()):
+        raise UsageError(f"{model}: the output folder cannot be named after it; give one with -o")
     started = time.monotonic()
     with progress_display() as progress:
         compiled = api.optimize(
@@ -60,7 +60,7 @@ def optimize(
         compiled.save(folder, force=force)
     report = {"artefact": str(folder), "total_seconds": time.monotonic() - started, **compiled.report()}
     if as_json:
-        print(json.dumps(report))
+        print_json(report)
     else:
         _show(report, verbose)
 

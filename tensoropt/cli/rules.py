@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from tensoropt.cli.options import Json
+from tensoropt.cli.output import print_json
 
 
 def rules(as_json: Json = False) -> None:
@@ -13,7 +12,7 @@ def rules(as_json: Json = False) -> None:
 
     found = api.rules()
     if as_json:
-        print(json.dumps({"rules": found}))
+        print_json({"rules": found})
         return
     for rule in found:
         first, _, rest = rule["formula"].partition("\n")

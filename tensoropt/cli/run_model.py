@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from tensoropt.cli.options import Json, Seed, Threads, Verbose
+from tensoropt.cli.options import Json, Seed, Shape, Threads, Verbose, parse_shapes
+from tensoropt.cli.output import print_json
 
 
 def run(
@@ -23,6 +23,7 @@ def run(
     seed: Seed = 0,
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="Runs that are timed.")] = 1,
     threads: Threads = None,
+    shape: Shape = None,
     check: Annotated[bool, typer.Option("--check", help="Compare with ONNX Runtime.")] = False,
     as_json: Json = False,
     verbose: Verbose = False,
@@ -30,9 +31,18 @@ def run(
     """Run on given or random inputs, and say how long it took."""
     from tensoropt import api
 
-    result = api.run(path, inputs=inputs, outputs=outputs, seed=seed, repeat=repeat, threads=threads, check=check)
+    result = api.run(
+        path,
+        inputs=inputs,
+        outputs=outputs,
+        seed=seed,
+        repeat=repeat,
+        threads=threads,
+        check=check,
+        shapes=parse_shapes(shape),
+    )
     if as_json:
-        print(json.dumps(result))
+        print_json(result)
     else:
         _show(result, Path(outputs) if outputs else None)
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-
 from tensoropt.cli.options import Json
+from tensoropt.cli.output import print_json
 
 
 def targets(as_json: Json = False) -> None:
@@ -13,7 +12,7 @@ def targets(as_json: Json = False) -> None:
 
     found = api.targets()
     if as_json:
-        print(json.dumps({"targets": found}))
+        print_json({"targets": found})
         return
     for target in found:
         print(
