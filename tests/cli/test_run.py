@@ -36,7 +36,7 @@ def artefact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def feed(folder: Path, ids: list[int], **changed: np.ndarray) -> Path:  # type: ignore[type-arg]
+def feed(folder: Path, ids: list[int], **changed: np.ndarray) -> Path:
     arrays: dict[str, Any] = {"ids": np.array(ids, np.int64), "x": np.zeros((4, 2), np.float32), **changed}
     np.savez(folder / "in.npz", **arrays)
     return folder / "in.npz"
