@@ -19,7 +19,7 @@ from tensoropt.ir.expression import Tensor
 if TYPE_CHECKING:
     from codegen.build import BuiltProgram
 
-__all__ = ["is_artefact", "load", "read_manifest", "save"]
+__all__ = ["is_artefact", "load", "read_manifest", "require_replaceable", "save"]
 
 
 def save(
@@ -37,10 +37,7 @@ def save(
     An existing folder is replaced only where it is an artefact or with ``force``; UsageError otherwise.
     """
     folder = Path(folder).absolute()
-    if folder.exists() and not force and not is_artefact(folder) and not _is_empty(folder):
-        raise UsageError(
-            f"{folder} exists and is not an artefact; choose another folder with -o, or --force replaces it"
-        )
+    require_replaceable(folder, force)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
@@ -63,6 +60,14 @@ def save(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+def require_replaceable(folder: Path, force: bool) -> None:
+    """UsageError where something stands in the folder's place that is neither an artefact nor empty, unless forced."""
+    if folder.exists() and not force and not is_artefact(folder) and not _is_empty(folder):
+        raise UsageError(
+            f"{folder} exists and is not an artefact; choose another folder with -o, or --force replaces it"
+        )
 
 
 def is_artefact(folder: Path) -> bool:

@@ -63,7 +63,12 @@ class Select:
         """See ``Pass``."""
         constants = frozenset(program.constants)
         groups = Fuse().groups(program)
-        regions = [(member, group) for group in groups.values() for member in group.values() if _is_core(member)]
+        regions = [
+            (member, group)
+            for group in groups.values()
+            for member in group.values()
+            if is_contraction(member.expression)
+        ]
         regions.sort(key=lambda region: _position(program, region[0]))
         cache = DeriveCache()
         chosen: dict[Tensor, tuple[Compute, ...]] = {}
@@ -121,10 +126,6 @@ class Select:
         if costs[best].seconds > costs[0].seconds * (1 - self.margin):
             best = 0
         return Choice(best, candidates, tuple(costs))
-
-
-def _is_core(statement: Compute) -> bool:
-    return is_contraction(statement.expression)
 
 
 def _position(program: Program, statement: Compute) -> int:

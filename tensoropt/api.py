@@ -276,6 +276,13 @@ def _latencies(
     return dict(alternate({"before": lambda: first.run(feeds), "after": lambda: second.run(feeds)}))
 
 
+def require_replaceable(folder: str | os.PathLike[str], force: bool = False) -> None:
+    """UsageError where ``CompiledModel.save`` would refuse the folder; asked before minutes of work and not after."""
+    from codegen.artefact import require_replaceable as require
+
+    require(Path(folder).absolute(), force)
+
+
 def load(folder: str | os.PathLike[str], threads: int | None = None) -> LoadedModel:
     """A model from its artefact folder, ready to ``run``. ArtefactError for what is none, is damaged, or cannot run here."""
     from codegen.artefact import load as load_artefact

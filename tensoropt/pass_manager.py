@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -61,8 +61,3 @@ def run_passes(program: Program, passes: Sequence[Pass], context: Context) -> Pr
         context.seconds[step.name] = context.seconds.get(step.name, 0.0) + time.monotonic() - before
         context.stages.append((step.name, program))
     return program
-
-
-def summary(context: Context) -> Mapping[str, float]:
-    """Seconds by pass."""
-    return dict(context.seconds)

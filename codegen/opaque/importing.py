@@ -280,8 +280,3 @@ def index_bounds(statement: Opaque) -> tuple[Tensor, tuple[int, ...]] | None:
         return indices, (shape[attributes.get("axis", 0)],)
     first = attributes.get("batch_dims", 0) if kind == "batch_dims" else 0
     return indices, shape[first : first + int(indices.shape[-1])]
-
-
-def is_index_type(dtype: DataType) -> bool:
-    """Whether a tensor can hold indices."""
-    return dtype in (DataType.INT32, DataType.INT64)

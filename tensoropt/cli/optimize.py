@@ -43,6 +43,7 @@ def optimize(
     folder = Path(output) if output else Path(model).with_suffix("")
     if not folder.name or (not output and folder == Path(model) and folder.exists()):
         raise UsageError(f"{model}: the output folder cannot be named after it; give one with -o")
+    api.require_replaceable(folder, force)
     started = time.monotonic()
     with progress_display() as progress:
         compiled = api.optimize(

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-from tensoropt.ir.expression import Access, Apply, Cast, Scalar, Scope, Tensor, accesses
+from tensoropt.ir.expression import Access, Apply, Cast, Scalar, Scope, Tensor
 from tensoropt.ir.index import Index, Iterator
-
-
-def is_pointwise(scope: Scope) -> bool:
-    """Whether each output element is scalar arithmetic on single elements: nothing is folded in this scope."""
-    return not scope.reduction
 
 
 def is_identity(access: Access, traversal: tuple[Iterator, ...]) -> bool:
@@ -112,8 +107,3 @@ def _operations(node: Scalar) -> int:
             return 1 + _operations(node.argument)
         case _:
             return 0
-
-
-def reads(scope: Scope, source: Tensor | Scope) -> list[Access]:
-    """The accesses of the scope's own body to a source."""
-    return [access for access in accesses(scope.body) if access.source is source]
