@@ -11,14 +11,13 @@ import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import networkx
-
+from passes.alternatives import alternative
+from passes.derive.cache import DeriveCache
+from passes.derive.candidate import Candidate, SearchLimits
 from passes.derive.compaction import shortened
 from passes.derive.cost import estimated_seconds
-from passes.derive.search import Candidate, DeriveCache, SearchLimits
 from passes.fuse import Fuse, Group
-from passes.normalise.compose_movers import ComposeMovers
-from tensoropt.cost import Alternative, KernelCost
+from tensoropt.cost import KernelCost
 from tensoropt.ir.canonical import canonical_kernel_key
 from tensoropt.ir.expression import Tensor
 from tensoropt.ir.program import Compute, Program, Statement
@@ -116,9 +115,9 @@ class Select:
         anchor = next(iter(group))
         written = shortened(core)  # as the model would be compiled without the candidates
         assert isinstance(written, Compute)
-        original = _alternative(core, (written,), group, anchor, constants, "original", context)
-        alternatives = [original] + [
-            _alternative(core, candidate.statements, group, anchor, constants, candidate.label, context)
+        rest = [member for member in reversed(group.values()) if member is not core]
+        alternatives = [alternative((written, *rest), (anchor,), constants, "original", context)] + [
+            alternative((*candidate.statements, *rest), (anchor,), constants, candidate.label, context)
             for candidate in candidates
         ]
         costs = context.cost_model.compare(alternatives)
@@ -130,46 +129,6 @@ class Select:
 
 def _position(program: Program, statement: Compute) -> int:
     return next(position for position, other in enumerate(program.statements) if other is statement)
-
-
-def _region_key(core: Compute, group: Group, constants: frozenset[str]) -> Any:
-    """Regions with the same key have the same alternatives at the same costs."""
-    return tuple(
-        (canonical_kernel_key(member.expression)[0], tuple(tensor.name in constants for tensor in member.inputs))
-        for member in (core, *group.values())
-    )
-
-
-def _alternative(
-    core: Compute,
-    statements: tuple[Compute, ...],
-    group: Group,
-    anchor: Tensor,
-    constants: frozenset[str],
-    label: str,
-    context: Context,
-) -> Alternative:
-    """The kernels of a region with its contraction replaced."""
-    members = [member for member in reversed(group.values()) if member is not core]
-    ordered = _in_order([*statements, *members])
-    produced = {statement.output for statement in ordered}
-    inputs = tuple(
-        dict.fromkeys(tensor for statement in ordered for tensor in statement.inputs if tensor not in produced)
-    )
-    region = Program("region", inputs, (anchor,), {}, tuple(ordered))
-    region = Fuse().run(ComposeMovers().run(region, context), context)
-    known = frozenset(tensor.name for tensor in inputs if tensor.name in constants)
-    return Alternative(region.statements, (anchor,), known, label)
-
-
-def _in_order(statements: list[Compute]) -> list[Compute]:
-    """The statements so that each follows what it reads, otherwise as they stand."""
-    by_output = {statement.output: position for position, statement in enumerate(statements)}
-    graph = networkx.DiGraph()
-    graph.add_nodes_from(range(len(statements)))
-    for position, statement in enumerate(statements):
-        graph.add_edges_from((by_output[tensor], position) for tensor in statement.inputs if tensor in by_output)
-    return [statements[position] for position in networkx.lexicographical_topological_sort(graph)]
 
 
 def _record(core: Compute, candidates: tuple[Candidate, ...], choice: Choice, context: Context) -> None:
@@ -202,3 +161,11 @@ def _reason(position: int, choice: Choice) -> str:
     if choice.chosen:
         return f"another candidate is faster: {gain}"
     return f"not faster than the model as written: {gain}"
+
+
+def _region_key(core: Compute, group: Group, constants: frozenset[str]) -> Any:
+    """Regions with the same key have the same alternatives at the same costs."""
+    return tuple(
+        (canonical_kernel_key(member.expression)[0], tuple(tensor.name in constants for tensor in member.inputs))
+        for member in (core, *group.values())
+    )

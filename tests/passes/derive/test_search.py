@@ -8,9 +8,11 @@ import math
 import numpy as np
 import pytest
 
+from passes.derive.cache import DeriveCache
+from passes.derive.candidate import Candidate, SearchLimits, SearchReport
 from passes.derive.certificate import Checker, difference, substituted
 from passes.derive.rules import RULES_BY_NAME
-from passes.derive.search import Candidate, DeriveCache, SearchLimits, SearchReport, derive
+from passes.derive.search import derive
 from tensoropt.ir.canonical import canonical_key
 from tensoropt.ir.exact import Domain
 from tensoropt.ir.expression import Access, Apply, Scope, Tensor, replace_sources, tensors

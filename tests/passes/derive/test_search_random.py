@@ -9,7 +9,8 @@ import numpy as np
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from passes.derive.search import SearchLimits, SearchReport, derive
+from passes.derive.candidate import SearchLimits, SearchReport
+from passes.derive.search import derive
 from tensoropt.ir.expression import Scope, Tensor, tensors
 from tensoropt.ir.interpreter import evaluate
 from tensoropt.ir.program import Compute
