@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,10 +55,54 @@ class Candidate:
 
 
 @dataclass(slots=True)
+class RuleCounts:
+    """How often a rule was tried at a site, how often it applied, why it refused, and the seconds that it took."""
+
+    tried: int = 0
+    applied: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "tried": self.tried,
+            "applied": self.applied,
+            "refused": dict(self.refused.most_common()),
+            "seconds": self.seconds,
+        }
+
+
+@dataclass(slots=True)
 class SearchReport:
-    """Counts of a search: states visited, goals, refusals by rule and reason, drafts whose check failed."""
+    """What a search did: states visited, goals, counts by rule, drafts whose check failed, and how near it came.
+
+    ``truncated`` says what ended the search before its space was exhausted ("states", "time"), else None. ``nearest`` tells of
+    the state that came nearest to an operator without being one, and what it lacks.
+    """
 
     visited: int = 0
     goals: int = 0
-    refused: dict[str, int] = field(default_factory=dict)
+    rules: dict[str, RuleCounts] = field(default_factory=dict)
     rejected: list[str] = field(default_factory=list)
+    truncated: str | None = None
+    nearest: str = ""
+    first_goal_seconds: float | None = None
+    seconds: float = 0.0
+
+    def of_rule(self, name: str) -> RuleCounts:
+        """The counts of a rule, made where there are none."""
+        return self.rules.setdefault(name, RuleCounts())
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "visited": self.visited,
+            "goals": self.goals,
+            "rules": {name: counts.as_json() for name, counts in sorted(self.rules.items())},
+            "rejected": list(self.rejected),
+            "truncated": self.truncated,
+            "nearest": self.nearest,
+            "first_goal_seconds": self.first_goal_seconds,
+            "seconds": self.seconds,
+        }

@@ -7,6 +7,7 @@ are checked exactly. Deterministic: work is limited in states, not in seconds.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from heapq import heappop, heappush
 from math import inf, prod
@@ -123,10 +124,14 @@ def _after(state: State, move: Any, excluded: Collection[str], report: SearchRep
     for rule, site in move:
         if rule in excluded:
             return None
+        counts = report.of_rule(rule)
+        started = time.perf_counter()
         result = moved(current, rule, site)
+        counts.seconds += time.perf_counter() - started
+        counts.tried += 1
         if isinstance(result, Refusal):
-            name = f"{rule}: {result.reason}"
-            report.refused[name] = report.refused.get(name, 0) + 1
+            counts.refused[result.reason] += 1
             return None
+        counts.applied += 1
         current = result
     return normalised(State(current.root, current.chain, state.moves + 1))
