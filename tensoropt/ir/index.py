@@ -218,7 +218,8 @@ def combine(terms: Iterable[tuple[Atom, int]], constant: int) -> Index:
 def _merge_digits(digit: Modulo, coefficients: dict[Atom, int]) -> Index | None:
     """All terms with ``digit`` joined to the next higher digit of the same number, or None where there is none.
 
-    ``k·(E//k) + E%k → E`` and ``k·(E//k % b) + E%k → E % (k·b)``.
+    ``k·(E//k) + F%k → E`` where E and F differ by a multiple of k (a modulo has its coefficients reduced, a division has not), and
+    ``k·(E//k % b) + E%k → E % (k·b)``.
     """
     scale = coefficients[digit]
     if scale == 0:
@@ -228,7 +229,10 @@ def _merge_digits(digit: Modulo, coefficients: dict[Atom, int]) -> Index | None:
         if coefficient != scale * digit.divisor or isinstance(partner, Iterator):
             continue
         if isinstance(partner, FloorDiv):
-            whole = digit.index if quotient.terms == ((partner, 1),) and quotient.constant == 0 else None
+            if partner.divisor == digit.divisor and _congruent(partner.index, digit.index, digit.divisor):
+                whole = partner.index
+            else:
+                whole = digit.index if quotient.terms == ((partner, 1),) and quotient.constant == 0 else None
         else:
             number = partner.index * digit.divisor + Index._intern(((digit, 1),), 0)
             joined = number.coefficient(digit) == 0
@@ -237,6 +241,15 @@ def _merge_digits(digit: Modulo, coefficients: dict[Atom, int]) -> Index | None:
             rest = [(atom, factor) for atom, factor in coefficients.items() if atom not in (digit, partner) and factor]
             return combine(rest, 0) + whole * scale
     return None
+
+
+def _congruent(one: Index, other: Index, divisor: int) -> bool:
+    """Whether two indices differ by a multiple of the divisor wherever they stand."""
+    coefficients: dict[Atom, int] = dict(one.terms)
+    for atom, coefficient in other.terms:
+        coefficients[atom] = coefficients.get(atom, 0) - coefficient
+    found = (*coefficients.values(), one.constant - other.constant)
+    return all(coefficient % divisor == 0 for coefficient in found)
 
 
 def _split(index: Index, divisor: int) -> tuple[Index, Index]:

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from tensoropt.ir.index import Index, Iterator, format_index
+from tensoropt.ir.index import Index, Iterator, Modulo, format_index
 from tensoropt.ir.lexer import TokenStream
 from tensoropt.ir.scalar_parser import parse_index
 from tests.strategies.programs import CASES
@@ -87,3 +87,14 @@ def test_divisors_are_positive(divisor: int) -> None:
         Index.of(A) // divisor
     with pytest.raises(ValueError, match="positive constants"):
         Index.of(A) % divisor
+
+
+@settings(max_examples=CASES * 2, deadline=None)
+@given(st.lists(st.integers(-7, 7), min_size=3, max_size=3), st.integers(-5, 5), st.integers(2, 6))
+def test_quotient_and_remainder_of_one_number_join(coefficients: list[int], constant: int, divisor: int) -> None:
+    number = Index.of(constant)
+    for iterator, coefficient in zip((ITERATORS[0], ITERATORS[1], ITERATORS[3]), coefficients, strict=True):
+        number = number + Index.of(iterator) * coefficient
+    remainder = number % divisor
+    assume([type(atom) for atom, _ in remainder.terms] == [Modulo])  # a range may have made it something simpler
+    assert number // divisor * divisor + remainder is number
