@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from passes.derive.certificate import Certificate
 from passes.derive.matching import LibraryMatch
+from tensoropt.ir.expression import tensors
+from tensoropt.ir.printer import format_type
 from tensoropt.ir.program import Compute
 from tensoropt.rewrite.derivation import Derivation
 
@@ -40,8 +43,9 @@ class Candidate:
 
     @property
     def label(self) -> str:
-        """A short name for reports."""
-        return " + ".join(str(match) for match in self.matched)
+        """A short name for reports: the library operators, or the rules where there is none."""
+        rules = dict.fromkeys(step.rule for step in self.derivation.steps)
+        return " + ".join(str(match) for match in self.matched) or f"generated kernels by {', '.join(rules)}"
 
     def as_json(self) -> dict[str, Any]:
         """What ``optimize --json`` and ``trace.json`` say of a candidate."""
@@ -49,6 +53,8 @@ class Candidate:
             "pattern": self.label,
             "chain": [str(step) for step in self.derivation.steps],
             "derivation": self.derivation.as_json(),
+            "reads": {tensor.name: format_type(tensor.type) for tensor in tensors(self.derivation.start)},
+            "domain": self.certificate.domain.value,
             "estimated_seconds": self.estimated_seconds,
             "certificate": self.certificate.as_json(),
         }
@@ -72,10 +78,40 @@ class RuleCounts:
             "seconds": self.seconds,
         }
 
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> RuleCounts:
+        """The counts that ``as_json`` wrote."""
+        return RuleCounts(data["tried"], data["applied"], Counter(data["refused"]), data["seconds"])
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """What the search found and did not make a candidate of: the operators, the steps, the estimate and why."""
+
+    pattern: str
+    chain: tuple[str, ...]
+    estimated_seconds: float
+    why: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "pattern": self.pattern,
+            "chain": list(self.chain),
+            "estimated_seconds": self.estimated_seconds,
+            "why": self.why,
+        }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> PassedOver:
+        """What ``as_json`` wrote."""
+        return PassedOver(data["pattern"], tuple(data["chain"]), data["estimated_seconds"], data["why"])
+
 
 @dataclass(slots=True)
 class SearchReport:
-    """What a search did: states visited, goals, counts by rule, drafts whose check failed, and how near it came.
+    """What a search did: states visited, goals, counts by rule, drafts whose check failed or that were passed over, and how
+    near it came.
 
     ``truncated`` says what ended the search before its space was exhausted ("states", "time"), else None. ``nearest`` tells of
     the state that came nearest to an operator without being one, and what it lacks.
@@ -85,6 +121,7 @@ class SearchReport:
     goals: int = 0
     rules: dict[str, RuleCounts] = field(default_factory=dict)
     rejected: list[str] = field(default_factory=list)
+    passed_over: list[PassedOver] = field(default_factory=list)
     truncated: str | None = None
     nearest: str = ""
     first_goal_seconds: float | None = None
@@ -101,8 +138,24 @@ class SearchReport:
             "goals": self.goals,
             "rules": {name: counts.as_json() for name, counts in sorted(self.rules.items())},
             "rejected": list(self.rejected),
+            "passed_over": [draft.as_json() for draft in self.passed_over],
             "truncated": self.truncated,
             "nearest": self.nearest,
             "first_goal_seconds": self.first_goal_seconds,
             "seconds": self.seconds,
         }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> SearchReport:
+        """The report that ``as_json`` wrote."""
+        return SearchReport(
+            visited=data["visited"],
+            goals=data["goals"],
+            rules={name: RuleCounts.from_json(counts) for name, counts in data["rules"].items()},
+            rejected=list(data["rejected"]),
+            passed_over=[PassedOver.from_json(draft) for draft in data["passed_over"]],
+            truncated=data["truncated"],
+            nearest=data["nearest"],
+            first_goal_seconds=data["first_goal_seconds"],
+            seconds=data["seconds"],
+        )
