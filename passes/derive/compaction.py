@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from passes.derive.candidate import SearchReport
 from passes.derive.certificate import Checker
 from passes.derive.rules import RULES_BY_NAME
 from passes.derive.state import State, compacted
@@ -35,7 +36,7 @@ def shortened(statement: Statement) -> Statement:
     """The statement with its windows compacted; the statement itself where there is none or the check fails."""
     if not isinstance(statement, Compute):
         return statement
-    short = compacted(State(statement.expression))
+    short = compacted(State(statement.expression), SearchReport())
     if not short.chain:
         return statement
     found = Compute(statement.output, short.root, statement.origin)

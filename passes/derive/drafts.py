@@ -6,14 +6,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from math import prod
 
+from passes.derive.candidate import SearchReport
 from passes.derive.matching import LibraryMatch, convolution_sites, describe, matmul_sites
 from passes.derive.patterns import factor_accesses, used
 from passes.derive.proposals import mixed_components
-from passes.derive.rules import RULES_BY_NAME
-from passes.derive.state import MERGE, Application, State, compacted
+from passes.derive.state import MERGE, MERGE_RULE, Application, State, applied, compacted
 from tensoropt.ir.expression import Scope, Tensor, accesses, replace_sources, tensors
 from tensoropt.ir.program import Compute
-from tensoropt.rewrite.rule import Path, Refusal, Site, apply_at, nested_at
+from tensoropt.rewrite.rule import Path, Refusal, Site, nested_at
 
 _REPEATED = 4
 """How often, on average, relaying an operand may repeat its elements where its blocks overlap."""
@@ -30,7 +30,7 @@ class Draft:
 
 
 def drafts_of(
-    state: State, output: Tensor, constants: Collection[str], excluded: Collection[str] = ()
+    state: State, output: Tensor, constants: Collection[str], excluded: Collection[str], report: SearchReport
 ) -> Iterable[Draft]:
     """Every way to instantiate the state's core."""
     tried: list[tuple[str, Site]] = []
@@ -43,9 +43,9 @@ def drafts_of(
     tried = [(rule, site) for rule, site in tried if rule not in excluded]
     if not tried:
         return
-    short = compacted(state)
+    short = compacted(state, report)
     for rule, site in tried:
-        draft = _instantiated(short, rule, site, output)
+        draft = _instantiated(short, rule, site, output, report)
         if draft is not None:
             yield draft
 
@@ -66,18 +66,18 @@ def _repeats_little(core: Scope) -> bool:
     )
 
 
-def _instantiated(state: State, rule: str, site: Site, output: Tensor) -> Draft | None:
+def _instantiated(state: State, rule: str, site: Site, output: Tensor, report: SearchReport) -> Draft | None:
     path = state.path
-    root = apply_at(RULES_BY_NAME[rule], state.root, path, site)
+    root = applied(report, rule, state.root, path, site)
     if isinstance(root, Refusal):
         return None
     chain = [*state.chain, (rule, path, site)]
     library_path: Path = (*path, 0)
     if path:
-        merged = RULES_BY_NAME["merge"].apply(root, MERGE)
+        merged = applied(report, MERGE_RULE, root, (), MERGE)
         if not isinstance(merged, Refusal):
             root, library_path = merged, (0,)
-            chain.append(("merge", (), MERGE))
+            chain.append((MERGE_RULE, (), MERGE))
     library = nested_at(root, library_path)
     assert library is not None
     statements = outlined(root, library, output)

@@ -2,13 +2,15 @@
 
 Best first by the distance to library operators, over moves that coefficients suggest, with an exact visited set. It does not
 stop at the first goal: every state that matches gives candidates, they are ranked by estimated cost, and those that are kept
-are checked exactly. Deterministic: work is limited in states, not in seconds.
+are checked exactly. Deterministic where work is limited in states; what a deadline cuts short is reported.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Collection
+from collections.abc import Iterator as Iteration
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf, prod
 from typing import Any
@@ -17,8 +19,9 @@ from passes.derive.candidate import Candidate, SearchLimits, SearchReport
 from passes.derive.certificate import Checker
 from passes.derive.cost import estimated_seconds, least_seconds
 from passes.derive.drafts import Draft, drafts_of
+from passes.derive.nearness import what_is_missing
 from passes.derive.patterns import factor_accesses
-from passes.derive.proposals import distance, proposals
+from passes.derive.proposals import Move, distance, proposals
 from passes.derive.rules import RULES_BY_NAME
 from passes.derive.state import State, moved, normalised, varies
 from tensoropt.ir.expression import Scope
@@ -29,6 +32,17 @@ from tensoropt.rewrite.rule import Refusal
 _PLAUSIBLE = 1.6
 """How much dearer than the best estimate another kind of candidate may be and still be worth measuring early."""
 
+_CHECKING = 0.4
+"""The share of the time that is kept for checks where there is a deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """A draft as the search comes upon it, and what it is estimated to cost."""
+
+    draft: Draft
+    estimated_seconds: float
+
 
 def derive(
     compute: Compute,
@@ -36,73 +50,123 @@ def derive(
     limits: SearchLimits | None = None,
     excluded_rules: Collection[str] = (),
     report: SearchReport | None = None,
+    deadline: float | None = None,
 ) -> list[Candidate]:
-    """Checked candidates for a statement that is a sum of products of two tensors, cheapest estimate first; else none."""
+    """Checked candidates for a statement that is a sum of products of two tensors, cheapest estimate first; else none.
+
+    ``deadline`` is a value of ``time.monotonic``. When it comes, the best of what was found by then is returned, at least one
+    of it checked, and the report says ``truncated``.
+    """
     limits = limits or SearchLimits()
     report = report or SearchReport()
-    factors = factor_accesses(compute.expression)
-    if factors is None or any(isinstance(access.source, Scope) for access in factors) or not varies(compute.expression):
-        return []
-    if 0 in (*compute.output.shape, *(iterator.extent for iterator in compute.expression.reduction)):
-        return []
-    drafts: dict[str, tuple[tuple[float, int], int, Draft]] = {}  # for each operator the cheapest, then shortest
+    started = time.monotonic()
+    searching = None if deadline is None else deadline - _CHECKING * max(0.0, deadline - started)
+    drafts: dict[str, tuple[tuple[float, int], int, Visit]] = {}  # for each operator the cheapest, then shortest
     least = inf
-    original = estimated_seconds((compute,), program_constants)
-    for state in _visited(compute.expression, limits, excluded_rules, report):
-        if least_seconds(state.core) > limits.dearer / 2 * least:
-            continue  # an operator does all multiplications of its core, so nothing cheap comes of this one
-        for draft in drafts_of(state, compute.output, program_constants, excluded_rules):
-            seconds = estimated_seconds(draft.statements, program_constants)
-            least = min(least, seconds)
-            key = str(draft.matched[0])
-            rank = seconds, len(draft.chain)
-            if key not in drafts or rank < drafts[key][0]:
-                drafts[key] = rank, len(drafts), draft
+    for visit in explored(compute, program_constants, limits, excluded_rules, report, searching):
+        least = min(least, visit.estimated_seconds)
+        key = str(visit.draft.matched[0])
+        rank = visit.estimated_seconds, len(visit.draft.chain)
+        if key not in drafts or rank < drafts[key][0]:
+            drafts[key] = rank, len(drafts), visit
     report.goals = len(drafts)
+    most = limits.dearer * min(estimated_seconds((compute,), program_constants), least)
     checker = Checker()
     kept: list[Candidate] = []
-    for (seconds, _), _, draft in _varied(sorted(drafts.values(), key=lambda entry: entry[:2])):
+    for visit in _varied([visit for _, _, visit in sorted(drafts.values(), key=lambda entry: entry[:2])]):
         if len(kept) == limits.candidates:
             break
-        if seconds > limits.dearer * min(original, least):
+        if kept and deadline is not None and time.monotonic() > deadline:
+            report.truncated = "time"
+            break
+        if visit.estimated_seconds > most:
             continue
-        derivation = derive_along(compute.expression, list(draft.chain), RULES_BY_NAME)
-        verdict = checker.check(derivation, compute, draft.statements)
-        if isinstance(verdict, Refusal):
-            report.rejected.append(verdict.reason)
+        candidate = checked_draft(checker, compute, visit)
+        if isinstance(candidate, Refusal):
+            report.rejected.append(candidate.reason)
         else:
-            statements = tuple(Compute(made.output, made.expression, compute.origin) for made in draft.statements)
-            kept.append(Candidate(statements, derivation, draft.matched, seconds, verdict))
+            kept.append(candidate)
+    report.seconds = time.monotonic() - started
     return kept
 
 
-def _varied(ranked: list[Any]) -> list[Any]:
+def checked_draft(checker: Checker, compute: Compute, visit: Visit) -> Candidate | Refusal:
+    """The draft with its certificate, or why it gets none."""
+    draft = visit.draft
+    derivation = derive_along(compute.expression, list(draft.chain), RULES_BY_NAME)
+    verdict = checker.check(derivation, compute, draft.statements)
+    if isinstance(verdict, Refusal):
+        return verdict
+    statements = tuple(Compute(made.output, made.expression, compute.origin) for made in draft.statements)
+    return Candidate(statements, derivation, draft.matched, visit.estimated_seconds, verdict)
+
+
+def _varied(ranked: list[Visit]) -> list[Visit]:
     """The drafts so that the best of each kind (operator and length of its sums) comes before the second best of any.
 
     Only kinds that are estimated within a factor of the best one count: the estimate is rough, so what is measured should differ.
     """
     seen: dict[Any, int] = {}
     keyed = []
-    for place, entry in enumerate(ranked):
-        (seconds, _), _, draft = entry
-        match = draft.matched[0]
+    for place, visit in enumerate(ranked):
+        match = visit.draft.matched[0]
         kind = match.operator, prod(iterator.extent for iterator in match.expression.reduction)
         seen[kind] = seen.get(kind, -1) + 1
-        far = seconds > _PLAUSIBLE * ranked[0][0][0]
-        keyed.append(((far, seen[kind], place), entry))
-    return [entry for _, entry in sorted(keyed, key=lambda pair: pair[0])]
+        far = visit.estimated_seconds > _PLAUSIBLE * ranked[0].estimated_seconds
+        keyed.append(((far, seen[kind], place), visit))
+    return [visit for _, visit in sorted(keyed, key=lambda pair: pair[0])]
 
 
-def _visited(start: Scope, limits: SearchLimits, excluded: Collection[str], report: SearchReport) -> list[State]:
-    """States in the order of the search, the start first."""
-    first = normalised(State(start))
+def explored(
+    compute: Compute,
+    program_constants: Collection[str],
+    limits: SearchLimits,
+    excluded_rules: Collection[str],
+    report: SearchReport,
+    deadline: float | None = None,
+) -> Iteration[Visit]:
+    """What matches an operator, in the order in which the search comes upon it, while ``report`` counts along."""
+    started = time.monotonic()
+    factors = factor_accesses(compute.expression)
+    if factors is None or any(isinstance(access.source, Scope) for access in factors) or not varies(compute.expression):
+        return
+    if 0 in (*compute.output.shape, *(iterator.extent for iterator in compute.expression.reduction)):
+        return
+    least = inf
+    nearest: tuple[tuple[int, int], State] | None = None
+    for state, far in _visited(compute.expression, limits, excluded_rules, report, deadline):
+        if nearest is None or (far, state.moves) < nearest[0]:
+            nearest = (far, state.moves), state
+        if least_seconds(state.core) > limits.dearer / 2 * least:
+            continue  # an operator does all multiplications of its core, so nothing cheap comes of this one
+        for draft in drafts_of(state, compute.output, program_constants, excluded_rules, report):
+            if report.first_goal_seconds is None:
+                report.first_goal_seconds = time.monotonic() - started
+            seconds = estimated_seconds(draft.statements, program_constants)
+            least = min(least, seconds)
+            yield Visit(draft, seconds)
+    if nearest is not None and report.first_goal_seconds is None:
+        report.nearest = what_is_missing(nearest[1])
+
+
+def _visited(
+    start: Scope, limits: SearchLimits, excluded: Collection[str], report: SearchReport, deadline: float | None
+) -> Iteration[tuple[State, int]]:
+    """States in the order of the search, the start first, each with its distance."""
+    first = normalised(State(start), report)
     best_depth = {first.key(): 0}
-    queue: list[tuple[int, int, State]] = [(distance(first.core), 0, first)]
-    order: list[State] = []
+    queue: list[tuple[int, int, int, State]] = [(0, 0, distance(first.core), first)]
     count = 0
-    while queue and len(order) < limits.states:
-        _, _, state = heappop(queue)
-        order.append(state)
+    while queue:
+        if report.visited == limits.states:
+            report.truncated = "states"
+            return
+        if deadline is not None and time.monotonic() > deadline:
+            report.truncated = "time"
+            return
+        _, _, far, state = heappop(queue)
+        report.visited += 1
+        yield state, far
         if state.moves == limits.depth:
             continue
         for move in proposals(state.core):
@@ -114,24 +178,17 @@ def _visited(start: Scope, limits: SearchLimits, excluded: Collection[str], repo
                 continue
             best_depth[key] = following.moves
             count += 1
-            heappush(queue, (distance(following.core) * 2 + following.moves, count, following))
-    report.visited = len(order)
-    return order
+            far = distance(following.core)
+            heappush(queue, (far * 2 + following.moves, count, far, following))
 
 
-def _after(state: State, move: Any, excluded: Collection[str], report: SearchReport) -> State | None:
+def _after(state: State, move: Move, excluded: Collection[str], report: SearchReport) -> State | None:
     current = state
     for rule, site in move:
         if rule in excluded:
             return None
-        counts = report.of_rule(rule)
-        started = time.perf_counter()
-        result = moved(current, rule, site)
-        counts.seconds += time.perf_counter() - started
-        counts.tried += 1
+        result = moved(current, rule, site, report)
         if isinstance(result, Refusal):
-            counts.refused[result.reason] += 1
             return None
-        counts.applied += 1
         current = result
-    return normalised(State(current.root, current.chain, state.moves + 1))
+    return normalised(State(current.root, current.chain, state.moves + 1), report)

@@ -6,8 +6,10 @@ the two, so there are never more than two levels; then ranges are tightened and 
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
+from passes.derive.candidate import SearchReport
 from passes.derive.patterns import used
 from passes.derive.rules import RULES_BY_NAME
 from tensoropt.ir.canonical import canonical_key
@@ -17,6 +19,7 @@ from tensoropt.rewrite.rule import Path, Refusal, Site, apply_at
 
 Application = tuple[str, Path, Site]
 
+MERGE_RULE = "merge"
 MERGE = Site.of(access=0)
 
 
@@ -65,32 +68,38 @@ def _place(iterator: Iterator, core: Scope) -> tuple[list[tuple[str, int, int]],
     return sorted(found), iterator.extent
 
 
-def moved(state: State, rule: str, site: Site) -> State | Refusal:
-    """The state after a rule on its core, back in two levels."""
-    step = _applied(state.root, state.path, rule, site)
-    if isinstance(step, Refusal):
-        return step
-    root, chain = step
-    return State(root, (*state.chain, *chain), state.moves)
-
-
-def _applied(root: Scope, path: Path, rule: str, site: Site) -> tuple[Scope, list[Application]] | Refusal:
+def applied(report: SearchReport, rule: str, root: Scope, path: Path, site: Site) -> Scope | Refusal:
+    """The root with the rule applied at the site, counted in the report."""
+    counts = report.of_rule(rule)
+    started = time.perf_counter()
     result = apply_at(RULES_BY_NAME[rule], root, path, site)
+    counts.seconds += time.perf_counter() - started
+    counts.tried += 1
+    if isinstance(result, Refusal):
+        counts.refused[result.reason] += 1
+    else:
+        counts.applied += 1
+    return result
+
+
+def moved(state: State, rule: str, site: Site, report: SearchReport) -> State | Refusal:
+    """The state after a rule on its core, back in two levels."""
+    path = state.path
+    result = applied(report, rule, state.root, path, site)
     if isinstance(result, Refusal):
         return result
-    chain = [(rule, path, site)]
-    if not path:
-        return result, chain
-    middle = result.body.source if isinstance(result.body, Access) else None
-    if isinstance(middle, Scope) and isinstance(middle.body, Access) and isinstance(middle.body.source, Scope):
-        merged = RULES_BY_NAME["merge"].apply(result, MERGE)
-        if isinstance(merged, Refusal):
-            return merged
-        return merged, [*chain, ("merge", (), MERGE)]
-    return result, chain
+    chain = (*state.chain, (rule, path, site))
+    if path:
+        middle = result.body.source if isinstance(result.body, Access) else None
+        if isinstance(middle, Scope) and isinstance(middle.body, Access) and isinstance(middle.body.source, Scope):
+            result = applied(report, MERGE_RULE, result, (), MERGE)
+            if isinstance(result, Refusal):
+                return result
+            chain = (*chain, (MERGE_RULE, (), MERGE))
+    return State(result, chain, state.moves)
 
 
-def normalised(state: State) -> State:
+def normalised(state: State, report: SearchReport) -> State:
     """Ranges tightened to their supports and iterators of one element dropped, as far as that can be merged."""
     for rule in ("tighten", "drop_units"):
         if rule == "drop_units" and all(
@@ -99,17 +108,17 @@ def normalised(state: State) -> State:
             continue
         if rule == "tighten" and all(access.stays_inside for access in accesses(state.core.body)):
             continue
-        following = moved(state, rule, Site())
+        following = moved(state, rule, Site(), report)
         state = state if isinstance(following, Refusal) else following
     return state
 
 
-def compacted(state: State) -> State:
+def compacted(state: State, report: SearchReport) -> State:
     """The outer sums over windows made as short as they can be."""
     rule = RULES_BY_NAME["compact_window"]
     for _ in range(len(state.root.reduction) + 1):
         for site in rule.sites(state.root):
-            result = rule.apply(state.root, site)
+            result = applied(report, rule.name, state.root, (), site)
             if not isinstance(result, Refusal):
                 state = State(result, (*state.chain, (rule.name, (), site)), state.moves)
                 break

@@ -1,0 +1,53 @@
+"""How near a search came: what the state nearest to an operator lacks, in one sentence."""
+
+from __future__ import annotations
+
+from passes.derive.candidate import SearchReport
+from passes.derive.patterns import factor_accesses, used
+from passes.derive.proposals import mixed_components, proposals
+from passes.derive.state import State, moved
+from tensoropt.ir.expression import Access, Scope
+from tensoropt.ir.index import Iterator
+from tensoropt.ir.printer import format_scope
+from tensoropt.rewrite.rule import Refusal
+
+
+def what_is_missing(state: State) -> str:
+    """Why the core of a state is no library operator, and why the moves that would lead on are refused."""
+    core = state.core
+    factors = factor_accesses(core)
+    if factors is None:
+        return f"the body is no sum of products of two accesses: {format_scope(core)}"
+    mixed = mixed_components(core)
+    if not mixed:
+        return _without_mixture(core, factors)
+    access, _, terms = max(mixed, key=lambda found: len(found[2]))
+    names = [atom.name if isinstance(atom, Iterator) else f"a division by {atom.divisor}" for atom, _ in terms]
+    coefficients = " and ".join(str(step) for _, step in terms)
+    sentence = f"{' and '.join(names)} stand in one index of {_name(access)} with coefficients {coefficients}"
+    refused: dict[str, str] = {}
+    for move in proposals(core):
+        current = state
+        for rule, site in move:
+            following = moved(current, rule, site, SearchReport())
+            if isinstance(following, Refusal):
+                refused.setdefault(rule, following.reason)
+                break
+            current = following
+    if not refused:
+        return sentence + ", and no rule that takes them apart was left to try"
+    return sentence + "; " + ", ".join(f"{rule} is refused: {reason}" for rule, reason in refused.items())
+
+
+def _without_mixture(core: Scope, factors: tuple[Access, Access]) -> str:
+    left, right = map(used, factors)
+    alone = [iterator.name for iterator in core.reduction if (iterator in left) != (iterator in right)]
+    if alone:
+        return (
+            f"{' and '.join(alone)} is summed over, but only one of {_name(factors[0])} and {_name(factors[1])} has it"
+        )
+    return f"{_name(factors[0])} and {_name(factors[1])} stand as they would in an operator, but no operator was built"
+
+
+def _name(access: Access) -> str:
+    return "a nested expression" if isinstance(access.source, Scope) else access.source.name
