@@ -114,7 +114,8 @@ class SearchReport:
     near it came.
 
     ``truncated`` says what ended the search before its space was exhausted ("states", "time"), else None. ``nearest`` tells of
-    the state that came nearest to an operator without being one, and what it lacks.
+    the state that came nearest to an operator without being one, and what it lacks. ``failure`` says what ended a search that
+    gave no result: its process died, or memory did not suffice.
     """
 
     visited: int = 0
@@ -126,6 +127,7 @@ class SearchReport:
     nearest: str = ""
     first_goal_seconds: float | None = None
     seconds: float = 0.0
+    failure: str | None = None
 
     def of_rule(self, name: str) -> RuleCounts:
         """The counts of a rule, made where there are none."""
@@ -143,6 +145,7 @@ class SearchReport:
             "nearest": self.nearest,
             "first_goal_seconds": self.first_goal_seconds,
             "seconds": self.seconds,
+            "failure": self.failure,
         }
 
     @staticmethod
@@ -158,4 +161,5 @@ class SearchReport:
             nearest=data["nearest"],
             first_goal_seconds=data["first_goal_seconds"],
             seconds=data["seconds"],
+            failure=data["failure"],
         )

@@ -15,7 +15,7 @@ from heapq import heappop, heappush
 from math import inf, prod
 from typing import Any
 
-from passes.derive.candidate import Candidate, SearchLimits, SearchReport
+from passes.derive.candidate import Candidate, PassedOver, SearchLimits, SearchReport
 from passes.derive.certificate import Checker
 from passes.derive.cost import estimated_seconds, least_seconds
 from passes.derive.drafts import Draft, drafts_of
@@ -74,20 +74,32 @@ def derive(
     checker = Checker()
     kept: list[Candidate] = []
     for visit in _varied([visit for _, _, visit in sorted(drafts.values(), key=lambda entry: entry[:2])]):
+        if visit.estimated_seconds > most:
+            dearer = visit.estimated_seconds / most * limits.dearer
+            report.passed_over.append(passed_over(visit, f"estimated {dearer:.1f} times as dear as the best"))
+            continue
         if len(kept) == limits.candidates:
-            break
+            report.passed_over.append(passed_over(visit, f"{len(kept)} others were estimated cheaper or of another kind"))
+            continue
         if kept and deadline is not None and time.monotonic() > deadline:
             report.truncated = "time"
-            break
-        if visit.estimated_seconds > most:
+            report.passed_over.append(passed_over(visit, "not checked, the time limit had passed"))
             continue
         candidate = checked_draft(checker, compute, visit)
         if isinstance(candidate, Refusal):
             report.rejected.append(candidate.reason)
+            report.passed_over.append(passed_over(visit, f"the check failed: {candidate.reason}"))
         else:
             kept.append(candidate)
     report.seconds = time.monotonic() - started
     return kept
+
+
+def passed_over(visit: Visit, why: str) -> PassedOver:
+    """What the report says of a draft that becomes no candidate."""
+    draft = visit.draft
+    steps = (f"{rule}({site})" + (f" at {'.'.join(map(str, path))}" if path else "") for rule, path, site in draft.chain)
+    return PassedOver(" + ".join(map(str, draft.matched)), tuple(steps), visit.estimated_seconds, why)
 
 
 def checked_draft(checker: Checker, compute: Compute, visit: Visit) -> Candidate | Refusal:
