@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import lcm
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from passes.derive.rules import RULES_BY_NAME
-from passes.derive.shrinking import shrunk
+from passes.derive.shrinking import base_name, shrunk
 from tensoropt.ir.canonical import canonical_key
 from tensoropt.ir.exact import Domain, DomainRefusal, Value, choose_domain, evaluate_exact, random_values
 from tensoropt.ir.exact_points import evaluate_at
@@ -54,6 +55,13 @@ class Certificate:
             "seed": self.seed,
             "error_bound": self.error_bound,
         }
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Certificate:
+        """The certificate that ``as_json`` wrote."""
+        shapes = tuple((name, tuple(shape)) for name, shape in data["shrunk"].items())
+        rest = {name: value for name, value in data.items() if name not in ("domain", "shrunk")}
+        return Certificate(domain=Domain(data["domain"]), shrunk_shapes=shapes, **rest)
 
 
 class Checker:
@@ -140,7 +148,7 @@ def _split_by(derivation: Derivation) -> dict[str, int]:
     found: dict[str, int] = {}
     for step in derivation.steps:
         if step.rule.startswith("split"):
-            name = step.site.text("iterator").rstrip("0123456789")
+            name = base_name(step.site.text("iterator"))
             found[name] = found.get(name, 1) * step.site.integer("factor")
     return found
 

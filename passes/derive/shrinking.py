@@ -2,16 +2,35 @@
 
 Kept are: which iterators have one element, divisors and the sizes that they divide, kernel sizes, strides and padding, and
 the residues of what is cut by the coefficients it stands beside. So every boundary case and residue class of the real sizes
-is there.
+is there. Extents that go together, within a scope, across the scopes nested in it and through the tensors that several of them
+read, become smaller together (``proportions.py``); where reads begin and end in the middle of an axis, each segment does
+(``segments.py``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fractions import Fraction
+from itertools import pairwise
 from math import lcm
 
+from passes.derive.proportions import Node, Proportions
 from passes.derive.proposals import components
-from tensoropt.ir.expression import Access, Scalar, Scope, Tensor, accesses, map_scalar
+from passes.derive.segments import Axis, Cuts, axis_of, cuts_of, shift_of
+from tensoropt.ir.expression import (
+    Access,
+    Constant,
+    IndexValue,
+    Scalar,
+    Scope,
+    Tensor,
+    accesses,
+    children,
+    leaves,
+    map_scalar,
+    scopes,
+)
 from tensoropt.ir.index import FloorDiv, Index, Iterator, Modulo
 from tensoropt.ir.types import Extent, TensorType
 
@@ -21,97 +40,186 @@ _PLAIN = (3, 2, 4)
 _TAPS = 12
 """Iterators up to this size that stand beside others keep it: they are taps of a window."""
 
-Axis = tuple[Tensor, int]
+_FEW = 3
+"""Windows over a kernel slide over at least so many positions."""
 
 
 def shrunk(scope: Scope, room: int, least: Mapping[str, int]) -> Scope:
-    """The scope (which reads tensors only) with axes longer than ``room`` beyond its windows made shorter.
+    """The scope, which may read nested scopes, with axes longer than ``room`` beyond their windows made shorter.
 
-    ``least`` gives by an iterator's name what it is split by: it keeps more than that, and its residue.
+    ``least`` gives by an iterator's name without its number what it is split by: it keeps more than that, and its residue.
     """
-    reads = [access for access in accesses(scope.body) if isinstance(access.source, Tensor)]
-    extents = _new_extents(scope, reads, room, least)
-    shapes = _new_shapes(scope, reads, extents)
-    iterators = {iterator: Iterator(iterator.name, extents[iterator]) for iterator in extents}
-    mapping = {old: Index.of(new) for old, new in iterators.items()}
-
-    def leaf(node: Scalar) -> Scalar:
-        if not isinstance(node, Access) or not isinstance(node.source, Tensor):
-            return node
-        old = node.source
-        type = TensorType(
-            old.dtype, tuple(Extent(shapes[old, axis]) for axis in range(len(old.shape))), old.type.layout
-        )
-        return Access(Tensor(old.name, type), [index.substitute(mapping) for index in node.indices], node.outside)
-
-    return Scope(
-        [iterators[iterator] for iterator in scope.traversal],
-        map_scalar(scope.body, leaf),
-        [iterators[iterator] for iterator in scope.reduction],
-        scope.reducer,
-    )
+    cuts = cuts_of(scope)
+    relations = _Relations(Proportions(), cuts, room, least)
+    relations.of(scope)
+    return _Smaller(cuts, relations.proportions.solved(_PLAIN), relations.anchored).of(scope)
 
 
-def _mixed(reads: list[Access]) -> list[tuple[Index, Axis]]:
-    """Indices with a boundary: iterators beside others in a component, divided, or shifted. Digits have none."""
-    found = []
-    for access in reads:
-        assert isinstance(access.source, Tensor)
-        for axis, index in enumerate(access.indices):
-            divided = any(not isinstance(atom, Iterator) for atom, _ in index.terms)
-            if divided or (index.constant and index.terms) or any(len(terms) > 1 for terms in components(index)):
-                found.append((index, (access.source, axis)))
-    return found
+def base_name(name: str) -> str:
+    """The name without the number that rules give to what they derive from it."""
+    return name.rstrip("0123456789") or name
 
 
-def _new_extents(scope: Scope, reads: list[Access], room: int, least: Mapping[str, int]) -> dict[Iterator, int]:
-    mixed = _mixed(reads)
-    entangled = {iterator for index, _ in mixed for iterator in _entangled(index)}
-    extents: dict[Iterator, int] = {}
-    for place, iterator in enumerate((*scope.traversal, *scope.reduction)):
-        plain = iterator not in entangled
-        extents[iterator] = (
-            min(iterator.extent, _PLAIN[place % 3]) if plain and iterator.extent > 1 else iterator.extent
-        )
-    for iterator in entangled:
-        divisors = [
-            atom.divisor for index, _ in mixed for atom in _divisions(index) if iterator in atom.index.iterators()
+@dataclass(slots=True)
+class _Relations:
+    """Notes what goes together in an expression, and what each segment has to keep.
+
+    ``anchored`` indices fall: they keep their lower bound, not their constant.
+    """
+
+    proportions: Proportions
+    cuts: Cuts
+    room: int
+    least: Mapping[str, int]
+    anchored: set[tuple[Scope, Index]] = field(default_factory=set)
+
+    def of(self, root: Scope) -> None:
+        """All relations of a scope and of those nested in it."""
+        for axis, cuts in self.cuts.items():
+            split = self._split(axis[1]) if isinstance(axis[1], Iterator) else 1
+            for start, end in pairwise(cuts):
+                need = self.proportions.add((axis, start), end - start)
+                if split > 1:
+                    need.least, need.period = split + 1, split
+        for scope in reversed(scopes(root)):
+            for access in accesses(scope.body):
+                for place, index in enumerate(access.indices):
+                    self._relate(scope, index, axis_of(access.source, place))
+            self._relate_positions(scope)
+
+    def _split(self, iterator: Iterator) -> int:
+        return self.least.get(base_name(iterator.name), 1)
+
+    def _whole(self, axis: Axis) -> Node | None:
+        """The only segment of an axis; None where it is cut."""
+        return (axis, 0) if len(self.cuts[axis]) == 2 else None
+
+    def _fix(self, *axes: Axis) -> None:
+        self.proportions.fix(*((axis, start) for axis in axes for start in self.cuts[axis][:-1]))
+
+    def _relate(self, scope: Scope, index: Index, axis: Axis) -> None:
+        iterator = shift_of(index)
+        if index.is_constant:
+            return
+        if iterator is not None:
+            for start in self.cuts[scope, iterator][:-1]:
+                if start + index.constant in self.cuts[axis][:-1]:
+                    self.proportions.join((axis, start + index.constant), ((scope, iterator), start))
+            return
+        read: list[Axis] = [(scope, atom) for atom in sorted(index.iterators(), key=lambda found: found.name)]
+        nodes = {atom[1]: self._whole(atom) for atom in read}
+        target = self._whole(axis)
+        if target is None or any(node is None for node in nodes.values()):
+            self._fix(axis, *read)
+            return
+        slopes = _slopes(index)
+        rising = [(atom, slope) for atom, slope in slopes.items() if slope > 0]
+        falling = [(atom, slope) for atom, slope in slopes.items() if slope < 0]
+        extent = self.proportions.lengths[target]
+        if rising and falling and index.low < 0 and index.high >= extent and 2 * extent <= index.high - index.low + 1:
+            self._relate_difference(scope, rising, falling, target)
+            return
+        fixed = self._keep_windows(scope, index, extent)
+        moving: list[tuple[Node, Fraction]] = [
+            (((scope, atom), 0), abs(slope)) for atom, slope in slopes.items() if slope and atom not in fixed
         ]
-        if divisors:
-            period = lcm(*divisors)
-            if iterator.extent > 2 * period:
-                extents[iterator] = 2 * period + iterator.extent % period
-    for index, (tensor, axis) in mixed:
-        linear = [(atom, step) for atom, step in index.terms if isinstance(atom, Iterator)]
-        if len(linear) < len(index.terms):
-            continue
-        window = min(int(tensor.shape[axis]), 2 * room)
-        falling = [(atom, step) for atom, step in linear if step < 0]
-        rising = [(atom, step) for atom, step in linear if step > 0]
-        if falling and rising:
-            _shrink_difference(extents, rising, falling, window, room)
-            continue
-        period = lcm(*(abs(step) for _, step in linear))
-        padding = 2 * abs(index.constant)
-        windows = {atom for atom, step in linear if atom.extent <= _TAPS or abs(step) * (atom.extent - 1) <= padding}
-        taps = [min(atom.extent, _TAPS) for atom in windows]
+        if falling:
+            self.anchored.add((scope, index))
+        if len(moving) == 1:
+            self.proportions.join(target, *moving[0])
+        elif moving:
+            self.proportions.add_up(target, moving)
+        else:
+            self.proportions.fix(target)
+
+    def _keep_windows(self, scope: Scope, index: Index, extent: int) -> set[Iterator]:
+        """Notes what the iterators of an index with a boundary have to keep; gives those that keep everything."""
+        divisions = _divisions(index)
+        divided = frozenset().union(*(atom.index.iterators() for atom in divisions))
+        for iterator in divided:
+            period = lcm(*(atom.divisor for atom in divisions if iterator in atom.index.iterators()))
+            self.proportions.keep(((scope, iterator), 0), 2 * period, period)
+        linear = [(atom, abs(step)) for atom, step in index.terms if isinstance(atom, Iterator)]
+        beside = _beside_others(index)
+        period = lcm(*(step for _, step in linear))
+        padding = 2 * max(0, -index.low, index.high - extent + 1)
+        taps = {
+            atom
+            for atom, step in linear
+            if atom in beside and (atom.extent <= _TAPS or (step * (atom.extent - 1) <= padding and len(linear) > 1))
+        }
+        self._fix(*((scope, atom) for atom in taps))
+        longest = max((min(atom.extent, _TAPS) for atom in taps), default=1)
         for atom, step in linear:
-            if atom not in windows:
-                split = least.get(atom.name, 1)
-                kept = max(room, period // abs(step) + 2, split + 1, padding // abs(step) + 2, *taps)
-                _cut(extents, atom, kept, lcm(split, period // abs(step)))
-    return extents
+            if atom in beside and atom not in taps:
+                kept = max(self.room, period // step + 2, padding // step + 2, longest)
+                self.proportions.keep(((scope, atom), 0), kept, period // step)
+        return taps
+
+    def _relate_difference(
+        self,
+        scope: Scope,
+        rising: list[tuple[Iterator, Fraction]],
+        falling: list[tuple[Iterator, Fraction]],
+        window: Node,
+    ) -> None:
+        """``y − S·h`` over a window: y and h become smaller so that the far corner stays where it is, the window stays."""
+        proportions = self.proportions
+        proportions.fix(window)
+        main, unit = max(rising, key=lambda term: (term[0].extent > _TAPS, -term[1], term[0].extent))
+        self._fix(*((scope, atom) for atom, _ in rising if atom is not main))
+        proportions.keep(((scope, main), 0), self.room)
+        for atom, step in falling:
+            reach = int(proportions.lengths[window] // -step)
+            if atom.extent > _FEW:
+                proportions.keep(((scope, atom), 0), min(reach, 2 * self.room) + self.room)
+                proportions.join(((scope, main), 0), ((scope, atom), 0), -step / unit)
+            else:
+                self._fix((scope, atom), (scope, main))
+
+    def _relate_positions(self, scope: Scope) -> None:
+        """Iterators whose values a body computes with (masks, say) become smaller together."""
+        indices = [leaf.index for leaf in leaves(scope.body) if isinstance(leaf, IndexValue)]
+        found = list(dict.fromkeys(atom for index in indices for atom in sorted(index.iterators(), key=str)))
+        if not found:
+            return
+        numbers = [abs(index.constant) for index in indices] + _integers(scope.body)
+        periods = [atom.divisor for index in indices for atom in _divisions(index)]
+        first = self._whole((scope, found[0]))
+        for iterator in found:
+            node = self._whole((scope, iterator))
+            if node is None or first is None:
+                self._fix((scope, iterator))
+                continue
+            self.proportions.keep(node, max(self.room, *numbers, 0) + 2, lcm(*periods))
+            if iterator.extent == found[0].extent:
+                self.proportions.join(node, first)
 
 
-def _entangled(index: Index) -> set[Iterator]:
-    found: set[Iterator] = set()
-    for terms in components(index):
-        for atom, _ in terms:
-            if not isinstance(atom, Iterator):
-                found |= atom.index.iterators()
-            elif len(terms) > 1 or index.constant:
-                found.add(atom)
-    return found
+def _slopes(index: Index) -> dict[Iterator, Fraction]:
+    """By how much an index grows, over whole periods of its divisions, where an iterator grows by one."""
+    slopes: dict[Iterator, Fraction] = {}
+    for atom, coefficient in index.terms:
+        match atom:
+            case Iterator():
+                found = {atom: Fraction(1)}
+            case FloorDiv():
+                found = {inner: slope / atom.divisor for inner, slope in _slopes(atom.index).items()}
+            case Modulo():
+                found = dict.fromkeys(atom.index.iterators(), Fraction(0))
+        for inner, slope in found.items():
+            slopes[inner] = slopes.get(inner, Fraction(0)) + slope * coefficient
+    return slopes
+
+
+def _beside_others(index: Index) -> set[Iterator]:
+    """Iterators that share a component of the index with others, or with a shift. Digits of a number do not."""
+    return {
+        atom
+        for terms in components(index)
+        for atom, _ in terms
+        if isinstance(atom, Iterator) and (len(terms) > 1 or index.constant)
+    }
 
 
 def _divisions(index: Index) -> list[FloorDiv | Modulo]:
@@ -122,42 +230,79 @@ def _divisions(index: Index) -> list[FloorDiv | Modulo]:
     return found
 
 
-def _cut(extents: dict[Iterator, int], iterator: Iterator, least: int, period: int) -> int:
-    """Cut by a multiple of the period to the least size or a little more; returns by how much."""
-    surplus = max(0, extents[iterator] - least) // period * period
-    extents[iterator] -= surplus
-    return surplus
+def _integers(node: Scalar) -> list[int]:
+    """The sizes of the integers in a body."""
+    if isinstance(node, Constant):
+        return [abs(int(node.value))] if node.dtype.is_integer else []
+    return [number for child in children(node) for number in _integers(child)]
 
 
-def _shrink_difference(
-    extents: dict[Iterator, int],
-    rising: list[tuple[Iterator, int]],
-    falling: list[tuple[Iterator, int]],
-    window: int,
-    room: int,
-) -> None:
-    """``y − S·h`` in a window: both are cut so that the far corner stays where it is."""
-    main, unit = min(rising, key=lambda term: term[1])
-    for iterator, step in falling:
-        if -step % unit:
-            continue
-        ratio = -step // unit
-        surplus = max(0, extents[iterator] - (window // -step + room))
-        surplus = min(surplus, max(0, extents[main] - room) // ratio)
-        extents[iterator] -= surplus
-        extents[main] -= surplus * ratio
+@dataclass(frozen=True, slots=True)
+class _Smaller:
+    """Builds the smaller expression from the new lengths of segments."""
 
+    cuts: Cuts
+    lengths: Mapping[Node, int]
+    anchored: set[tuple[Scope, Index]]
 
-def _new_shapes(scope: Scope, reads: list[Access], extents: dict[Iterator, int]) -> dict[Axis, int]:
-    shapes: dict[Axis, int] = {}
-    mapping = {old: Index.of(Iterator(old.name, extent)) for old, extent in extents.items()}
-    for access in reads:
-        assert isinstance(access.source, Tensor)
-        for axis, (index, extent) in enumerate(zip(access.indices, access.source.shape, strict=True)):
-            new = index.substitute(mapping)
-            if index.low < 0 and min(extent, index.high) <= 2 * extent and any(step < 0 for _, step in index.terms):
-                size = int(extent)  # a window on a kernel: its size counts, not where the index ends
-            else:
-                size = max(1, int(extent) - (index.high - new.high))
-            shapes[access.source, axis] = max(size, shapes.get((access.source, axis), 0))
-    return shapes
+    def of(self, root: Scope) -> Scope:
+        """The root rebuilt; scopes and tensors that it shares stay shared."""
+        sources: dict[Tensor | Scope, Tensor | Scope] = {}
+        for scope in scopes(root):
+            new = {
+                iterator: Iterator(iterator.name, self._extent((scope, iterator)))
+                for iterator in (*scope.traversal, *scope.reduction)
+            }
+            sources[scope] = Scope(
+                [new[iterator] for iterator in scope.traversal],
+                self._body(scope, new, sources),
+                [new[iterator] for iterator in scope.reduction],
+                scope.reducer,
+            )
+        result = sources[root]
+        assert isinstance(result, Scope)
+        return result
+
+    def _extent(self, axis: Axis) -> int:
+        return self._position(axis, self.cuts[axis][-1])
+
+    def _position(self, axis: Axis, cut: int) -> int:
+        """Where a cut is among the new lengths."""
+        return sum(self.lengths[axis, start] for start in self.cuts[axis][:-1] if start < cut)
+
+    def _body(
+        self, scope: Scope, iterators: Mapping[Iterator, Iterator], sources: dict[Tensor | Scope, Tensor | Scope]
+    ) -> Scalar:
+        mapping = {old: Index.of(new) for old, new in iterators.items()}
+
+        def leaf(node: Scalar) -> Scalar:
+            match node:
+                case Access():
+                    old = node.source
+                    if old not in sources and isinstance(old, Tensor):
+                        shape = tuple(Extent(self._extent((old, axis))) for axis in range(len(old.shape)))
+                        sources[old] = Tensor(old.name, TensorType(old.dtype, shape, old.type.layout))
+                    indices = [
+                        self._index(scope, index, axis_of(old, place), mapping)
+                        for place, index in enumerate(node.indices)
+                    ]
+                    return Access(sources[old], indices, node.outside)
+                case IndexValue():
+                    return IndexValue(node.index.substitute(mapping), node.dtype)
+                case _:
+                    return node
+
+        return map_scalar(scope.body, leaf)
+
+    def _index(self, scope: Scope, index: Index, axis: Axis, mapping: Mapping[Iterator, Index]) -> Index:
+        new = index.substitute(mapping)
+        iterator = shift_of(index)
+        if index.is_constant:
+            return Index.of(self._position(axis, index.constant)) if index.constant in self.cuts[axis] else index
+        if iterator is not None:
+            first = max(0, -index.constant)
+            if first + index.constant in self.cuts[axis] and first in self.cuts[scope, iterator]:
+                shift = self._position(axis, first + index.constant) - self._position((scope, iterator), first)
+                return new - index.constant + shift
+            return new
+        return new + (index.low - new.low) if (scope, index) in self.anchored else new
