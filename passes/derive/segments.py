@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from tensoropt.ir.expression import Access, Scope, Tensor, accesses, scopes
+from tensoropt.ir.expression import Scope, Tensor, accesses, scopes
 from tensoropt.ir.index import Index, Iterator
 
 Axis = tuple[Scope, Iterator] | tuple[Tensor, int]
