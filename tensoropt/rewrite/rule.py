@@ -42,10 +42,18 @@ class Site:
         """The argument of this name, a tuple of texts."""
         return tuple(_checked(item, str) for item in _checked(self._get(name), tuple))
 
+    def integers(self, name: str) -> tuple[int, ...]:
+        """The argument of this name, a tuple of integers."""
+        return tuple(_checked(item, int) for item in _checked(self._get(name), tuple))
+
     def terms(self, name: str) -> tuple[tuple[str, int], ...]:
         """The argument of this name, a tuple of pairs of an iterator's name and an integer."""
         pairs = (_checked(item, tuple) for item in _checked(self._get(name), tuple))
         return tuple((_checked(first, str), _checked(second, int)) for first, second in pairs)
+
+    def argument(self, name: str) -> Argument:
+        """The argument of this name, whatever it is."""
+        return self._get(name)
 
     def _get(self, name: str) -> Argument:
         return next(value for found, value in self.arguments if found == name)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from passes.derive.patterns import MatchConvolution, MatchMatmul
 from passes.derive.rules.boundary import CompactWindow, DropUnits, RelaxReduction, RelaxTraversal, Tighten
+from passes.derive.rules.distribution import Distribute, DistributeSum, GroupTerms, SeparateTerms
+from passes.derive.rules.merging import Concatenate, CutRange, JoinRanges
+from passes.derive.rules.products import DivideByReciprocal, FlattenProduct, GroupFactors
 from passes.derive.rules.reindexing import SkewReduction, SkewTraversal
 from passes.derive.rules.splitting import SplitReduction, SplitTraversal
 from passes.derive.rules.staging import Merge, Stage
@@ -21,6 +24,16 @@ RULES: tuple[Rule, ...] = (
     RelaxReduction(),
     DropUnits(),
     CompactWindow(),
+    GroupFactors(),
+    FlattenProduct(),
+    DivideByReciprocal(),
+    Distribute(),
+    DistributeSum(),
+    SeparateTerms(),
+    GroupTerms(),
+    Concatenate(),
+    CutRange(),
+    JoinRanges(),
     MatchMatmul(),
     MatchConvolution(),
 )

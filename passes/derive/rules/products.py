@@ -1,0 +1,147 @@
+"""Products of any number of factors: grouping some of them to a nested scope, and the inverse."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import combinations
+
+from passes.derive.polynomials import iterators_in_order, place_of, product_of, sum_of, terms_of
+from passes.derive.rules.staging import reads_other_than_outside
+from tensoropt.ir.expression import (
+    Access,
+    Apply,
+    Reducer,
+    Scope,
+    accesses,
+    free_iterators,
+    fresh_iterators,
+    substitute,
+)
+from tensoropt.ir.index import Index
+from tensoropt.ir.structure import product_factors
+from tensoropt.rewrite.rule import Refusal, Site
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFactors:
+    """``L<x> Σ<R, r> Π<i in S> f_i · Π<j not in S> f_j  =  L<x> Σ<R> { L<u> Σ<r> Π<i in S> f_i }[u] · Π<j not in S> f_j``.
+
+    r are the summations that only factors in S use, u the other iterators that these use. This is the pair rule for products of any
+    number of factors, and where u or r is small it takes factors out of a sum or into it.
+    """
+
+    name: str = "group_factors"
+
+    def sites(self, scope: Scope) -> Iterable[Site]:
+        """Every pair of factors, and every factor that alone is summed over an iterator."""
+        terms = terms_of(scope.body)
+        for term, (_, value) in enumerate(terms if len(terms) == 1 or not scope.reduction else []):
+            factors = product_factors(value)
+            for pair in combinations(range(len(factors)), 2):
+                if len(factors) > 2:
+                    yield Site.of(term=term, factors=pair)
+            if len(factors) > 1:
+                for place in range(len(factors)):
+                    yield Site.of(term=term, factors=(place,))
+
+    def apply(self, scope: Scope, site: Site) -> Scope | Refusal:
+        """See the formula. In a sum of products one addend is rewritten, so there nothing may be reduced."""
+        terms, number = terms_of(scope.body), site.integer("term")
+        chosen = site.integers("factors")
+        if number >= len(terms) or len(set(chosen)) != len(chosen):
+            return Refusal("no such factors here")
+        sign, value = terms[number]
+        factors = product_factors(value)
+        if not chosen or max(chosen) >= len(factors) or len(chosen) == len(factors):
+            return Refusal("some factors are grouped and others are not")
+        if scope.reduction and (len(terms) > 1 or sign < 0):
+            return Refusal("a sum of products under a reduction is split first")
+        if scope.reduction and scope.reducer is not Reducer.SUM:
+            return Refusal("products distribute over sums only")
+        grouped = [factors[place] for place in sorted(chosen)]
+        rest = [factor for place, factor in enumerate(factors) if place not in chosen]
+        elsewhere = frozenset().union(*map(free_iterators, rest))
+        used = frozenset().union(*map(free_iterators, grouped))
+        private = tuple(iterator for iterator in scope.reduction if iterator in used - elsewhere)
+        if len(grouped) == 1 and not private:
+            return Refusal("nothing is summed in that factor alone")
+        widest = sorted(grouped, key=lambda factor: -len(free_iterators(factor)))
+        traversal = [iterator for iterator in iterators_in_order(widest) if iterator not in private]
+        inner = Scope(traversal, product_of(grouped), private)
+        factors[min(chosen)] = Access(inner, traversal)
+        kept = [factor for place, factor in enumerate(factors) if place == min(chosen) or place not in chosen]
+        terms[number] = sign, product_of(kept)
+        reduction = tuple(iterator for iterator in scope.reduction if iterator not in private)
+        return Scope(scope.traversal, sum_of(terms), reduction, scope.reducer)
+
+
+@dataclass(frozen=True, slots=True)
+class FlattenProduct:
+    """``L<x> Σ<R> c(x, R) · { L<z> Σ<r> f(z, r) }[φ(x, R)]  =  L<x> Σ<R, r> c(x, R) · f(φ(x, R), r)``.
+
+    Reading outside L<z> must find 0, what f gives there: φ stays inside the box of z, or the support of f does.
+    """
+
+    name: str = "flatten_product"
+
+    def sites(self, scope: Scope) -> Iterable[Site]:
+        """Each nested scope that sums and is a factor of the body."""
+        for position, access in enumerate(accesses(scope.body)):
+            if isinstance(access.source, Scope) and access.source.reduction and place_of(scope.body, position):
+                yield Site.of(access=position)
+
+    def apply(self, scope: Scope, site: Site) -> Scope | Refusal:
+        """See the formula."""
+        position = site.integer("access")
+        place = place_of(scope.body, position)
+        terms = terms_of(scope.body)
+        if place is None or len(terms) > 1 or terms[0][0] < 0:
+            return Refusal("the access is not a factor of the whole body")
+        factors = product_factors(scope.body)
+        access = factors[place[1]]
+        assert isinstance(access, Access)
+        inner = access.source
+        if not isinstance(inner, Scope):
+            return Refusal("no nested scope is read there")
+        if any(found.reducer not in (None, Reducer.SUM) for found in (scope, inner)):
+            return Refusal("products distribute over sums only")
+        reason = reads_other_than_outside(scope, access)
+        if reason is not None:
+            return Refusal(reason)
+        renamed = fresh_iterators(inner.reduction, (*scope.traversal, *scope.reduction))
+        mapping = dict(zip(inner.traversal, access.indices, strict=True))
+        mapping |= {old: Index.of(new) for old, new in renamed.items()}
+        factors[place[1]] = substitute(inner.body, mapping)
+        return Scope(scope.traversal, product_of(factors), (*scope.reduction, *renamed.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class DivideByReciprocal:
+    """``f / g  =  f · (1 / g)`` for floats, so that a division is a factor like any other."""
+
+    name: str = "divide_by_reciprocal"
+
+    def sites(self, scope: Scope) -> Iterable[Site]:
+        """Each factor of an addend that is a division."""
+        for term, (_, value) in enumerate(terms_of(scope.body)):
+            for place, factor in enumerate(product_factors(value)):
+                if isinstance(factor, Apply) and factor.operation == "div":
+                    yield Site.of(term=term, factor=place)
+
+    def apply(self, scope: Scope, site: Site) -> Scope | Refusal:
+        """See the formula. Integers are refused: their division truncates."""
+        terms, number, place = terms_of(scope.body), site.integer("term"), site.integer("factor")
+        if number >= len(terms) or place >= len(product_factors(terms[number][1])):
+            return Refusal("no such factor here")
+        sign, value = terms[number]
+        factors = product_factors(value)
+        division = factors[place]
+        if not isinstance(division, Apply) or division.operation != "div":
+            return Refusal("the factor is no division")
+        if not division.dtype.is_float:
+            return Refusal("the division of integers truncates")
+        above, below = division.arguments
+        factors[place] = Apply("mul", above, Apply("reciprocal", below))
+        terms[number] = sign, product_of(factors)
+        return Scope(scope.traversal, sum_of(terms), scope.reduction, scope.reducer)
