@@ -40,8 +40,13 @@ _PLAIN = (3, 2, 4)
 _TAPS = 12
 """Iterators up to this size that stand beside others keep it: they are taps of a window."""
 
+_BAND = 5
+"""Longer windows that lie as far outside as inside are made shorter on both sides, to so many taps."""
+
 _FEW = 3
 """Windows over a kernel slide over at least so many positions."""
+
+Shifts = dict[tuple[Scope, Index], list[tuple[Iterator, Fraction, Fraction]]]
 
 
 def shrunk(scope: Scope, room: int, least: Mapping[str, int]) -> Scope:
@@ -52,7 +57,7 @@ def shrunk(scope: Scope, room: int, least: Mapping[str, int]) -> Scope:
     cuts = cuts_of(scope)
     relations = _Relations(Proportions(), cuts, room, least)
     relations.of(scope)
-    return _Smaller(cuts, relations.proportions.solved(_PLAIN), relations.anchored).of(scope)
+    return _Smaller(cuts, relations.proportions.solved(_PLAIN), relations.shifts).of(scope)
 
 
 def base_name(name: str) -> str:
@@ -64,14 +69,15 @@ def base_name(name: str) -> str:
 class _Relations:
     """Notes what goes together in an expression, and what each segment has to keep.
 
-    ``anchored`` indices fall: they keep their lower bound, not their constant.
+    ``shifts``: indices whose iterators lose points at their beginning (rather than at their end), so that the constant grows:
+    for each iterator the slope, and the share of its lost points that are at the beginning.
     """
 
     proportions: Proportions
     cuts: Cuts
     room: int
     least: Mapping[str, int]
-    anchored: set[tuple[Scope, Index]] = field(default_factory=set)
+    shifts: Shifts = field(default_factory=dict)
 
     def of(self, root: Scope) -> None:
         """All relations of a scope and of those nested in it."""
@@ -123,8 +129,8 @@ class _Relations:
         moving: list[tuple[Node, Fraction]] = [
             (((scope, atom), 0), abs(slope)) for atom, slope in slopes.items() if slope and atom not in fixed
         ]
-        if falling:
-            self.anchored.add((scope, index))
+        falling = [(atom, slope) for atom, slope in falling if atom not in fixed]
+        self.shifts.setdefault((scope, index), []).extend((atom, slope, Fraction(1)) for atom, slope in falling)
         if len(moving) == 1:
             self.proportions.join(target, *moving[0])
         elif moving:
@@ -133,7 +139,7 @@ class _Relations:
             self.proportions.fix(target)
 
     def _keep_windows(self, scope: Scope, index: Index, extent: int) -> set[Iterator]:
-        """Notes what the iterators of an index with a boundary have to keep; gives those that keep everything."""
+        """Notes what the iterators of an index with a boundary have to keep; gives the windows, which the axis does not follow."""
         divisions = _divisions(index)
         divided = frozenset().union(*(atom.index.iterators() for atom in divisions))
         for iterator in divided:
@@ -142,19 +148,29 @@ class _Relations:
         linear = [(atom, abs(step)) for atom, step in index.terms if isinstance(atom, Iterator)]
         beside = _beside_others(index)
         period = lcm(*(step for _, step in linear))
-        padding = 2 * max(0, -index.low, index.high - extent + 1)
-        taps = {
-            atom
+        before, after = max(0, -index.low), max(0, index.high - extent + 1)
+        padding = 2 * max(before, after)
+        taps = {atom for atom, _ in linear if atom in beside and atom.extent <= _TAPS}
+        bands = [
+            (atom, step)
             for atom, step in linear
-            if atom in beside and (atom.extent <= _TAPS or (step * (atom.extent - 1) <= padding and len(linear) > 1))
-        }
+            if atom in beside and atom not in taps and step * (atom.extent - 1) <= padding and len(linear) > 1
+        ]
         self._fix(*((scope, atom) for atom in taps))
-        longest = max((min(atom.extent, _TAPS) for atom in taps), default=1)
+        longest = max((atom.extent for atom in taps), default=1)
+        for atom, step in bands:
+            kept, cut = max(_BAND, self.room, self._split(atom) + 1), 2 * (period // step)
+            self.proportions.keep(((scope, atom), 0), kept, cut)
+            padding = max(0, padding - 2 * step * ((atom.extent - kept) // cut * cut // 2))
+            share = Fraction(bool(before), bool(before) + bool(after))
+            share = 1 - share if index.coefficient(atom) < 0 else share
+            self.shifts.setdefault((scope, index), []).append((atom, Fraction(index.coefficient(atom)), share))
+        kept_whole = taps | {atom for atom, _ in bands}
         for atom, step in linear:
-            if atom in beside and atom not in taps:
+            if atom in beside and atom not in kept_whole:
                 kept = max(self.room, period // step + 2, padding // step + 2, longest)
                 self.proportions.keep(((scope, atom), 0), kept, period // step)
-        return taps
+        return kept_whole
 
     def _relate_difference(
         self,
@@ -243,7 +259,7 @@ class _Smaller:
 
     cuts: Cuts
     lengths: Mapping[Node, int]
-    anchored: set[tuple[Scope, Index]]
+    shifts: Shifts
 
     def of(self, root: Scope) -> Scope:
         """The root rebuilt; scopes and tensors that it shares stay shared."""
@@ -305,4 +321,8 @@ class _Smaller:
                 shift = self._position(axis, first + index.constant) - self._position((scope, iterator), first)
                 return new - index.constant + shift
             return new
-        return new + (index.low - new.low) if (scope, index) in self.anchored else new
+        lost = (
+            slope * share * (atom.extent - self._extent((scope, atom)))
+            for atom, slope, share in self.shifts.get((scope, index), ())
+        )
+        return new + int(sum(lost, Fraction(0)))
