@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing import Pipe
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -20,89 +14,10 @@ from codegen.tune.requests import Build, Forget, Time
 from tensoropt.cost import Alternative, KernelCost
 from tensoropt.ir.canonical import canonical_kernel_key
 from tensoropt.ir.program import Compute, Statement
+from tensoropt.isolated import Failed, Worker
+from tensoropt.quiet import Quiet
 
-GIB = 1 << 30
-
-
-class Failed(Exception):
-    """A request that brought no result; the message says why."""
-
-
-class Worker:
-    """A measuring process that is started when it is needed, and again after it died."""
-
-    def __init__(
-        self, timeout: float = 120.0, memory_bytes: int = 32 * GIB, module: str = "codegen.tune.measuring"
-    ) -> None:
-        self.timeout, self.memory_bytes, self.module = timeout, memory_bytes, module
-        self.starts = 0
-        self._process: subprocess.Popen[bytes] | None = None
-        self._connection: Any = None
-
-    @property
-    def running(self) -> bool:
-        """Whether the process is there and keeps what it built."""
-        return self._process is not None and self._process.poll() is None
-
-    def ask(self, request: Any, timeout: float | None = None) -> tuple[str, Any]:
-        """The reply to a request. Failed where the process dies or takes too long; the next request starts another."""
-        if not self.running:
-            self._start()
-        try:
-            self._connection.send(request)
-            if not self._connection.poll(timeout or self.timeout):
-                self.stop()
-                raise Failed(f"took longer than {timeout or self.timeout:g} seconds")
-            reply: tuple[str, Any] = self._connection.recv()
-        except (EOFError, BrokenPipeError, ConnectionError) as error:
-            raise Failed(self._cause_of_death()) from error
-        return reply
-
-    def stop(self) -> None:
-        """Ends the process."""
-        process, self._process = self._process, None
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-        if process is not None:
-            process.kill()
-            process.wait()
-
-    def _start(self) -> None:
-        self.stop()
-        ours, theirs = Pipe()
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join([_ROOT, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep),
-        }
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", self.module, str(theirs.fileno()), str(self.memory_bytes)],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env=environment,
-        )
-        theirs.close()
-        self._connection = ours
-        self.starts += 1
-
-    def _cause_of_death(self) -> str:
-        process = self._process
-        code = None
-        if process is not None:
-            try:
-                code = process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
-                code = None
-        self.stop()
-        if code is not None and code < 0:
-            return f"the measuring process died of {signal.Signals(-code).name}"
-        return f"the measuring process ended with status {code}"
-
-
-_ROOT = str(Path(__file__).resolve().parents[2])
-
+_MEASURING = "codegen.tune.measuring"
 
 Variant = Mapping[str, int]
 """Schedule parameters of one kernel."""
@@ -119,11 +34,14 @@ class _Trial:
 class MeasuredCost:
     """``tensoropt.cost.CostModel`` of the CPU: kernels compiled, run and timed; results kept on disk.
 
-    ``seconds`` is how long the alternatives of one comparison are timed together.
+    ``seconds`` is how long the alternatives of one comparison are timed together; ``quiet`` is kept meanwhile.
     """
 
-    def __init__(self, target: CpuTarget, worker: Worker | None = None, seconds: float = 0.25) -> None:
-        self.target, self.worker, self.seconds = target, worker or Worker(), seconds
+    def __init__(
+        self, target: CpuTarget, worker: Worker | None = None, seconds: float = 0.25, quiet: Quiet | None = None
+    ) -> None:
+        self.target, self.worker, self.seconds = target, worker or Worker(_MEASURING), seconds
+        self.quiet = quiet or Quiet()
         self.spent = 0.0
         """Seconds of building and timing so far."""
 
@@ -198,7 +116,8 @@ class MeasuredCost:
             if not self.worker.running:
                 for number in good:
                     self._build(number, trials[number], trials[0])
-            kind, times = self.worker.ask(Time(good, self.seconds))
+            with self.quiet.kept():
+                kind, times = self.worker.ask(Time(good, self.seconds))
             if kind != "timed":
                 raise Failed(str(times))
             for number, seconds in zip(good, times, strict=True):
