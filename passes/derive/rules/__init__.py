@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from passes.derive.patterns import MatchConvolution, MatchMatmul
 from passes.derive.rules.boundary import CompactWindow, DropUnits, RelaxReduction, RelaxTraversal, Tighten
+from passes.derive.rules.collapsing import CollapseTraversal, DropIdle
 from passes.derive.rules.distribution import Distribute, DistributeSum, GroupTerms, SeparateTerms
+from passes.derive.rules.division import DivideAfter
+from passes.derive.rules.exponential import BlockExponentials, ShiftToMaximum
 from passes.derive.rules.merging import Concatenate, CutRange, JoinRanges
 from passes.derive.rules.products import DivideByReciprocal, FlattenProduct, GroupFactors
+from passes.derive.rules.reductions import SplitOverlapping, UnitFactor, ViewResidues
 from passes.derive.rules.reindexing import SkewReduction, SkewTraversal
 from passes.derive.rules.splitting import SplitReduction, SplitTraversal
 from passes.derive.rules.staging import Merge, Stage
@@ -34,6 +38,14 @@ RULES: tuple[Rule, ...] = (
     Concatenate(),
     CutRange(),
     JoinRanges(),
+    CollapseTraversal(),
+    DropIdle(),
+    UnitFactor(),
+    SplitOverlapping(),
+    ViewResidues(),
+    BlockExponentials(),
+    ShiftToMaximum(),
+    DivideAfter(),
     MatchMatmul(),
     MatchConvolution(),
 )
