@@ -5,7 +5,8 @@
 * ``INTEGER``: signed integers, and rationals as soon as a division or a fraction appears, where order matters (max, min, relu,
   comparison, where).
 * ``PAIRED``: pairs in Z_p × Z_q with p = 2·q + 1 and exp(x) = g^x, for exp, sums and division; what exp gives has no second
-  part, so exp of it is refused.
+  part, so exp of it is refused. Maxima and minima follow a pseudo-random total order of the values: what holds there follows from
+  the laws of a semilattice alone, while what needs an order that goes with addition (``max(x, 0) + max(−x, 0) = |x|``) differs.
 
 A mixture that fits none is refused. Values are tuples of arrays, one for each part; the second of PAIRED is None where it is
 not defined. Rounding, wrapping of integers, 0·NaN and 0·∞ are outside the algebra.
@@ -45,6 +46,7 @@ from tensoropt.ir.types import DataType
 PRIME = 2**31 - 1
 SAFE_PRIME = 2147483579  # p = 2·q + 1 with q prime, the largest below 2³¹
 SUBGROUP = (SAFE_PRIME - 1) // 2
+_ORDER = "order"
 _GENERATOR = 4  # a square, so of order q
 
 Value = tuple[Any, ...]
@@ -66,11 +68,11 @@ _RING = frozenset({"add", "sub", "mul", "neg", "where"})
 _FIELD = _RING | {"div", "reciprocal"}
 _ORDERED = _FIELD | {"max", "min", "relu", "abs", "sign", "floor", "ceil", "trunc", "eq", "ne", "lt", "le", "gt", "ge"}
 _ORDERED |= {"not", "and", "or", "xor"}
-_OPERATORS = {Domain.PRIME: _FIELD, Domain.INTEGER: _ORDERED, Domain.PAIRED: _FIELD | {"exp"}}
+_OPERATORS = {Domain.PRIME: _FIELD, Domain.INTEGER: _ORDERED, Domain.PAIRED: _FIELD | {"exp", "max", "min"}}
 _REDUCERS = {
     Domain.PRIME: frozenset({Reducer.SUM, Reducer.PROD}),
     Domain.INTEGER: frozenset(Reducer),
-    Domain.PAIRED: frozenset({Reducer.SUM}),
+    Domain.PAIRED: frozenset({Reducer.SUM, Reducer.MAX, Reducer.MIN}),
 }
 
 
@@ -89,6 +91,8 @@ def choose_domain(roots: Iterable[Scope]) -> Domain:
 def _misfit(scope: Scope, domain: Domain) -> str | None:
     if scope.reducer is not None and scope.reducer not in _REDUCERS[domain]:
         return f"no {scope.reducer.value} over values"
+    if domain is Domain.PAIRED and scope.reducer is not Reducer.SUM and 0 in (i.extent for i in scope.reduction):
+        return "no extreme of nothing"
     return _scalar_misfit(scope.body, domain)
 
 
@@ -200,6 +204,14 @@ def apply_operation(operation: str, operands: list[Value], domain: Domain) -> Va
             if operands[0][1] is None:
                 raise DomainRefusal("exp of a value that already holds an exp")
             return _power(np.asarray(_GENERATOR), operands[0][1], SAFE_PRIME), None
+        case Domain.PAIRED if operation in ("max", "min"):
+            left, right = operands
+            first, other = _mixed(left[0], _ORDER), _mixed(right[0], _ORDER)
+            better = other > first if operation == "max" else other < first
+            return tuple(
+                None if one is None or two is None else np.where(better, two, one)
+                for one, two in zip(left, right, strict=True)
+            )
         case Domain.PAIRED:
             second = [operand[1] for operand in operands]
             known = all(part is not None for part in second)
@@ -303,6 +315,14 @@ def convert_value(node: Cast, operand: Value, domain: Domain) -> Value:
 
 def fold(reducer: Reducer, dtype: DataType, value: Value, axis: int, domain: Domain) -> Value:
     """A reduction over the trailing axes from ``axis`` on."""
+    if domain is Domain.PAIRED and reducer in (Reducer.MAX, Reducer.MIN):
+        rows = [None if part is None else part.reshape(*part.shape[:axis], -1) for part in value]
+        assert rows[0] is not None
+        if not rows[0].shape[-1]:
+            return tuple(None if row is None else np.zeros(row.shape[:-1], np.int64) for row in rows)  # never read
+        ranks = _mixed(rows[0], _ORDER)
+        chosen = np.expand_dims(ranks.argmax(-1) if reducer is Reducer.MAX else ranks.argmin(-1), -1)
+        return tuple(None if row is None else np.take_along_axis(row, chosen, -1)[..., 0] for row in rows)
     parts: list[Any] = []
     moduli: tuple[int | None, ...] = {
         Domain.PRIME: (PRIME,),
