@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -26,6 +25,16 @@ from tensoropt.ir.expression import (
 from tensoropt.ir.structure import product_factors
 from tensoropt.ir.types import DataType
 from tensoropt.rewrite.rule import Refusal, Site
+
+_LOWEST = {
+    dtype: Constant(float(np.finfo(kind).min), dtype)
+    for dtype, kind in (
+        (DataType.FLOAT16, np.float16),
+        (DataType.FLOAT32, np.float32),
+        (DataType.FLOAT64, np.float64),
+    )
+}
+"""The least finite number of each type that has exponentials."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +78,7 @@ class BlockExponentials:
             return Refusal("the exponent reads outside its source, which a block's maximum would see")
         own = tuple(iterator for iterator in scope.traversal if iterator in free_iterators(value))
         blocks = tuple(iterator for iterator in outer if iterator in free_iterators(value))
-        lowest = _lowest(scope.dtype)
+        lowest = _LOWEST.get(scope.dtype)
         if lowest is None:
             return Refusal(f"no exponentials of {scope.dtype.value}")
         maxima = Scope((*blocks, *own), value, tuple(i for i in inner if i in free_iterators(value)), Reducer.MAX)
@@ -114,7 +123,7 @@ class ShiftToMaximum:
             return Refusal("the shift depends on what is summed")
         if any(not access.stays_inside for access in accesses(summed)):
             return Refusal("the exponent reads outside its source, which a maximum would see")
-        outside = _lowest(scope.dtype)
+        outside = _LOWEST.get(scope.dtype)
         if outside is None:
             return Refusal(f"no exponentials of {scope.dtype.value}")
         mapping = dict(zip(total.traversal, below.indices, strict=True))
@@ -142,11 +151,3 @@ def _difference(node: Scalar) -> tuple[Scalar, Scalar | None]:
     if isinstance(inside, Apply) and inside.operation == "sub":
         return inside.arguments[0], inside.arguments[1]
     return inside, None
-
-
-def _lowest(dtype: DataType) -> Constant | None:
-    """The least finite number of a type."""
-    if dtype not in (DataType.FLOAT16, DataType.FLOAT32, DataType.FLOAT64):
-        return None
-    widest: type[np.floating[Any]] = dtype.numpy.type
-    return Constant(float(np.finfo(widest).min), dtype)
