@@ -1,25 +1,80 @@
-"""Candidates found once for all statements that are equal up to the names of tensors."""
+"""Candidates found once for all statements that are equal up to the names of tensors: in this process, on disk, in workers."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+import time
+from collections.abc import Collection, Iterable
+from contextlib import ExitStack
+from types import TracebackType
 
+from passes.derive import store
 from passes.derive.candidate import Candidate, SearchLimits, SearchReport
-from passes.derive.matching import LibraryMatch
-from passes.derive.rules import RULES_BY_NAME
-from passes.derive.search import derive
-from tensoropt.ir.canonical import canonical_kernel_key, canonical_key
-from tensoropt.ir.expression import Scope, Tensor, replace_sources, scopes
+from passes.derive.pool import SearchPool
+from passes.derive.renaming import named, named_report
+from passes.derive.task import Found, Task
 from tensoropt.ir.program import Compute
+from tensoropt.quiet import Quiet
+
+_SERIAL_SECONDS = 0.7
+"""Searches run in this process for so long before workers are started, which takes them about a quarter of a second each."""
 
 
 class DeriveCache:
-    """Derives once for statements that are equal up to the names of tensors; lives as long as the process or shorter."""
+    """Derives once for statements that are equal up to the names of tensors; lives as long as the process or shorter.
 
-    def __init__(self) -> None:
-        self._found: dict[Any, tuple[Compute, tuple[Tensor, ...], list[Candidate]]] = {}
-        self._reports: dict[Any, SearchReport] = {}
+    ``workers`` is how many processes may search at the same time; what they find is the same, whoever finds it. ``deadline``
+    is a value of ``time.monotonic``, when searches stop with what they have. Use as a context manager: it ends the workers.
+    """
+
+    def __init__(self, workers: int = 1, deadline: float | None = None, quiet: Quiet | None = None) -> None:
+        self.workers, self.deadline, self.quiet = workers, deadline, quiet or Quiet()
+        self.from_disk = 0
+        """Statements whose candidates came from disk."""
+        self._found: dict[Task, Found] = {}
+        self._pool: SearchPool | None = None
+        self._open = ExitStack()
+
+    def __enter__(self) -> DeriveCache:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open.close()
+
+    @property
+    def searched(self) -> int:
+        """How many statements were told apart."""
+        return len(self._found)
+
+    @property
+    def peak_bytes(self) -> int:
+        """What the workers' processes held in memory at their peaks, together."""
+        return self._pool.peak_bytes if self._pool is not None else 0
+
+    def expect(
+        self,
+        computes: Iterable[Compute],
+        program_constants: Collection[str] = (),
+        limits: SearchLimits | None = None,
+        excluded_rules: Collection[str] = (),
+    ) -> None:
+        """Announces what ``derive`` will be asked for, so that workers can begin with it where there is much to do."""
+        asked = [
+            Task.of(compute, program_constants, limits or SearchLimits(), excluded_rules)[0] for compute in computes
+        ]
+        tasks = [task for task in dict.fromkeys(asked) if task not in self._found and not self._load(task)]
+        started = time.monotonic()
+        while tasks and (time.monotonic() - started < _SERIAL_SECONDS or len(tasks) == 1 or self.workers == 1):
+            if self.workers == 1:
+                return  # each is searched when it is asked for
+            self._solve(tasks.pop(0))
+        if tasks:
+            pool = SearchPool(min(self.workers, len(tasks)), self.deadline)
+            self._pool = self._open.enter_context(pool)
+            self._open.enter_context(self.quiet.pausing(pool))
+            for task in tasks:
+                pool.submit(task)
 
     def derive(
         self,
@@ -29,15 +84,8 @@ class DeriveCache:
         excluded_rules: Collection[str] = (),
     ) -> list[Candidate]:
         """As ``derive``."""
-        limits = limits or SearchLimits()
-        entry, order = self._entry(compute, program_constants, limits, excluded_rules)
-        if entry not in self._found:
-            report = self._reports[entry] = SearchReport()
-            self._found[entry] = compute, order, derive(compute, program_constants, limits, excluded_rules, report)
-        original, old, candidates = self._found[entry]
-        if original.output is compute.output and old == order:
-            return candidates
-        return [_renamed(candidate, original, compute, dict(zip(old, order, strict=True))) for candidate in candidates]
+        task, order = Task.of(compute, program_constants, limits or SearchLimits(), excluded_rules)
+        return [named(candidate, compute, order) for candidate in self._solve(task).candidates]
 
     def report(
         self,
@@ -47,41 +95,22 @@ class DeriveCache:
         excluded_rules: Collection[str] = (),
     ) -> SearchReport | None:
         """What the search for such a statement tried, refused and rejected; None where it has not been derived here."""
-        entry, _ = self._entry(compute, program_constants, limits or SearchLimits(), excluded_rules)
-        return self._reports.get(entry)
+        task, order = Task.of(compute, program_constants, limits or SearchLimits(), excluded_rules)
+        found = self._found.get(task)
+        return named_report(found.report, order) if found is not None else None
 
-    @staticmethod
-    def _entry(
-        compute: Compute, program_constants: Collection[str], limits: SearchLimits, excluded_rules: Collection[str]
-    ) -> tuple[Any, tuple[Tensor, ...]]:
-        key, order = canonical_kernel_key(compute.expression)
-        known = tuple(tensor.name in program_constants for tensor in order)
-        return (key, known, limits, frozenset(excluded_rules)), order
+    def _load(self, task: Task) -> bool:
+        found = store.read(task)
+        if found is None:
+            return False
+        self._found[task] = found
+        self.from_disk += 1
+        return True
 
-
-def _renamed(candidate: Candidate, old: Compute, new: Compute, tensors: dict[Tensor, Tensor]) -> Candidate:
-    mapping: dict[Tensor | Scope, Tensor | Scope] = {old.output: new.output}
-    mapping.update(tensors.items())
-    for statement in candidate.statements[:-1]:
-        name = new.output.name + statement.output.name.removeprefix(old.output.name)
-        mapping[statement.output] = Tensor(name, statement.output.type)
-    statements = []
-    for statement in candidate.statements:
-        output = mapping[statement.output]
-        assert isinstance(output, Tensor)
-        statements.append(Compute(output, replace_sources(statement.expression, mapping), new.origin))
-    start = replace_sources(candidate.derivation.start, mapping)
-    return Candidate(
-        tuple(statements),
-        candidate.derivation.replayed_on(start, RULES_BY_NAME),
-        tuple(_renamed_match(match, mapping) for match in candidate.matched),
-        candidate.estimated_seconds,
-        candidate.certificate,
-    )
-
-
-def _renamed_match(match: LibraryMatch, mapping: dict[Tensor | Scope, Tensor | Scope]) -> LibraryMatch:
-    expression = replace_sources(match.expression, mapping)
-    kept = {canonical_key(replace_sources(scope, mapping)) for scope in match.relayouts}
-    relayouts = tuple(scope for scope in scopes(expression) if canonical_key(scope) in kept)
-    return LibraryMatch(match.operator, match.parameters, expression, relayouts)
+    def _solve(self, task: Task) -> Found:
+        if task not in self._found and not self._load(task):
+            in_pool = self._pool is not None and self._pool.has(task)
+            found = self._pool.result(task) if self._pool is not None and in_pool else task.solve(self.deadline)
+            self._found[task] = found
+            store.write(task, found)
+        return self._found[task]

@@ -1,0 +1,51 @@
+"""One search as a value: what it is asked for, without the names of the model, so that it can be shared, stored and sent."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from passes.derive.candidate import Candidate, SearchLimits, SearchReport
+from passes.derive.renaming import nameless
+from passes.derive.search import derive
+from tensoropt.ir.expression import Tensor
+from tensoropt.ir.program import Compute
+from tensoropt.ir.structure import is_contraction
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search gives: candidates of the nameless statement, and how it went."""
+
+    candidates: tuple[Candidate, ...]
+    report: SearchReport
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A nameless statement, which of the tensors that it reads are constant, and the limits of the search."""
+
+    compute: Compute
+    constants: frozenset[str]
+    limits: SearchLimits
+    excluded_rules: frozenset[str]
+
+    @staticmethod
+    def of(
+        compute: Compute, constants: Collection[str], limits: SearchLimits, excluded_rules: Collection[str]
+    ) -> tuple[Task, tuple[Tensor, ...]]:
+        """The task of a statement of a program, and the tensors that it reads in the order of their new names."""
+        statement, order = nameless(compute)
+        known = frozenset(f"@{place}" for place, tensor in enumerate(order) if tensor.name in constants)
+        return Task(statement, known, limits, frozenset(excluded_rules)), order
+
+    def solve(self, deadline: float | None = None) -> Found:
+        """Searches; ``deadline`` is a value of ``time.monotonic``."""
+        report = SearchReport()
+        found = derive(self.compute, self.constants, self.limits, self.excluded_rules, report, deadline)
+        return Found(tuple(found), report)
+
+
+def is_derivable(statement: Compute) -> bool:
+    """Whether there is a search for statements of this form."""
+    return is_contraction(statement.expression)

@@ -1,0 +1,59 @@
+"""The searching process: solves tasks that it is sent, within a limit of memory. Started by ``pool``."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import pickle
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterable
+from multiprocessing.connection import Connection
+from typing import Any
+
+from passes.derive.task import Task
+
+PARENT = "TENSOROPT_SEARCH_PARENT"
+"""The environment variable that holds the parent's identifier."""
+_PR_SET_PDEATHSIG = 1
+
+
+def answer(task: Task, seconds: float | None) -> tuple[str, Any]:
+    """The reply to a request: what was found, pickled (the asking thread must not rebuild it), and the memory it took."""
+    try:
+        deadline = None if seconds is None else time.monotonic() + seconds
+        found = pickle.dumps(task.solve(deadline))
+    except MemoryError:
+        return "failed", "the search ran out of memory"
+    except Exception as error:  # one statement must not end the searches of the others
+        return "failed", f"the search failed: {type(error).__name__}: {error}"
+    return "found", (found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def main(arguments: Iterable[str]) -> None:
+    """Serves one connection (a file descriptor) until it closes, within a limit of data in bytes."""
+    descriptor, limit = (int(argument) for argument in arguments)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt is the parent's; it ends this process
+    _end_with_the_parent()
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    connection = Connection(descriptor)
+    while True:
+        try:
+            task, seconds = connection.recv()
+        except EOFError:
+            return
+        connection.send(answer(task, seconds))
+
+
+def _end_with_the_parent() -> None:
+    """Linux only: a process that searches, or is paused, would not notice that its parent is gone."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if str(os.getppid()) != os.environ.get(PARENT):  # it was gone before it could be watched
+            sys.exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
