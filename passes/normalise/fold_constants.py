@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
@@ -33,15 +34,16 @@ class FoldConstants:
         constants = dict(program.constants)
         kept: list[Statement] = []
         for statement in program.statements:
-            if isinstance(statement, Compute) and self._worth(statement, constants.keys()):
+            if isinstance(statement, Compute) and self.folds(statement, constants.keys()):
                 empty = {tensor.name: _empty(tensor) for tensor in statement.inputs if not tensor.type.elements}
                 constants[statement.output.name] = evaluate(statement.expression, {**empty, **constants})
             else:
                 kept.append(statement)
         return program.with_statements(kept, constants) if len(kept) < len(program.statements) else program
 
-    def _worth(self, statement: Compute, constants: object) -> bool:
-        known = (tensor.name in constants or not tensor.type.elements for tensor in statement.inputs)  # type: ignore[operator]
+    def folds(self, statement: Compute, constants: Collection[str]) -> bool:
+        """Whether the statement is computed here, given the names of what is known."""
+        known = (tensor.name in constants or not tensor.type.elements for tensor in statement.inputs)
         if not all(known):
             return False
         size = statement.output.type.bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from passes.derive.polynomials import iterators_in_order, place_of, product_of, sum_of, terms_of
+from passes.derive.polynomials import place_of, product_of, sum_of, terms_of
 from passes.derive.support import box, interval
 from tensoropt.ir.expression import Access, Reducer, Scalar, Scope, accesses, free_iterators
 from tensoropt.ir.structure import product_factors
@@ -66,7 +66,7 @@ class DistributeSum:
 
         def summed(value: Scalar) -> Scalar:
             used = free_iterators(value)
-            traversal = [iterator for iterator in scope.traversal if iterator in used]
+            traversal = [iterator for iterator in scope.traversal if iterator in used or iterator.extent == 1]
             return Access(Scope(traversal, value, scope.reduction, Reducer.SUM), traversal)
 
         return Scope(scope.traversal, sum_of([(sign, summed(value)) for sign, value in terms]))
@@ -132,7 +132,10 @@ def _within(bounds: tuple[int, int], extent: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class GroupTerms:
-    """``L<x> red<R> (f ± g ± h)  =  L<x> red<R> (f ± { L<u> g ± h }[u])``, u the iterators that the grouped addends use."""
+    """``L<x> red<R> (f ± g ± h)  =  L<x> red<R> (f ± { L<u> g ± h }[u])``, where u are the iterators that the grouped addends use.
+
+    Traversals of one element stay, so that the nested scope has the form of the outer one.
+    """
 
     name: str = "group_terms"
 
@@ -147,13 +150,15 @@ class GroupTerms:
         terms, chosen = terms_of(scope.body), site.integers("terms")
         if not chosen or len(set(chosen)) != len(chosen) or max(chosen) >= len(terms) or len(chosen) == len(terms):
             return Refusal("some addends are grouped and others are not")
-        grouped = [terms[place] for place in sorted(chosen)]
-        widest = sorted((value for _, value in grouped), key=lambda value: -len(free_iterators(value)))
-        traversal = iterators_in_order(widest)
-        named = Access(Scope(traversal, sum_of(grouped)), traversal)
         first = min(chosen)
+        lead = terms[first][0]  # the sign of the first stays outside
+        grouped = [(lead * sign, value) for place, (sign, value) in enumerate(terms) if place in chosen]
+        used = frozenset().union(*(free_iterators(value) for _, value in grouped))
+        traversal = [found for found in scope.traversal if found in used or found.extent == 1]
+        traversal += [found for found in scope.reduction if found in used]
+        named = Access(Scope(traversal, sum_of(grouped)), traversal)
         kept = [
-            (1, named) if place == first else term
+            (lead, named) if place == first else term
             for place, term in enumerate(terms)
             if place == first or place not in chosen
         ]

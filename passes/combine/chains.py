@@ -1,0 +1,160 @@
+"""Chains of linear algebra: what follows from weights alone goes into the weights, and products are taken in the best order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from passes.combine.expansion import Rewriting, expand
+from passes.combine.grouping import regrouped
+from passes.combine.outlining import statements_of
+from passes.combine.proposal import (
+    Proposal,
+    Verdict,
+    compared,
+    constants_grow,
+    contractions_of,
+    fused_seconds,
+    kernels_of,
+    record,
+)
+from passes.combine.regions import Region, linear_regions
+from passes.derive.certificate import Certificate, Checker
+from passes.derive.rules import RULES_BY_NAME
+from tensoropt.ir.expression import Scope, Tensor, replace_sources, tensors
+from tensoropt.ir.program import Compute, Program, Statement
+from tensoropt.pass_manager import Context
+from tensoropt.rewrite.derivation import derive_along
+from tensoropt.rewrite.rule import Refusal
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """What was decided for a region of this form: its moves, what proves them, and the verdict; None where nothing is better."""
+
+    rewriting: Rewriting
+    certificate: Certificate
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class CombineChains:
+    """Substitutes statements that are sums of products into one another, and takes the cheapest way to compute the polynomial.
+
+    With a depth of 1 a contraction meets what is affine before and after it (BatchNormalization, biases, scales): constants are
+    multiplied into its weights. That removes work and never adds any, so it is taken on the estimate alone. With a larger depth
+    contractions meet one another (three-operand einsums, matrix chains, two linear maps): another order is another computation, so
+    it is measured and must be faster by ``margin``. ``allowance`` is how many bytes the constants may grow by.
+    """
+
+    name: ClassVar[str] = "combine_chains"
+    depth: int = 1
+    margin: float = 0.03
+    allowance: int = 1 << 16
+
+    def run(self, program: Program, context: Context) -> Program:
+        """See ``Pass``."""
+        if "all" in context.excluded_rules:
+            return program
+        seen: dict[Any, Remembered | None] = {}
+        replaced: dict[Tensor, tuple[Compute, ...]] = {}
+        gone: set[Tensor] = set()
+        taken = {tensor.name for tensor in (*program.inputs, *program.producers())} | set(program.constants)
+        for region in linear_regions(program, self.depth):
+            if context.time_is_up():
+                break
+            context.progress("combine", 0.0, region.root.output.name)
+            statements = self._rewritten(region, program, taken, seen, context)
+            if statements:
+                replaced[region.root.output] = statements
+                gone.update(member.output for member in region.members)
+                taken.update(statement.output.name for statement in statements)
+        if not replaced:
+            return program
+        kept: list[Statement] = []
+        for statement in program.statements:
+            if statement.outputs[0] in replaced:
+                kept += replaced[statement.outputs[0]]
+            elif statement.outputs[0] not in gone:
+                kept.append(statement)
+        return program.with_statements(kept)
+
+    def _rewritten(
+        self, region: Region, program: Program, taken: set[str], seen: dict[Any, Remembered | None], context: Context
+    ) -> tuple[Compute, ...]:
+        whole = region.whole
+        constants = frozenset(program.constants)
+        key = _form(whole.expression, constants)
+        if key not in seen:
+            seen[key] = self._decided(region, whole, program, taken, context)
+        known = seen[key]
+        if known is None:
+            return ()
+        derivation = derive_along(whole.expression, known.rewriting.moves, RULES_BY_NAME)
+        root = derivation.result(RULES_BY_NAME)
+        statements = statements_of(root, whole.output, constants, taken, whole.origin)
+        kept = known.verdict.kept
+        if kept and constants_grow(program, region.members, statements, self.allowance) is not None:
+            return ()
+        seconds = fused_seconds(kernels_of(statements, (whole.output,), constants, "combined", context), constants)
+        pattern = _pattern(region.members, statements, constants)
+        record(whole, Proposal(pattern, statements, derivation, known.certificate, seconds), known.verdict, context)
+        return statements if kept else ()
+
+    def _decided(
+        self, region: Region, whole: Compute, program: Program, taken: set[str], context: Context
+    ) -> Remembered | None:
+        constants = frozenset(program.constants)
+        written = kernels_of(region.members, (whole.output,), constants, "original", context)
+        original = fused_seconds(written, constants)
+        found = self._cheapest(region, whole, program, taken, context)
+        if found is None or found[0] >= original:
+            return None
+        _, rewriting, statements = found
+        derivation = derive_along(whole.expression, rewriting.moves, RULES_BY_NAME)
+        certificate = Checker().check(derivation, whole, statements)
+        if isinstance(certificate, Refusal):
+            return None
+        if contractions_of(statements, constants) == contractions_of(region.members, constants):
+            verdict = Verdict(True, "less work and nothing added: constants are multiplied into the weights")
+        else:
+            other = kernels_of(statements, (whole.output,), constants, "combined", context)
+            verdict = compared(context.cost_model.compare([written, other]), self.margin)
+        return Remembered(rewriting, certificate, verdict)
+
+    def _cheapest(
+        self, region: Region, whole: Compute, program: Program, taken: set[str], context: Context
+    ) -> tuple[float, Rewriting, tuple[Compute, ...]] | None:
+        constants = frozenset(program.constants)
+        expanded = Rewriting(whole.expression, constants, context.excluded_rules)
+        expand(expanded)
+        best: tuple[float, Rewriting, tuple[Compute, ...]] | None = None
+        for way in regrouped(expanded):
+            if way.root is whole.expression:
+                continue
+            statements = statements_of(way.root, whole.output, constants, taken, whole.origin)
+            if constants_grow(program, region.members, statements, self.allowance) is not None:
+                continue
+            seconds = fused_seconds(kernels_of(statements, (whole.output,), constants, "combined", context), constants)
+            if best is None or seconds < best[0]:
+                best = seconds, way, statements
+        return best
+
+
+def _form(expression: Scope, constants: frozenset[str]) -> Any:
+    """The expression with its tensors numbered, and which of them are constants: equal forms have equal rewritings."""
+    read = tensors(expression)
+    numbered: dict[Tensor | Scope, Tensor | Scope] = {
+        tensor: Tensor(f"t{place}", tensor.type) for place, tensor in enumerate(read)
+    }
+    return replace_sources(expression, numbered), tuple(tensor.name in constants for tensor in read)
+
+
+def _pattern(old: Sequence[Compute], new: Sequence[Compute], constants: frozenset[str]) -> str:
+    before, after = contractions_of(old, constants), contractions_of(new, constants)
+    if before == after:
+        return "constants folded into weights"
+    if len(after) < len(before):
+        return f"{len(before)} contractions as {len(after)}"
+    return "contractions in another order"

@@ -1,0 +1,132 @@
+"""What combining expressions proposes, what it costs, and how that is recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from passes.alternatives import alternative
+from passes.derive.certificate import Certificate
+from passes.derive.cost import estimated_seconds
+from passes.normalise.fold_constants import FoldConstants
+from tensoropt.cost import Alternative, KernelCost
+from tensoropt.ir.expression import Scope, Tensor, scopes
+from tensoropt.ir.program import Compute, Program
+from tensoropt.ir.structure import is_contraction
+from tensoropt.pass_manager import Context
+from tensoropt.rewrite.derivation import Derivation
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """Statements that take the place of others, the last assigns the same output; how they are derived and what proves it."""
+
+    pattern: str
+    statements: tuple[Compute, ...]
+    derivation: Derivation
+    certificate: Certificate
+    estimated_seconds: float
+
+    def as_json(self) -> dict[str, Any]:
+        """The same keys as those of a candidate for one contraction."""
+        return {
+            "pattern": self.pattern,
+            "chain": [str(step) for step in self.derivation.steps],
+            "derivation": self.derivation.as_json(),
+            "estimated_seconds": self.estimated_seconds,
+            "certificate": self.certificate.as_json(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a proposal is taken, why, and what it and the original cost where they were measured."""
+
+    kept: bool
+    why: str
+    cost: KernelCost | None = None
+    original: KernelCost | None = None
+
+
+def kernels_of(
+    statements: Sequence[Compute], outputs: tuple[Tensor, ...], constants: frozenset[str], label: str, context: Context
+) -> Alternative:
+    """The fused kernels of a region, for comparison."""
+    return alternative(statements, outputs, constants, label, context)
+
+
+def fused_seconds(found: Alternative, constants: Collection[str]) -> float:
+    """What the fused kernels of an alternative are estimated to take."""
+    kernels = tuple(kernel for kernel in found.kernels if isinstance(kernel, Compute))
+    return estimated_seconds(kernels, constants)
+
+
+def contractions_of(statements: Sequence[Compute], constants: Collection[str]) -> list[tuple[int, ...]]:
+    """The extents of every contraction that is left to run; what constants alone decide is not."""
+    known = set(constants)
+    found: list[tuple[int, ...]] = []
+    for statement in statements:
+        if all(tensor.name in known for tensor in statement.inputs):
+            known.add(statement.output.name)
+        else:
+            found += [_extents(scope) for scope in scopes(statement.expression) if is_contraction(scope)]
+    return sorted(found)
+
+
+def _extents(scope: Scope) -> tuple[int, ...]:
+    return tuple(sorted(iterator.extent for iterator in (*scope.traversal, *scope.reduction) if iterator.extent > 1))
+
+
+def constants_grow(program: Program, old: Sequence[Compute], new: Sequence[Compute], allowance: int) -> str | None:
+    """Why the constants of new statements are not worth their memory: they cannot be folded, or are larger than those that go."""
+    known = set(program.constants)
+    running: list[Compute] = []
+    for statement in new:
+        if not all(tensor.name in known for tensor in statement.inputs):
+            running.append(statement)
+        elif FoldConstants().folds(statement, known):
+            known.add(statement.output.name)
+        else:
+            return f"{statement.output.name} is too large to be computed when the model is compiled"
+    read = {tensor for statement in running for tensor in statement.inputs if tensor.name in known}
+    replaced = {statement.output for statement in old}
+    readers = program.consumers()
+    needless = {
+        tensor
+        for statement in old
+        for tensor in statement.inputs
+        if tensor.name in program.constants
+        and tensor not in read
+        and all(reader.outputs[0] in replaced for reader in readers[tensor])
+    }
+    added = sum(tensor.type.bytes for tensor in read if tensor.name not in program.constants)
+    freed = sum(tensor.type.bytes for tensor in needless)
+    return f"{added} bytes of constants take the place of {freed}" if added > freed + allowance else None
+
+
+def record(compute: Compute, proposal: Proposal, verdict: Verdict, context: Context) -> None:
+    """What ``optimize --json`` and ``inspect --why`` show."""
+    measured = verdict.cost is not None and verdict.cost.source != "failed"
+    context.derivations.append(
+        {
+            "node": compute.origin[0] if compute.origin else compute.output.name,
+            "value": compute.output.name,
+            **proposal.as_json(),
+            "milliseconds": verdict.cost.seconds * 1e3 if verdict.cost is not None and measured else None,
+            "original_milliseconds": verdict.original.seconds * 1e3 if verdict.original is not None else None,
+            "cost_source": verdict.cost.source if verdict.cost is not None else "estimated",
+            "kept": verdict.kept,
+            "why": verdict.why,
+        }
+    )
+
+
+def compared(costs: Sequence[KernelCost], margin: float) -> Verdict:
+    """The verdict on the second of two measured alternatives, which must beat the first by a margin."""
+    original, cost = costs
+    if cost.source == "failed":
+        return Verdict(False, f"could not be measured: {cost.reason}", cost, original)
+    gain = f"{cost.seconds * 1e3:.3f} ms against {original.seconds * 1e3:.3f} ms as written"
+    kept = cost.seconds <= original.seconds * (1 - margin)
+    return Verdict(kept, f"{'faster' if kept else 'not faster than the model as written'}: {gain}", cost, original)
