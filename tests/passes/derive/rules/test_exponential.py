@@ -1,4 +1,4 @@
-"""Blockwise exponentials, shifts and late division: exact in the paired domain, close in floats, and refused where they would be wrong."""
+"""Blockwise exponentials, shifts and late division: exact in the paired domain, close in floats, refused where wrong."""
 
 from __future__ import annotations
 
