@@ -13,6 +13,7 @@ from tensoropt.check import CheckResult, check_outputs, check_statements, random
 from tensoropt.errors import CheckError, InputError, ModelError, UsageError
 from tensoropt.ir.program import Array, Program
 from tensoropt.pass_manager import Context, Progress
+from tensoropt.quiet import Quiet
 from tensoropt.timing import Clock, alternate
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from codegen.runtime import CompiledModel as LoadedModel
     from codegen.targets.cpu import CpuTarget
     from tensoropt.frontend import LoadedModel as ImportedModel
+    from tensoropt.inspection import Inspection
 
 
 def _silent(stage: str, share: float, detail: str) -> None:
@@ -37,6 +39,11 @@ class CompiledModel:
     """The program after each pass, the import first."""
     check: CheckResult
     derivations: tuple[dict[str, Any], ...]
+    regions: tuple[dict[str, Any], ...]
+    """The outcome for each statement that was derived; ``search`` is a position in ``searches``."""
+    searches: tuple[dict[str, Any], ...]
+    search: dict[str, Any]
+    """Figures of all searches together."""
     latency_ms: dict[str, float | None]
     peak_bytes: dict[str, int]
     seconds: dict[str, float]
@@ -58,13 +65,14 @@ class CompiledModel:
             "check": self.check.as_json(),
             "latency_ms": self.latency_ms,
             "peak_bytes": self.peak_bytes,
-            "derivations": list(self.derivations),
+            **self._trace(),
+            "search": self.search,
             "rewrites": [
                 {
                     "node": entry["node"],
                     "pattern": entry["pattern"],
                     "chain": entry["chain"],
-                    "gain": entry["original_milliseconds"] / entry["milliseconds"],
+                    "gain": _gain(entry),
                 }
                 for entry in rewrites
             ],
@@ -74,6 +82,14 @@ class CompiledModel:
             "kernels": self._built.kernels_as_json(),
             "optimized_onnx_latency_ms": self._exported_latency,
             "warnings": list(self.imported.warnings),
+        }
+
+    def _trace(self) -> dict[str, Any]:
+        """What ``trace.json`` holds."""
+        return {
+            "derivations": list(self.derivations),
+            "regions": list(self.regions),
+            "searches": list(self.searches),
         }
 
     def save(self, folder: str | os.PathLike[str], force: bool = False) -> Path:
@@ -88,14 +104,14 @@ class CompiledModel:
 
         files: dict[str, bytes] = {
             "program.txt": format_program(self.program).encode(),
-            "trace.json": json.dumps({"derivations": list(self.derivations)}, indent=1).encode(),
+            "trace.json": json.dumps(self._trace(), indent=1).encode(),
         }
         for number, (name, program) in enumerate(self.stages):
             files[f"stages/{number:02d}-{name}.txt"] = format_program(program).encode()
         report = self.report()
         extra = {
             "model": {"name": self.imported.program.name, "sha256": self.imported.sha256},
-            "report": {key: value for key, value in report.items() if key not in ("target", "derivations")},
+            "report": {key: value for key, value in report.items() if key not in ("target", *self._trace())},
         }
         return Path(save(self._built, Path(folder), files=files, extra=extra, force=force, write=self._write_onnx))
 
@@ -104,6 +120,12 @@ class CompiledModel:
 
         if self._exported is not None:
             save_onnx(self._exported, folder / "optimized.onnx")
+
+
+def _gain(entry: Mapping[str, Any]) -> float | None:
+    """How many times faster the region of a kept derivation became; None where that was not measured."""
+    before, after = entry["original_milliseconds"], entry["milliseconds"]
+    return before / after if before and after else None
 
 
 def optimize(
@@ -126,7 +148,7 @@ def optimize(
     used, CheckError where the result differs from ONNX Runtime's.
     """
     from codegen.build import compile_program
-    from codegen.targets.cpu import host_target
+    from codegen.targets.cpu import available_threads, host_target
     from codegen.tune.schedules import search
     from codegen.tune.worker import MeasuredCost
     from passes.pipeline import compile_as_written, plan
@@ -151,8 +173,10 @@ def optimize(
             f"{imported.path or 'the model'} has no outputs, so there is nothing to compute; declare at least one"
         )
     cpu = host_target(threads)
-    with MeasuredCost(cpu) as cost_model:
-        context = Context(cost_model, excluded, tune, seed, time_limit, progress)
+    quiet = Quiet()
+    with MeasuredCost(cpu, quiet=quiet) as cost_model:
+        workers = min(cpu.threads, available_threads())
+        context = Context(cost_model, excluded, tune, seed, time_limit, progress, workers, quiet)
         context.stages.append(("import", imported.program))
         program = optimize_program(imported.program, context)
         clock.lap("optimize")
@@ -191,6 +215,9 @@ def optimize(
         stages=tuple(context.stages),
         check=result,
         derivations=tuple(context.derivations),
+        regions=tuple(context.regions),
+        searches=tuple(context.searches),
+        search=context.search,
         latency_ms=latency,
         peak_bytes={"before": before.plan.peak_bytes, "after": layout.peak_bytes, "arena": built.signature.arena_bytes},
         seconds={**clock.seconds, **context.seconds},
@@ -391,6 +418,21 @@ def _summary(array: Array) -> dict[str, Any]:
         "mean": float(wide.mean()) if array.size else 0.0,
         "std": float(wide.std()) if array.size else 0.0,
     }
+
+
+def inspect(
+    path: str,
+    stage: str | None = None,
+    diff: tuple[str, str] | None = None,
+    node: str | None = None,
+    why: str | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Inspection:
+    """See ``tensoropt.inspection.inspect``; chains of derivations are replayed with the rules of this version."""
+    from passes.derive.rules import RULES_BY_NAME
+    from tensoropt import inspection
+
+    return inspection.inspect(path, stage, diff, node, why, shapes, RULES_BY_NAME)
 
 
 def rules() -> list[dict[str, str]]:

@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from tensoropt.errors import ArtefactError, UsageError
+from tensoropt.explaining import Trace, explain
 from tensoropt.ir.program import Program, Statement
+from tensoropt.rewrite.rule import Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +38,19 @@ def inspect(
     node: str | None = None,
     why: str | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    rules: Mapping[str, Rule] | None = None,
 ) -> Inspection:
     """The program, a stage of it, a difference of two stages, or the reasons for a rewrite.
 
+    ``rules`` by name are what chains of derivations are replayed with.
     UsageError for a stage or a node that does not exist (the message lists those that do); ArtefactError and ModelError for
     what cannot be read.
     """
-    stages, derivations = _read(Path(path), shapes or {})
+    stages, trace = _read(Path(path), shapes or {})
     if why is not None and not Path(path).is_dir():
         raise UsageError(f"{path}: only an artefact folder knows why; optimize the model and inspect the folder")
     if why is not None:
-        return _why(path, derivations, stages, why)
+        return _why(path, trace.of(why), stages, why, rules or {})
     if diff is not None:
         before, after = (_stage(path, stages, name).splitlines() for name in diff)
         lines = tuple(difflib.unified_diff(before, after, *diff, lineterm="", n=1))
@@ -57,12 +61,13 @@ def inspect(
         return Inspection(lines, {"node": node, "statements": list(lines)})
     header = (f"# stages: {', '.join(stages)}",) if len(stages) > 1 else ()
     return Inspection(
-        (*header, *text.splitlines()), {"stages": list(stages), "program": text, "derivations": derivations}
+        (*header, *text.splitlines()),
+        {"stages": list(stages), "program": text, "derivations": list(trace.derivations)},
     )
 
 
-def _read(path: Path, shapes: Mapping[str, Sequence[int]]) -> tuple[dict[str, str], list[dict[str, Any]]]:
-    """Program texts by stage in order, and the derivations."""
+def _read(path: Path, shapes: Mapping[str, Sequence[int]]) -> tuple[dict[str, str], Trace]:
+    """Program texts by stage in order, and the trace."""
     from tensoropt.ir.printer import format_program
 
     if path.is_dir():
@@ -74,14 +79,14 @@ def _read(path: Path, shapes: Mapping[str, Sequence[int]]) -> tuple[dict[str, st
             trace = json.loads((path / "trace.json").read_text())
         except (OSError, ValueError) as error:
             raise ArtefactError(f"{path}: the artefact is damaged ({error}); optimize the model again") from error
-        return stages, list(trace["derivations"])
+        return stages, Trace.from_json(trace)
     if path.suffix == ".txt" and path.is_file():
         from tensoropt.ir.parser import parse_program
 
-        return {"program": format_program(parse_program(path.read_text()))}, []
+        return {"program": format_program(parse_program(path.read_text()))}, Trace()
     from tensoropt.frontend import load_program
 
-    return {"import": format_program(load_program(path, shapes).program)}, []
+    return {"import": format_program(load_program(path, shapes).program)}, Trace()
 
 
 def _stage(path: str, stages: Mapping[str, str], name: str) -> str:
@@ -106,20 +111,9 @@ def _is_of(statement: Statement, node: str) -> bool:
     return node in statement.origin or any(tensor.name == node for tensor in statement.outputs)
 
 
-def _why(path: str, derivations: list[dict[str, Any]], stages: Mapping[str, str], name: str) -> Inspection:
-    found = [entry for entry in derivations if name in (entry["node"], entry["value"])]
-    if not found:
+def _why(path: str, trace: Trace, stages: Mapping[str, str], name: str, rules: Mapping[str, Rule]) -> Inspection:
+    if not trace.derivations and not trace.regions:
         _statements_of(next(iter(stages.values())), path, name)
-        reason = f"{name}: no derivation was found for it, so it runs as the model says"
-        return Inspection((reason,), {"node": name, "derivations": [], "reason": reason})
-    lines: list[str] = []
-    for entry in found:
-        verdict = "kept" if entry["kept"] else "not kept"
-        lines.append(f"{entry['node']} as {entry['pattern']}: {verdict}, {entry['why']}")
-        lines += [f"    {step}" for step in entry["chain"]]
-        lines.append(f"    checked: {_certificate(entry['certificate'])}")
-    return Inspection(tuple(lines), {"node": name, "derivations": found})
-
-
-def _certificate(certificate: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in certificate.items() if not isinstance(value, (list, dict)))
+        reason = f"{name}: no derivation was sought for it, so it runs as the model says"
+        return Inspection((reason,), {"node": name, "derivations": [], "regions": [], "reason": reason})
+    return Inspection(*explain(name, trace, rules))

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol
 from tensoropt.cost import CostModel
 from tensoropt.ir.program import Program
 from tensoropt.ir.verifier import verify
+from tensoropt.quiet import Quiet
 
 Progress = Callable[[str, float, str], None]
 """Called with the name of the stage, the share that is done (0 to 1) and what is being worked on."""
@@ -17,7 +18,12 @@ Progress = Callable[[str, float, str], None]
 
 @dataclass(slots=True)
 class Context:
-    """What a run of the pipeline shares: injected services, limits, and the record that passes add to."""
+    """What a run of the pipeline shares: injected services, limits, and the record that passes add to.
+
+    ``workers`` is how many processes may search at the same time. ``derivations`` holds everything that was found,
+    ``regions`` the outcome for each statement that was derived, ``searches`` the reports that these refer to, and ``search``
+    figures of all searches together.
+    """
 
     cost_model: CostModel
     excluded_rules: frozenset[str] = frozenset()
@@ -25,14 +31,26 @@ class Context:
     seed: int = 0
     time_limit: float | None = None
     progress: Progress = lambda stage, share, detail: None
+    workers: int = 1
+    quiet: Quiet = field(default_factory=Quiet)
     started: float = field(default_factory=time.monotonic)
     derivations: list[dict[str, Any]] = field(default_factory=list)
+    regions: list[dict[str, Any]] = field(default_factory=list)
+    searches: list[dict[str, Any]] = field(default_factory=list)
+    search: dict[str, Any] = field(default_factory=dict)
     stages: list[tuple[str, Program]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def time_is_up(self) -> bool:
         """Whether the time limit has passed; stages then stop with the best that they have."""
         return self.time_limit is not None and time.monotonic() - self.started > self.time_limit
+
+    def deadline(self, share: float = 1.0) -> float | None:
+        """The value of ``time.monotonic`` when this share of the time that is left has passed; None without a limit."""
+        if self.time_limit is None:
+            return None
+        now = time.monotonic()
+        return now + share * max(0.0, self.started + self.time_limit - now)
 
 
 class Pass(Protocol):

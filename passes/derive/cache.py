@@ -48,6 +48,11 @@ class DeriveCache:
         return len(self._found)
 
     @property
+    def processes(self) -> int:
+        """How many workers there are."""
+        return self._pool.size if self._pool is not None else 0
+
+    @property
     def peak_bytes(self) -> int:
         """What the workers' processes held in memory at their peaks, together."""
         return self._pool.peak_bytes if self._pool is not None else 0

@@ -49,12 +49,15 @@ def named(candidate: Candidate, compute: Compute, order: tuple[Tensor, ...]) -> 
         assert isinstance(output, Tensor)
         statements.append(Compute(output, replace_sources(statement.expression, mapping), compute.origin))
     start = replace_sources(candidate.derivation.start, mapping)
+    shapes = [
+        (tensors[name].name if name in tensors else name, shape) for name, shape in candidate.certificate.shrunk_shapes
+    ]
     return Candidate(
         tuple(statements),
         candidate.derivation.replayed_on(start, RULES_BY_NAME),
         tuple(_named_match(match, mapping) for match in candidate.matched),
         candidate.estimated_seconds,
-        candidate.certificate,
+        replace(candidate.certificate, shrunk_shapes=tuple(shapes)),
     )
 
 

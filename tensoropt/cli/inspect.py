@@ -28,9 +28,9 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show a program as text: before and after, the difference of two stages, or the reasons for a rewrite."""
-    from tensoropt import inspection
+    from tensoropt import api
 
-    found = inspection.inspect(path, stage=stage, diff=diff, node=node, why=why, shapes=parse_shapes(shape))
+    found = api.inspect(path, stage=stage, diff=diff, node=node, why=why, shapes=parse_shapes(shape))
     if as_json:
         print_json(found.as_json())
         return

@@ -81,7 +81,8 @@ def _show(report: dict[str, Any], verbose: bool) -> None:
         )
     _say(f"  rewrites  {len(report['rewrites'])} kept of {len(report['derivations'])} found")
     for rewrite in report["rewrites"]:
-        _say(f"    {rewrite['node']}: {rewrite['pattern']}, {rewrite['gain']:.2f} times faster")
+        gain = "" if rewrite["gain"] is None else f", {rewrite['gain']:.2f} times faster"
+        _say(f"    {rewrite['node']}: {rewrite['pattern']}{gain}")
     for warning in (*report["warnings"], *check["warnings"]):
         _say(f"  warning   {warning}")
     if verbose:

@@ -42,6 +42,15 @@ def parse_scope(text: str, tensors: Mapping[str, Tensor]) -> Scope:
     return scope
 
 
+def parse_type(text: str) -> TensorType:
+    """The type that a text such as ``f32[2, 3]`` describes. ParseError for text that is no type."""
+    stream = TokenStream(text)
+    type = _parse_type(stream)
+    if stream.next.kind != "end":
+        raise stream.unexpected("the end of the text")
+    return type
+
+
 class _ProgramParser:
     def __init__(self, stream: TokenStream, arrays: Mapping[str, Array]) -> None:
         self._stream = stream

@@ -41,4 +41,4 @@ def test_every_transposed_convolution_from_the_second_on_has_candidates(name: st
     assert later <= found
     for entry in compiled.derivations:
         assert entry["kept"] == entry["why"].startswith("fastest")
-        assert entry["certificate"]
+        assert entry["certificate"] or entry["milliseconds"] is None

@@ -1,0 +1,84 @@
+"""What ``optimize --json``, ``trace.json`` and ``inspect --why`` say of a region: everything found, and what became of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from passes.derive.candidate import Candidate, PassedOver, SearchReport
+from tensoropt.cost import KernelCost
+from tensoropt.ir.program import Compute
+
+
+def candidate_record(
+    core: Compute, candidate: Candidate, cost: KernelCost | None, original: KernelCost | None, kept: bool, why: str
+) -> dict[str, Any]:
+    """A candidate; ``cost`` is None where it was not measured."""
+    return {
+        **_place(core),
+        **candidate.as_json(),
+        "milliseconds": _milliseconds(cost),
+        "original_milliseconds": _milliseconds(original),
+        "cost_source": cost.source if cost is not None else "estimated",
+        "kept": kept,
+        "why": why,
+    }
+
+
+def passed_over_record(core: Compute, draft: PassedOver) -> dict[str, Any]:
+    """What the search found and neither checked nor measured, or what failed the check."""
+    return {
+        **_place(core),
+        "derivation": None,
+        "domain": None,
+        "certificate": None,
+        **draft.as_json(),
+        "milliseconds": None,
+        "original_milliseconds": None,
+        "cost_source": "estimated",
+        "kept": False,
+    }
+
+
+def region_record(
+    core: Compute, kept: Candidate | None, original: KernelCost | None, why: str, search: int
+) -> dict[str, Any]:
+    """The outcome for a region; ``search`` is the position of its search among the searches."""
+    return {
+        **_place(core),
+        "kept": kept.label if kept is not None else None,
+        "original_milliseconds": _milliseconds(original),
+        "why": why,
+        "search": search,
+    }
+
+
+def nothing_found(report: SearchReport) -> str:
+    """Why a region has no candidate."""
+    if report.failure is not None:
+        return f"no derivation: {report.failure}; it runs as the model says"
+    if report.truncated == "time":
+        return "no derivation was found within the time limit; it runs as the model says"
+    if report.rejected:
+        return f"no derivation passed its check ({report.rejected[0]}); it runs as the model says"
+    if report.passed_over:
+        return "what was found is estimated too dear; it runs as the model says"
+    missing = f": {report.nearest}" if report.nearest else ""
+    return f"no derivation was found{missing}; it runs as the model says"
+
+
+def reason(cost: KernelCost, original: KernelCost, chosen: bool, other: bool) -> str:
+    """Why a candidate that was measured was kept or not; ``other`` says that another one was."""
+    if cost.source == "failed":
+        return f"could not be measured: {cost.reason}"
+    gain = f"{cost.seconds * 1e3:.3f} ms against {original.seconds * 1e3:.3f} ms as written"
+    if chosen:
+        return f"fastest: {gain}"
+    return f"another candidate is faster: {gain}" if other else f"not faster than the model as written: {gain}"
+
+
+def _place(core: Compute) -> dict[str, Any]:
+    return {"node": core.origin[0] if core.origin else core.output.name, "value": core.output.name}
+
+
+def _milliseconds(cost: KernelCost | None) -> float | None:
+    return None if cost is None or cost.source == "failed" else cost.seconds * 1e3
