@@ -19,7 +19,7 @@ from passes.combine.proposal import (
     kernels_of,
     record,
 )
-from passes.combine.regions import Region, linear_regions
+from passes.combine.regions import Region, Regions
 from passes.derive.certificate import Certificate, Checker
 from passes.derive.rules import RULES_BY_NAME
 from tensoropt.ir.expression import Scope, Tensor, replace_sources, tensors
@@ -61,12 +61,15 @@ class CombineChains:
         replaced: dict[Tensor, tuple[Compute, ...]] = {}
         gone: set[Tensor] = set()
         taken = {tensor.name for tensor in (*program.inputs, *program.producers())} | set(program.constants)
-        for region in linear_regions(program, self.depth):
-            if context.time_is_up():
-                break
-            context.progress("combine", 0.0, region.root.output.name)
+        regions = Regions(program, self.depth)
+        for place, statement in enumerate(reversed(program.statements)):
+            region = regions.grown(statement)
+            if region is None or context.time_is_up():
+                continue
+            context.progress("combine", place / len(program.statements), region.root.output.name)
             statements = self._rewritten(region, program, taken, seen, context)
             if statements:
+                regions.take(region)
                 replaced[region.root.output] = statements
                 gone.update(member.output for member in region.members)
                 taken.update(statement.output.name for statement in statements)

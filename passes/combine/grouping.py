@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from opt_einsum import contract_path, get_symbol
 
 from passes.combine.expansion import Rewriting, products
-from passes.combine.regions import is_data_free
+from passes.combine.regions import is_constant
 from passes.derive.polynomials import terms_of
 from tensoropt.ir.expression import Access, Constant, Scalar, Scope, free_iterators
 from tensoropt.ir.structure import product_factors
@@ -44,7 +44,7 @@ def _gather_constants(rewriting: Rewriting, path: Path, term: int) -> None:
     """Every constant factor whose iterators another one uses too is multiplied with that one: it adds no elements."""
     while True:
         factors = product_factors(terms_of(rewriting.scope(path).body)[term][1])
-        known = [place for place, factor in enumerate(factors) if is_data_free(factor, rewriting.constants)]
+        known = [place for place, factor in enumerate(factors) if is_constant(factor, rewriting.constants)]
         known.sort(key=lambda place: len(free_iterators(factors[place])))
         pair = next(
             (
@@ -65,7 +65,7 @@ def _gather_constants(rewriting: Rewriting, path: Path, term: int) -> None:
 def _gather_terms(rewriting: Rewriting) -> None:
     """The addends of the root that constants alone decide become one."""
     terms = terms_of(rewriting.root.body)
-    known = [place for place, (_, value) in enumerate(terms) if is_data_free(value, rewriting.constants)]
+    known = [place for place, (_, value) in enumerate(terms) if is_constant(value, rewriting.constants)]
     ready = len(known) == 1 and isinstance(terms[known[0]][1], Access | Constant)
     if known and len(known) < len(terms) and not ready and not rewriting.root.reduction:
         rewriting.apply("group_terms", (), Site.of(terms=tuple(known)))
@@ -89,7 +89,7 @@ def _paired(rewriting: Rewriting, path: Path) -> Iterator[Rewriting]:
 
 def _suggested(rewriting: Rewriting, path: Path, factors: Sequence[Scalar]) -> Iterator[Rewriting]:
     """The orders that opt_einsum finds, for all factors and with the constants first."""
-    known = tuple(place for place, factor in enumerate(factors) if is_data_free(factor, rewriting.constants))
+    known = tuple(place for place, factor in enumerate(factors) if is_constant(factor, rewriting.constants))
     for first in ((), known) if 1 < len(known) < len(factors) else ((),):
         way = rewriting.copy()
         if first and not way.apply("group_factors", path, Site.of(term=0, factors=first)):

@@ -11,7 +11,19 @@ from dataclasses import dataclass
 
 from passes.derive.certificate import substituted
 from passes.derive.polynomials import terms_of
-from tensoropt.ir.expression import Access, Apply, Reducer, Scalar, Scope, Tensor, accesses, leaves, scopes, tensors
+from tensoropt.ir.expression import (
+    Access,
+    Apply,
+    Constant,
+    Reducer,
+    Scalar,
+    Scope,
+    Tensor,
+    accesses,
+    leaves,
+    scopes,
+    tensors,
+)
 from tensoropt.ir.program import Compute, Program, Statement
 from tensoropt.ir.structure import is_contraction, is_mover, product_factors
 
@@ -42,35 +54,40 @@ class Region:
         return tuple(dict.fromkeys(name for member in ordered for name in member.origin))
 
 
-def linear_regions(program: Program, depth: int) -> list[Region]:
-    """The regions of a program from its end to its start, no statement in two of them.
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a statement stands in a region: contractions from it to the root, itself included, and what stands beside it there."""
 
-    ``depth`` is how many contractions may follow one another in a region.
-    """
-    growth = _Growth(program, depth)
-    return [region for statement in reversed(program.statements) if (region := growth.region(statement)) is not None]
+    statement: Compute
+    contractions: int
+    multiplied: bool
+    moving: bool
 
 
-class _Growth:
+class Regions:
+    """The regions of a program. ``depth`` is how many contractions may follow one another in one of them."""
+
     def __init__(self, program: Program, depth: int) -> None:
         self._program, self._depth = program, depth
         self._producers, self._readers = program.producers(), program.consumers()
         self._constants = frozenset(program.constants)
         self._taken: set[Tensor] = set()
 
-    def region(self, root: Statement) -> Region | None:
+    def take(self, region: Region) -> None:
+        """From now on no other region has its statements."""
+        self._taken.update(member.output for member in region.members)
+
+    def grown(self, root: Statement) -> Region | None:
+        """The largest region that ends with a statement; None where that is no sum of products or is in another region."""
         if not isinstance(root, Compute) or root.output in self._taken or not self._is_member(root):
             return None
         found: dict[Tensor, Compute] = {root.output: root}
-        waiting = [(root, self._weight(root))]
+        waiting = [_Place(root, self._weight(root), bool(root.expression.reduction), False)]
         while waiting:
-            reader, contractions = waiting.pop()
-            for producer in self._absorbable(reader):
-                total = contractions + self._weight(producer)
-                if total <= self._depth and len(found) < _MOST:
-                    found[producer.output] = producer
-                    waiting.append((producer, total))
-        self._taken.update(found)
+            for place in self._absorbable(waiting.pop()):
+                if place.contractions <= self._depth and len(found) < _MOST:
+                    found[place.statement.output] = place.statement
+                    waiting.append(place)
         ordered = [statement for statement in self._program.statements if statement.outputs[0] in found]
         return Region(tuple(statement for statement in ordered if isinstance(statement, Compute)))
 
@@ -92,11 +109,12 @@ class _Growth:
     def _weight(statement: Compute) -> int:
         return int(is_contraction(statement.expression) or bool(statement.expression.reduction))
 
-    def _absorbable(self, reader: Compute) -> list[Compute]:
+    def _absorbable(self, place: _Place) -> list[_Place]:
         """The producers that only this statement reads, once, as a factor, and whose sums need not be repeated there."""
         found = []
-        read = [access.source for access in accesses(reader.expression.body)]
-        for _, value in terms_of(reader.expression.body):
+        body = place.statement.expression.body
+        read = [access.source for access in accesses(body)]
+        for _, value in terms_of(body):
             factors = factors_of(value)
             for factor in factors:
                 source = factor.source if isinstance(factor, Access) else None
@@ -104,20 +122,25 @@ class _Growth:
                 if not isinstance(producer, Compute) or not isinstance(source, Tensor) or source in self._taken:
                     continue
                 alone = len(self._readers[source]) == 1 and read.count(source) == 1
-                if alone and source not in self._program.outputs and self._is_member(producer):
-                    others = [other for other in factors if other is not factor]
-                    if self._repeats_nothing(reader, producer, others):
-                        found.append(producer)
+                if not alone or source in self._program.outputs or not self._is_member(producer):
+                    continue
+                others = [other for other in factors if other is not factor]
+                inner = _Place(
+                    producer,
+                    place.contractions + self._weight(producer),
+                    place.multiplied or bool(others) or bool(producer.expression.reduction),
+                    place.moving or not all(is_data_free(other, self._constants) for other in others),
+                )
+                if self._repeats_nothing(producer, place.multiplied or bool(others), inner.moving):
+                    found.append(inner)
         return found
 
-    def _repeats_nothing(self, reader: Compute, producer: Compute, others: list[Scalar]) -> bool:
+    def _repeats_nothing(self, producer: Compute, multiplied: bool, moving: bool) -> bool:
+        """Whether no work is done twice where the producer's sum is distributed over what it is multiplied with."""
         terms = terms_of(producer.expression.body)
-        if len(terms) == 1:
+        if len(terms) == 1 or not multiplied:
             return True
-        if not others and not reader.expression.reduction:
-            return True
-        moving = sum(not is_data_free(value, self._constants) for _, value in terms)
-        return moving <= 1 and all(is_data_free(other, self._constants) for other in others)
+        return not moving and sum(not is_data_free(value, self._constants) for _, value in terms) <= 1
 
 
 def factors_of(value: Scalar) -> list[Scalar]:
@@ -134,7 +157,12 @@ def factors_of(value: Scalar) -> list[Scalar]:
 
 def is_data_free(node: Scalar, constants: Collection[str]) -> bool:
     """Whether constants alone decide the value: no access in it reads anything else, nested scopes included."""
-    return all(_is_known(leaf.source, constants) if isinstance(leaf, Access) else True for leaf in leaves(node))
+    return all(_is_known(leaf.source, constants) for leaf in leaves(node) if isinstance(leaf, Access))
+
+
+def is_constant(node: Scalar, constants: Collection[str]) -> bool:
+    """Whether the value is a number or is computed from constants; what indices alone decide (a mask) is not stored for it."""
+    return isinstance(node, Constant) or (is_data_free(node, constants) and bool(accesses(node)))
 
 
 def _is_known(source: Tensor | Scope, constants: Collection[str]) -> bool:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from tensoropt.ir.expression import Access, Scalar, Scope, Tensor, map_scalar, scopes
+from tensoropt.ir.index import Index
 from tensoropt.ir.program import Compute, Program, Statement
 from tensoropt.ir.structure import is_mover, view_source
 from tensoropt.pass_manager import Context
@@ -13,10 +14,10 @@ from tensoropt.pass_manager import Context
 
 @dataclass(frozen=True, slots=True)
 class InlineMovers:
-    """``f({L<z> A[σ(z)]}[τ(x)]) → f(A[σ(τ(x))])`` where τ stays inside the box of z.
+    """``f({L<z> A[σ(z)]}[τ(x)]) → f(A[σ(τ(x))])`` where τ leaves the box of z only along axes that are whole axes of A.
 
-    A mover that enlarges (an expanded tensor, gathered windows) is read through by every consumer that can; any other only where
-    it has one consumer and what remains is affine, since divisions in an index cost more than the copy.
+    A mover that enlarges (an expanded tensor, gathered windows) and a range of a tensor are read through by every consumer that
+    can; any other only where it has one consumer and what remains is affine, since divisions in an index cost more than the copy.
     """
 
     name: ClassVar[str] = "inline_movers"
@@ -56,16 +57,49 @@ def _read_through(
         if not isinstance(node, Access) or not isinstance(node.source, Tensor) or node.source not in movers:
             return node
         moved = movers[node.source]
-        if not node.stays_inside:
+        if not _same_outside(node, moved, traversals[node.source]):
             return node
         mapping = dict(zip(traversals[node.source].traversal, node.indices, strict=True))
         indices = tuple(index.substitute(mapping) for index in moved.indices)
         enlarges = node.source.type.elements > moved.source.type.elements
-        simple = len(consumers[node.source]) == 1 and all(index.is_affine for index in indices)
-        return Access(moved.source, indices, moved.outside) if enlarges or simple else node
+        alone = len(consumers[node.source]) == 1 or _is_range(moved, traversals[node.source])
+        simple = alone and all(index.is_affine for index in indices)
+        outside = moved.outside if node.stays_inside else node.outside
+        return Access(moved.source, indices, outside) if enlarges or simple else node
 
     scope = statement.expression
     body = map_scalar(scope.body, leaf)
     if body is scope.body:
         return statement
     return Compute(statement.output, Scope(scope.traversal, body, scope.reduction, scope.reducer), statement.origin)
+
+
+def _same_outside(read: Access, moved: Access, mover: Scope) -> bool:
+    """Whether reading the source finds what reading the mover does, also where it leaves the box.
+
+    Along an axis that the read may leave, the mover must take over a whole axis of its source and use its iterator nowhere else.
+    """
+    if read.stays_inside:
+        return True
+    if not moved.stays_inside:
+        return False
+    for iterator, index, extent in zip(mover.traversal, read.indices, mover.shape, strict=True):
+        if index.low >= 0 and index.high < extent:
+            continue
+        uses = [place for place, found in enumerate(moved.indices) if iterator in found.iterators()]
+        whole = len(uses) == 1 and moved.indices[uses[0]] is Index.of(iterator)
+        if not whole or moved.source.shape[uses[0]] != extent:
+            return False
+    return True
+
+
+def _is_range(moved: Access, mover: Scope) -> bool:
+    """Whether the mover is part of its source, element beside element."""
+    return (
+        moved.stays_inside
+        and len(moved.indices) == len(mover.traversal)
+        and all(
+            index - index.constant is Index.of(iterator)
+            for index, iterator in zip(moved.indices, mover.traversal, strict=True)
+        )
+    )

@@ -1,0 +1,174 @@
+"""Branches: contractions of one tensor with weights, of one form, and the pointwise statements that follow each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from passes.derive.certificate import substituted
+from passes.derive.polynomials import terms_of
+from tensoropt.ir.canonical import canonical_key
+from tensoropt.ir.expression import (
+    Access,
+    Scalar,
+    Scope,
+    Tensor,
+    accesses,
+    free_iterators,
+    map_scalar,
+    scopes,
+    substitute,
+)
+from tensoropt.ir.index import Index, Iterator
+from tensoropt.ir.program import Compute, Program, Statement
+from tensoropt.ir.structure import is_contraction, is_identity, product_factors
+from tensoropt.ir.types import Extent, TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A contraction and the pointwise statements that follow it, each read by the next one only; weights lie along one axis."""
+
+    members: tuple[Compute, ...]
+    axis: int
+
+    @property
+    def output(self) -> Tensor:
+        """The value that is needed outside."""
+        return self.members[-1].output
+
+    @property
+    def width(self) -> int:
+        """Extent of the axis along which the weights lie."""
+        return int(self.output.shape[self.axis])
+
+    @property
+    def whole(self) -> Compute:
+        """The value as one nested expression."""
+        origin = tuple(dict.fromkeys(name for member in self.members for name in member.origin))
+        return Compute(self.output, substituted(self.members), origin)
+
+
+def branches_of(program: Program) -> list[tuple[Branch, ...]]:
+    """Groups of at least two branches that differ in their weights only, in the order of the program."""
+    constants = frozenset(program.constants)
+    groups: dict[str, list[Branch]] = {}
+    for statement in program.statements:
+        if isinstance(statement, Compute) and (axis := _weight_axis(statement, constants)) is not None:
+            groups.setdefault(f"{axis} {_form(statement, axis, None, constants)}", []).append(
+                Branch((statement,), axis)
+            )
+    return [_longest(tuple(group), program, constants) for group in groups.values() if len(group) > 1]
+
+
+def _weight_axis(statement: Compute, constants: Collection[str]) -> int | None:
+    """The traversal axis that only a constant factor of a contraction has."""
+    scope = statement.expression
+    if not is_contraction(scope) or len(scopes(scope)) > 1 or len(terms_of(scope.body)) > 1:
+        return None
+    factors = product_factors(scope.body)
+    weights = [
+        factor
+        for factor in factors
+        if isinstance(factor, Access) and isinstance(factor.source, Tensor) and factor.source.name in constants
+    ]
+    if len(factors) != 2 or len(weights) != 1:
+        return None
+    other = next(factor for factor in factors if factor is not weights[0])
+    for axis, iterator in enumerate(scope.traversal):
+        if _lies_along(weights[0], iterator) and iterator not in free_iterators(other) and iterator.extent > 1:
+            return axis
+    return None
+
+
+def _lies_along(access: Access, iterator: Iterator) -> bool:
+    """Whether the iterator addresses one axis of the source by itself, from end to end."""
+    axes = [axis for axis, index in enumerate(access.indices) if iterator in index.iterators()]
+    return (
+        len(axes) == 1
+        and access.indices[axes[0]] is Index.of(iterator)
+        and int(access.source.shape[axes[0]]) == iterator.extent
+        and access.outside.value == 0
+    )
+
+
+def parts_of(member: Compute, axis: int, constants: Collection[str]) -> list[int]:
+    """The positions of the accesses to constants that lie along the axis."""
+    iterator = member.expression.traversal[axis]
+    return [
+        position
+        for position, access in enumerate(accesses(member.expression.body))
+        if isinstance(access.source, Tensor)
+        and access.source.name in constants
+        and iterator in frozenset().union(*(index.iterators() for index in access.indices))
+    ]
+
+
+def _form(member: Compute, axis: int, before: Tensor | None, constants: Collection[str]) -> str:
+    """The canonical key of a statement without the names and widths of its weights, and of what it reads from its branch."""
+    scope = member.expression
+    iterator = scope.traversal[axis]
+    narrow = Iterator(iterator.name, 1)
+    widened = parts_of(member, axis, constants)
+    position = -1
+
+    def leaf(node: Scalar) -> Scalar:
+        nonlocal position
+        if not isinstance(node, Access):
+            return substitute(node, {iterator: Index.of(narrow)})
+        position += 1
+        source = node.source
+        if isinstance(source, Tensor) and (position in widened or source is before):
+            shape = tuple(
+                Extent(1) if index is Index.of(iterator) else extent
+                for index, extent in zip(node.indices, source.shape, strict=True)
+            )
+            source = Tensor(f"weight {position}", TensorType(source.dtype, shape, source.type.layout))
+        return Access(source, [index.substitute({iterator: Index.of(narrow)}) for index in node.indices], node.outside)
+
+    body = map_scalar(scope.body, leaf)
+    traversal = [narrow if found is iterator else found for found in scope.traversal]
+    return canonical_key(Scope(traversal, body, scope.reduction, scope.reducer))
+
+
+def _longest(group: tuple[Branch, ...], program: Program, constants: Collection[str]) -> tuple[Branch, ...]:
+    """The branches with as many pointwise statements as all of them have in common."""
+    readers = program.consumers()
+    while True:
+        following = [_following(branch, readers, program, constants) for branch in group]
+        found = [member for member in following if member is not None]
+        if len(found) < len(group):
+            return group
+        forms = {
+            _form(member, branch.axis, branch.output, constants) for member, branch in zip(found, group, strict=True)
+        }
+        if len(forms) > 1:
+            return group
+        group = tuple(
+            Branch((*branch.members, member), branch.axis) for member, branch in zip(found, group, strict=True)
+        )
+
+
+def _following(
+    branch: Branch, readers: dict[Tensor, list[Statement]], program: Program, constants: Collection[str]
+) -> Compute | None:
+    """The pointwise statement that alone reads the branch's value, besides constants only."""
+    if branch.output in program.outputs or len(readers.get(branch.output, ())) != 1:
+        return None
+    reader = readers[branch.output][0]
+    if not isinstance(reader, Compute) or reader.expression.reduction or len(scopes(reader.expression)) > 1:
+        return None
+    scope = reader.expression
+    own = [access for access in accesses(scope.body) if access.source is branch.output]
+    if len(own) != 1 or not is_identity(own[0], scope.traversal):
+        return None
+    iterator = scope.traversal[branch.axis]
+    for access in accesses(scope.body):
+        if access is own[0]:
+            continue
+        if not isinstance(access.source, Tensor) or access.source.name not in constants:
+            return None
+        used = iterator in frozenset().union(*(index.iterators() for index in access.indices))
+        if used and not _lies_along(access, iterator):
+            return None
+    return reader
