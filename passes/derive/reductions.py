@@ -32,6 +32,9 @@ from tensoropt.rewrite.rule import Path, Refusal, Site
 _LONG = 5
 """Windows of at least so many taps are also folded from shorter ones."""
 
+_MULTIPLYING = 1.25
+"""How much dearer than the fold itself its convolution with ones is at least: nothing is reused, and each addition multiplies."""
+
 Window = tuple[Iterator, int, tuple[tuple[Iterator, int], ...]]
 """A tap iterator, its coefficient, and the traversal iterators beside it in one index, with theirs."""
 
@@ -106,12 +109,17 @@ def derive_reduction(
 
 
 def is_plain_reduction(scope: Scope) -> bool:
-    """Whether this search knows moves for a scope: it folds tensors, and is no contraction."""
+    """Whether this search knows moves for a scope: it folds tensors over windows or planes, and is no contraction.
+
+    Rows (the sums and maxima of softmax and normalisations) are folded as they stand, and fuse with what reads them.
+    """
     reads = accesses(scope.body)
     if not scope.reduction or is_contraction(scope) or not reads or not scope.type.elements:
         return False
-    inside = all(isinstance(access.source, Tensor) for access in reads)
-    return inside and all(iterator.extent for iterator in scope.reduction)
+    if not all(isinstance(access.source, Tensor) for access in reads) or 0 in (i.extent for i in scope.reduction):
+        return False
+    plane = scope.reducer is Reducer.SUM and sum(iterator.extent > 1 for iterator in scope.reduction) > 1
+    return plane or bool(_windows(scope)) or any(not access.stays_inside for access in reads) or _is_strided(scope)
 
 
 def explored_reductions(
@@ -190,6 +198,11 @@ def _windows(scope: Scope) -> list[Window]:
                 if len(taps) == 1 and beside and len(terms) == 1 + len(beside):
                     found[(*taps[0], tuple(beside))] = None
     return list(found)
+
+
+def _is_strided(scope: Scope) -> bool:
+    steps = (step for access in accesses(scope.body) for index in access.indices for _, step in index.terms)
+    return any(abs(step) > 1 for step in steps)
 
 
 def _nested(path: Path, tap: Iterator, step: int, beside: tuple[tuple[Iterator, int], ...]) -> tuple[Application, ...]:
