@@ -1,28 +1,29 @@
 """Certificates: what was checked before a candidate exists.
 
 1. On smaller expressions of the same form the chain is replayed and each step is compared in full, over all points, in an
-   exact domain.
-2. At the real sizes every expression of the chain is compared with the first at points that meet every boundary and residue
-   class of every output axis.
+   exact domain, for several random assignments; the ends of the chain are compared once more with the interpreter, in the
+   types of the program on contents that are small integers, bit for bit where no operation rounds them.
+2. At the real sizes the statements, substituted into one another, are compared with the original at points that meet every
+   boundary and residue class of every output axis, the expressions between them at a few points.
 3. The statements, substituted into one another, are the last expression of the chain (the same canonical key).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import lcm
 from typing import Any
 
-import numpy as np
-
+from passes.derive.comparison import Comparison, same, seeds_for
+from passes.derive.degree import error_bound
+from passes.derive.interpreted import interpreted_difference
+from passes.derive.probes import corners_of, points_of
 from passes.derive.rules import RULES_BY_NAME
 from passes.derive.shrinking import base_name, shrunk
 from tensoropt.ir.canonical import canonical_key
-from tensoropt.ir.exact import Domain, DomainRefusal, Value, choose_domain, evaluate_exact, random_values
+from tensoropt.ir.exact import Domain, DomainRefusal, Value, choose_domain
 from tensoropt.ir.exact_points import evaluate_at
-from tensoropt.ir.expression import Scope, Tensor, accesses, replace_sources, scopes, tensors
-from tensoropt.ir.index import FloorDiv, Index, Modulo
+from tensoropt.ir.expression import Scope, Tensor, replace_sources, scopes, tensors
 from tensoropt.ir.program import Compute
 from tensoropt.rewrite.derivation import Derivation, ReplayError
 from tensoropt.rewrite.rule import Refusal, nested_at
@@ -30,11 +31,16 @@ from tensoropt.rewrite.rule import Refusal, nested_at
 _ROOMS = (3, 5, 8, 12)
 _DENSE_LIMIT = 1 << 22
 _SEED = 20
+_POINT_SEEDS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What stands behind a candidate: the domain, the sizes that were checked in full and the points at the real sizes."""
+    """What stands behind a candidate: the domain, the sizes that were checked in full and the points at the real sizes.
+
+    ``error_bound``: the probability that a wrong candidate passes, see ``degree.error_bound``. ``assignments``: how many random
+    contents each step was compared with.
+    """
 
     domain: Domain
     shrunk_shapes: tuple[tuple[str, tuple[int, ...]], ...]
@@ -42,7 +48,8 @@ class Certificate:
     steps: int
     real_points: int
     seed: int
-    error_bound: float
+    error_bound: float | None
+    assignments: int = 1
 
     def as_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -54,6 +61,7 @@ class Certificate:
             "real_points": self.real_points,
             "seed": self.seed,
             "error_bound": self.error_bound,
+            "assignments": self.assignments,
         }
 
     @staticmethod
@@ -69,36 +77,40 @@ class Checker:
 
     def __init__(self, seed: int = _SEED) -> None:
         self._seed = seed
-        self._steps: dict[tuple[Scope, Scope], str | None] = {}
-        self._points: dict[tuple[Scope, Domain], Value] = {}
+        self._whole: dict[tuple[Domain, tuple[int, ...], tuple[Tensor, ...]], Comparison] = {}
+        self._steps: dict[tuple[Scope, Scope, Domain], str | None] = {}
+        self._points: dict[Any, Value] = {}
 
     def check(self, derivation: Derivation, compute: Compute, statements: tuple[Compute, ...]) -> Certificate | Refusal:
         """The certificate of a candidate, or what was found wrong."""
         try:
             states = derivation.states(RULES_BY_NAME)
-            domain = choose_domain([states[0], states[-1]])
+            domain = choose_domain(states)
         except (ReplayError, DomainRefusal) as error:
             return Refusal(str(error))
-        if states[0] is not compute.expression or canonical_key(substituted(statements)) != canonical_key(states[-1]):
+        result = substituted(statements)
+        if states[0] is not compute.expression or canonical_key(result) != canonical_key(states[-1]):
             return Refusal("the statements are not the derived expression")
         small = self._check_shrunk(derivation, domain)
         if isinstance(small, Refusal):
             return small
-        points = points_of(states[0])
-        for state in states[1:]:
-            reason = self._compare_points(states[0], state, points, domain)
+        points = points_of((states[0], result))
+        count = len(points[0]) if points else 1
+        if states[0].type.elements:
+            reason = self._compare_points(states[0], [result], points, domain)
+            reason = reason or self._compare_points(states[0], states[1:-1], corners_of(states[0]), domain)
             if reason is not None:
                 return Refusal(reason)
-        degree = sum(isinstance(tensor, Tensor) for tensor in tensors(states[0])) * max(1, len(scopes(states[-1])))
-        bound = degree / (2**31 - 1) if domain is Domain.PRIME else 0.0
+        seeds = seeds_for(domain, small.type.elements, self._seed)
         return Certificate(
             domain,
             tuple((tensor.name, tuple(map(int, tensor.shape))) for tensor in tensors(small)),
             small.type.elements,
             len(derivation.steps),
-            len(points[0]) if points else 1,
+            count,
             self._seed,
-            bound,
+            error_bound(states[0], result, domain, min(len(seeds), _POINT_SEEDS)),
+            len(seeds),
         )
 
     def _check_shrunk(self, derivation: Derivation, domain: Domain) -> Scope | Refusal:
@@ -122,56 +134,48 @@ class Checker:
                 if wrong is not None:
                     return Refusal(f"{step}: {wrong}")
             wrong = self._compare_whole(states[0], states[-1], domain)
+            wrong = wrong or interpreted_difference(states[0], states[-1], self._seed)
             return start if wrong is None else Refusal(f"the whole chain: {wrong}")
         return Refusal(reason)
 
     def _compare_whole(self, before: Scope, after: Scope, domain: Domain) -> str | None:
-        if (before, after) not in self._steps:
-            self._steps[before, after] = difference(before, after, domain, self._seed)
-        return self._steps[before, after]
+        entry = before, after, domain
+        if entry not in self._steps:
+            seeds = seeds_for(domain, before.type.elements, self._seed)
+            key = domain, seeds, tuple(tensors(before))
+            if key not in self._whole:
+                self._whole[key] = Comparison(domain, seeds)
+            self._steps[entry] = self._whole[key].difference(before, after)
+        return self._steps[entry]
 
-    def _compare_points(self, first: Scope, state: Scope, points: list[Any], domain: Domain) -> str | None:
+    def _compare_points(self, first: Scope, others: Sequence[Scope], points: list[Any], domain: Domain) -> str | None:
         try:
-            wanted, found = (self._at(scope, points, domain) for scope in (first, state))
+            wanted = self._at(first, points, domain)
+            for state in others:
+                if not same(wanted, self._at(state, points, domain)):
+                    return "differs from the original at the real sizes"
         except DomainRefusal as error:
             return str(error)
-        return None if _same(wanted, found) else "differs from the original at the real sizes"
+        return None
 
     def _at(self, scope: Scope, points: list[Any], domain: Domain) -> Value:
-        if (scope, domain) not in self._points:
-            self._points[scope, domain] = evaluate_at(scope, points, domain, self._seed)
-        return self._points[scope, domain]
+        entry = scope, domain, tuple(axis.tobytes() for axis in points)
+        if entry not in self._points:
+            seeds = range(self._seed, self._seed + _POINT_SEEDS)
+            self._points[entry] = evaluate_at(scope, points, domain, seeds)
+        return self._points[entry]
 
 
 def _split_by(derivation: Derivation) -> dict[str, int]:
     """The product of the factors by which each iterator of the start is split, by name; digits are named after what they are of."""
     found: dict[str, int] = {}
     for step in derivation.steps:
-        if step.rule.startswith("split"):
-            name = base_name(step.site.text("iterator"))
-            found[name] = found.get(name, 1) * step.site.integer("factor")
+        arguments = dict(step.site.arguments)
+        size = arguments.get("factor", arguments.get("at"))
+        name = arguments.get("iterator")
+        if isinstance(name, str) and isinstance(size, int) and size > 1:
+            found[base_name(name)] = found.get(base_name(name), 1) * size
     return found
-
-
-def difference(before: Scope, after: Scope, domain: Domain, seed: int) -> str | None:
-    """Where two scopes differ in a domain, evaluated in full; None if nowhere."""
-    if before.type != after.type:
-        return f"the type {after.type} is not {before.type}"
-    values = random_values({*tensors(before), *tensors(after)}, domain, seed)
-    try:
-        wanted, found = evaluate_exact(before, values, domain), evaluate_exact(after, values, domain)
-    except DomainRefusal as error:
-        return str(error)
-    if _same(wanted, found):
-        return None
-    wrong = np.argwhere(np.asarray(wanted[0] != found[0]))
-    return f"differs in {len(wrong)} of {before.type.elements} elements, first at {wrong[0].tolist() if len(wrong) else '?'}"
-
-
-def _same(wanted: Value, found: Value) -> bool:
-    return all(
-        one is None or other is None or bool(np.all(one == other)) for one, other in zip(wanted, found, strict=True)
-    )
 
 
 def substituted(statements: tuple[Compute, ...]) -> Scope:
@@ -189,57 +193,3 @@ def _points_in(scope: Scope) -> int:
     for iterator in (*scope.traversal, *scope.reduction):
         points *= iterator.extent
     return points
-
-
-# Points at the real sizes --------------------------------------------------------------------------------------------
-
-
-def points_of(start: Scope) -> list[np.ndarray[Any, Any]]:
-    """Points, one array per output axis, that meet for each axis both ends and every residue class.
-
-    The classes of all axes are run through at the same time, in two pairings, so their number is that of the richest axis.
-    """
-    period = 1
-    for modulus in sorted(_periods(start)):
-        period = lcm(period, modulus) if lcm(period, modulus) <= 16 else period
-    extents = [int(extent) for tensor in tensors(start) for extent in tensor.shape]
-    window = max([extent for extent in extents if extent <= 16], default=1)
-    run = max(period, min(window, 12)) + 1
-    classes = [
-        _classes(iterator.extent, run if _is_entangled(start, place) else 1)
-        for place, iterator in enumerate(start.traversal)
-    ]
-    count = max((len(found) for found in classes), default=1)
-    random = np.random.default_rng(_SEED)
-    axes = []
-    for found in classes:
-        repeated = np.resize(np.asarray(found), count)
-        axes.append(np.concatenate([repeated, random.permutation(repeated)]))
-    return axes
-
-
-def _classes(extent: int, run: int) -> list[int]:
-    """Both ends and a stretch in the middle, each of this length."""
-    middle = max(0, extent // 2 - run // 2)
-    chosen = {*range(min(run, extent)), *range(max(0, extent - run), extent), *range(middle, min(extent, middle + run))}
-    return sorted(chosen)
-
-
-def _is_entangled(start: Scope, place: int) -> bool:
-    iterator = start.traversal[place]
-    return any(
-        iterator in index.iterators() and index is not Index.of(iterator)
-        for access in accesses(start.body)
-        for index in access.indices
-    )
-
-
-def _periods(scope: Scope) -> set[int]:
-    found: set[int] = set()
-    for access in accesses(scope.body):
-        for index in access.indices:
-            for atom, coefficient in index.terms:
-                found.add(abs(coefficient))
-                if isinstance(atom, FloorDiv | Modulo):
-                    found.add(atom.divisor)
-    return {step for step in found if 1 < step <= 16}

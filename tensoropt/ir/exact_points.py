@@ -3,201 +3,245 @@
 Tensors have pseudo-random contents by position (``exact.contents``), so nothing of full size is ever held. The reduction
 iterators of a sum of products are expanded one after the other, and points where a factor reads outside its box (and is 0)
 are dropped as soon as the index is known: an element of a transposed convolution costs its few taps, not the whole image.
+Nested scopes that only move elements are looked through. Several assignments of contents are evaluated at once, on a leading
+axis.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from tensoropt.ir.exact import (
-    Domain,
-    DomainRefusal,
-    Value,
-    apply_operation,
-    constant_value,
-    contents,
-    convert_value,
-    fold,
-    is_static,
-    number_value,
-    positions,
-    static_numbers,
-)
-from tensoropt.ir.expression import (
-    Access,
-    Apply,
-    Cast,
-    Constant,
-    IndexValue,
-    Reducer,
-    Scalar,
-    Scope,
-    Tensor,
-)
-from tensoropt.ir.index import Index, Iterator
+from tensoropt.ir.exact import contents, is_static, positions, static_numbers
+from tensoropt.ir.exact_arithmetic import apply_operation, constant_value, convert_value, fold, number_value
+from tensoropt.ir.exact_domains import Domain, DomainRefusal, Value
+from tensoropt.ir.expression import Access, Apply, Cast, Constant, IndexValue, Reducer, Scalar, Scope, Tensor
+from tensoropt.ir.index import Iterator
 from tensoropt.ir.structure import product_factors
 
-_ROW_LIMIT = 1 << 22
-"""Points of a reduction that are held at once."""
+_ROW_LIMIT = 1 << 21
+"""Summands that are held at once; more are split by points, and a single point may have eight times as many."""
 
-Condition = tuple[Index, int]
+Rows = Mapping[Iterator, Any]
 
 
 class TooManyPoints(DomainRefusal):
     """A single element needs more additions than the row limit."""
 
 
-def evaluate_at(scope: Scope, coordinates: Sequence[Any], domain: Domain, seed: int) -> Value:
-    """The elements of a scope at points given as one integer array per axis; all points lie inside the box."""
+def evaluate_at(scope: Scope, coordinates: Sequence[Any], domain: Domain, seeds: Sequence[int]) -> Value:
+    """The elements of a scope at points given as one integer array per axis, inside the box; one row for each seed."""
     count = len(coordinates[0]) if coordinates else 1
-    batch = max(1, _ROW_LIMIT // max(1, _estimate(scope)))
-    if count <= batch:
-        return _elements(scope, coordinates, count, domain, seed)
-    parts = [
-        evaluate_at(scope, [axis[start : start + batch] for axis in coordinates], domain, seed)
-        for start in range(0, count, batch)
-    ]
-    return tuple(None if part[0] is None else np.concatenate(part) for part in zip(*parts, strict=True))
+    return _Points(domain, tuple(seeds)).of(scope, coordinates, count)
 
 
-def _zero_conditions(scope: Scope) -> list[Condition]:
-    """Index and extent of every access that makes the whole summand 0 where it leaves its box."""
-    if scope.reducer is not Reducer.SUM:
-        return []
-    return [
-        (index, int(extent))
-        for factor in product_factors(scope.body)
-        if isinstance(factor, Access) and factor.outside.value == 0
-        for index, extent in zip(factor.indices, factor.source.shape, strict=True)
-        if index.low < 0 or index.high >= extent
-    ]
+@dataclass(frozen=True, slots=True)
+class _Guard:
+    """An index of which the whole summand is 0 where it leaves ``[0, extent)``."""
+
+    needs: frozenset[Iterator]
+    place: Callable[[Rows], Any]
+    extent: int
 
 
-def _estimate(scope: Scope) -> int:
-    """About how many summands an element has: iterators that a guarded index narrows count by what its box lets through."""
-    narrowed: dict[Iterator, int] = {}
-    for index, extent in _zero_conditions(scope):
-        candidates = [(abs(step), atom) for atom, step in index.terms if isinstance(atom, Iterator)]
-        for step, atom in candidates:
-            if atom in scope.reduction:
-                narrowed[atom] = min(narrowed.get(atom, atom.extent), -(-extent // step) + 1, atom.extent)
-    total = 1
-    for iterator in scope.reduction:
-        total *= max(1, narrowed.get(iterator, iterator.extent))
-    return total
+def _guards(body: Scalar) -> list[_Guard]:
+    """The guards of a product, those of factors that move elements from elsewhere included."""
+    found: list[_Guard] = []
+    for factor in product_factors(body):
+        if not isinstance(factor, Access) or factor.outside.value != 0:
+            continue
+        for index, extent in zip(factor.indices, factor.source.shape, strict=True):
+            if index.low < 0 or index.high >= extent:
+                found.append(_Guard(index.iterators(), _evaluated(index), int(extent)))
+        inner = factor.source
+        if isinstance(inner, Scope) and inner.reducer is None and inner.type.elements:
+            found += [_composed(guard, factor) for guard in _guards(inner.body)]
+    return found
 
 
-def _elements(scope: Scope, coordinates: Sequence[Any], count: int, domain: Domain, seed: int) -> Value:
-    rows: dict[Iterator, Any] = dict(zip(scope.traversal, coordinates, strict=True))
-    if scope.reducer is None:
-        return _scalar(scope.body, rows, count, domain, seed)
-    owner = np.arange(count)
-    open_conditions = _zero_conditions(scope)
-    waiting = list(scope.reduction)
-    while True:
-        ready = [condition for condition in open_conditions if condition[0].iterators() <= rows.keys()]
-        open_conditions = [condition for condition in open_conditions if condition not in ready]
-        owner, rows = _pruned(owner, rows, ready)
-        if not waiting:
-            break
-        chosen = min(waiting, key=lambda iterator: _urgency(iterator, open_conditions, rows))
-        waiting.remove(chosen)
-        if len(owner) * chosen.extent > 8 * _ROW_LIMIT:
-            raise TooManyPoints(f"a single element has more than {8 * _ROW_LIMIT} summands")
-        owner = np.repeat(owner, chosen.extent)
-        repeats = {iterator: np.repeat(column, chosen.extent) for iterator, column in rows.items()}
-        steps = np.tile(np.arange(chosen.extent), len(owner) // chosen.extent if chosen.extent else 0)
-        rows = {**repeats, chosen: steps}
-    body = _scalar(scope.body, rows, len(owner), domain, seed)
-    return _folded(scope, body, owner, count, domain)
+def _evaluated(index: Any) -> Callable[[Rows], Any]:
+    return lambda rows: np.asarray(index.evaluate(rows.__getitem__))
 
 
-def _urgency(iterator: Iterator, conditions: list[Condition], rows: Mapping[Iterator, Any]) -> tuple[int, int]:
-    closing = any(condition[0].iterators() - rows.keys() == {iterator} for condition in conditions)
+def _composed(guard: _Guard, access: Access) -> _Guard:
+    """A guard of a nested scope as one of the scope that reads it; where the read itself leaves the box, it is 0 anyway."""
+    assert isinstance(access.source, Scope)
+    read = {
+        iterator: index
+        for iterator, index in zip(access.source.traversal, access.indices, strict=True)
+        if iterator in guard.needs
+    }
+
+    def place(rows: Rows) -> Any:
+        inner = {
+            iterator: np.clip(np.asarray(index.evaluate(rows.__getitem__)), 0, iterator.extent - 1)
+            for iterator, index in read.items()
+        }
+        return guard.place(inner)
+
+    return _Guard(frozenset().union(*(index.iterators() for index in read.values())), place, guard.extent)
+
+
+@dataclass(frozen=True, slots=True)
+class _Points:
+    """Evaluates elements in a domain for some seeds. Values have one row for each seed, or are plain where all agree."""
+
+    domain: Domain
+    seeds: tuple[int, ...]
+
+    def of(self, scope: Scope, coordinates: Sequence[Any], count: int) -> Value:
+        """The elements at so many points; halves are taken one after the other where all together are too many."""
+        rows: dict[Iterator, Any] = dict(zip(scope.traversal, coordinates, strict=True))
+        if scope.reducer is None:
+            return self._full(self._scalar(scope.body, rows, count), count)
+        try:
+            return self._folded_rows(scope, rows, count, 1 if count > 1 else 8)
+        except TooManyPoints:
+            if count < 2:
+                raise
+        parts = [
+            self.of(scope, [axis[half] for axis in coordinates], len(np.arange(count)[half]))
+            for half in (slice(0, count // 2), slice(count // 2, count))
+        ]
+        return tuple(None if part[0] is None else np.concatenate(part, axis=-1) for part in zip(*parts, strict=True))
+
+    def _full(self, value: Value, count: int) -> Value:
+        return tuple(None if part is None else np.broadcast_to(part, (len(self.seeds), count)) for part in value)
+
+    def _folded_rows(self, scope: Scope, rows: dict[Iterator, Any], count: int, patience: int) -> Value:
+        owner = np.arange(count)
+        guards = _guards(scope.body) if scope.reducer is Reducer.SUM else []
+        waiting = list(scope.reduction)
+        while True:
+            ready = [guard for guard in guards if guard.needs <= rows.keys()]
+            guards = [guard for guard in guards if guard not in ready]
+            owner, rows = _pruned(owner, rows, ready)
+            if not waiting:
+                break
+            chosen = min(waiting, key=lambda iterator: _urgency(iterator, guards, rows))
+            waiting.remove(chosen)
+            if len(owner) * chosen.extent > patience * _ROW_LIMIT:
+                raise TooManyPoints(f"a single element has more than {8 * _ROW_LIMIT} summands")
+            owner = np.repeat(owner, chosen.extent)
+            repeats = {iterator: np.repeat(column, chosen.extent) for iterator, column in rows.items()}
+            steps = np.tile(np.arange(chosen.extent), len(owner) // chosen.extent if chosen.extent else 0)
+            rows = {**repeats, chosen: steps}
+        body = self._full(self._scalar(scope.body, rows, len(owner)), len(owner))
+        return self._folded(scope, body, owner, count)
+
+    def _folded(self, scope: Scope, body: Value, owner: Any, count: int) -> Value:
+        """Rows with the same owner (they stand together) folded; owners without rows get the reducer's identity."""
+        assert scope.reducer is not None
+        sizes = np.bincount(owner, minlength=count)
+        starts = np.cumsum(sizes) - sizes
+        results: list[Any] = [None] * len(body)
+        for size in np.unique(sizes):
+            chosen = np.flatnonzero(sizes == size)
+            if len(chosen) == count:
+                picks: Any = slice(None)
+            else:
+                picks = (starts[chosen][:, None] + np.arange(size)[None, :]).reshape(-1)
+            group = tuple(
+                None if part is None else part[:, picks].reshape(len(self.seeds), len(chosen), size) for part in body
+            )
+            for place, values in enumerate(fold(scope.reducer, scope.dtype, group, 1, self.domain)):
+                if values is None:
+                    continue
+                results[place] = _placed(results[place], chosen, values, (len(self.seeds), count))
+        return tuple(results)
+
+    def _scalar(self, node: Scalar, rows: Rows, count: int) -> Value:
+        if is_static(node):
+            return number_value(np.broadcast_to(static_numbers(node, rows), (count,)), self.domain)
+        match node:
+            case Constant():
+                return constant_value(node, self.domain)
+            case IndexValue():
+                numbers = np.broadcast_to(np.asarray(node.index.evaluate(rows.__getitem__)), (count,))
+                return number_value(numbers, self.domain)
+            case Cast():
+                return convert_value(node, self._scalar(node.argument, rows, count), self.domain)
+            case Apply():
+                operands = [self._scalar(argument, rows, count) for argument in node.arguments]
+                return apply_operation(node.operation, operands, self.domain)
+            case Access():
+                return self._read(node, rows, count)
+
+    def _read(self, access: Access, rows: Rows, count: int) -> Value:
+        inside, clamped = positions(access, rows)
+        source = access.source
+        if isinstance(source, Tensor):
+            place: Any = 0
+            for extent, index in zip(source.shape, clamped, strict=True):
+                place = place * int(extent) + index
+            each = [contents(source, place, self.domain, seed) for seed in self.seeds]
+            found: Value = tuple(np.stack(parts).reshape(len(each), -1) for parts in zip(*each, strict=True))
+        elif not source.type.elements:
+            inside, found = np.False_, constant_value(access.outside, self.domain)
+        elif source.reducer is None:
+            found = self._scalar(source.body, dict(zip(source.traversal, clamped, strict=True)), count)
+        else:
+            return self._read_fold(access, source, inside, clamped, count)
+        if inside is np.True_:
+            return found
+        fill = constant_value(access.outside, self.domain)
+        return tuple(
+            None if part is None else np.where(inside, part, empty) for part, empty in zip(found, fill, strict=True)
+        )
+
+    def _read_fold(self, access: Access, source: Scope, inside: Any, clamped: tuple[Any, ...], count: int) -> Value:
+        """Elements of a nested scope that folds; each is computed once."""
+        place = np.zeros(count, np.int64)
+        for extent, index in zip(source.shape, clamped, strict=True):
+            place = place * int(extent) + index
+        inside = np.broadcast_to(inside, (count,))
+        fill = constant_value(access.outside, self.domain)
+        wanted, back = np.unique(place[inside], return_inverse=True)
+        if len(wanted) == 0:
+            return tuple(np.broadcast_to(empty, (len(self.seeds), count)) for empty in fill)
+        shape = tuple(int(extent) for extent in source.shape)
+        corners = list(np.unravel_index(wanted, shape)) if shape else []
+        nested = self.of(source, corners, len(wanted))
+        return tuple(
+            None if part is None else _spread(part[:, back], inside, empty)
+            for part, empty in zip(nested, fill, strict=True)
+        )
+
+
+def _urgency(iterator: Iterator, guards: list[_Guard], rows: Rows) -> tuple[int, int]:
+    closing = any(guard.needs - rows.keys() == {iterator} for guard in guards)
     return (0 if closing else 1, iterator.extent)
 
 
-def _pruned(owner: Any, rows: dict[Iterator, Any], conditions: list[Condition]) -> tuple[Any, dict[Iterator, Any]]:
-    for index, extent in conditions:
-        place = np.broadcast_to(np.asarray(index.evaluate(rows.__getitem__)), owner.shape)
-        keep = (place >= 0) & (place < extent)
+def _pruned(owner: Any, rows: dict[Iterator, Any], guards: list[_Guard]) -> tuple[Any, dict[Iterator, Any]]:
+    for guard in guards:
+        place = np.broadcast_to(guard.place(rows), owner.shape)
+        keep = (place >= 0) & (place < guard.extent)
         if not keep.all():
             owner = owner[keep]
             rows = {iterator: column[keep] for iterator, column in rows.items()}
     return owner, rows
 
 
-def _folded(scope: Scope, body: Value, owner: Any, count: int, domain: Domain) -> Value:
-    """Rows with the same owner (they stand together) folded; owners without rows get the reducer's identity."""
-    assert scope.reducer is not None
-    present, starts, sizes = np.unique(owner, return_index=True, return_counts=True)
-    empty = fold(
-        scope.reducer, scope.dtype, tuple(None if part is None else np.empty((1, 0)) for part in body), 1, domain
-    )
-    parts: list[Any] = []
-    folded_groups: list[tuple[Any, Value]] = []
-    for size in np.unique(sizes):
-        chosen = np.flatnonzero(sizes == size)
-        picks = starts[chosen][:, None] + np.arange(size)[None, :]
-        group = tuple(None if part is None else np.broadcast_to(part, owner.shape)[picks] for part in body)
-        folded_groups.append((present[chosen], fold(scope.reducer, scope.dtype, group, 1, domain)))
-    for place, part in enumerate(body):
-        if part is None:
-            parts.append(None)
-            continue
-        kinds = [values[place].dtype for _, values in folded_groups] or [empty[place].dtype]
-        missing = len(present) < count
-        kind = object if missing and empty[place].dtype == object else np.result_type(*kinds)
-        result = np.full(count, empty[place][0] if missing else 0, dtype=kind)
-        for owners, values in folded_groups:
-            result[owners] = values[place]
-        parts.append(result)
-    return tuple(parts)
+def _placed(result: Any, chosen: Any, values: Any, shape: tuple[int, int]) -> Any:
+    """The values put at the chosen points of a result, made or widened where it cannot hold them."""
+    if len(chosen) == shape[1]:
+        return values
+    if result is None:
+        result = np.zeros(shape, values.dtype)
+    elif result.dtype != values.dtype:
+        result = result.astype(np.result_type(result.dtype, values.dtype))
+    result[:, chosen] = values
+    return result
 
 
-def _scalar(node: Scalar, rows: Mapping[Iterator, Any], count: int, domain: Domain, seed: int) -> Value:
-    if is_static(node):
-        return number_value(np.broadcast_to(static_numbers(node, rows), (count,)), domain)
-    match node:
-        case Constant():
-            return constant_value(node, domain)
-        case IndexValue():
-            return number_value(np.broadcast_to(np.asarray(node.index.evaluate(rows.__getitem__)), (count,)), domain)
-        case Cast():
-            return convert_value(node, _scalar(node.argument, rows, count, domain, seed), domain)
-        case Apply():
-            operands = [_scalar(argument, rows, count, domain, seed) for argument in node.arguments]
-            return apply_operation(node.operation, operands, domain)
-        case Access():
-            return _read(node, rows, count, domain, seed)
-
-
-def _read(access: Access, rows: Mapping[Iterator, Any], count: int, domain: Domain, seed: int) -> Value:
-    inside, clamped = positions(access, rows)
-    inside = np.broadcast_to(inside, (count,))
-    place = np.zeros(count, np.int64)
-    for extent, index in zip(access.source.shape, clamped, strict=True):
-        place = place * int(extent) + index
-    fill = constant_value(access.outside, domain)
-    if isinstance(access.source, Tensor):
-        found = contents(access.source, place, domain, seed)
-        return tuple(np.where(inside, part, empty) for part, empty in zip(found, fill, strict=True))
-    wanted, back = np.unique(place[inside], return_inverse=True)
-    if len(wanted) == 0:
-        return tuple(np.broadcast_to(empty, (count,)) for empty in fill)
-    shape = tuple(int(extent) for extent in access.source.shape)
-    corners = list(np.unravel_index(wanted, shape)) if shape else []
-    nested = evaluate_at(access.source, corners, domain, seed)
-    parts: list[Any] = []
-    for part, empty in zip(nested, fill, strict=True):
-        if part is None:
-            parts.append(None)
-            continue
-        values = np.broadcast_to(part, wanted.shape)
-        result = np.full(count, empty, dtype=np.result_type(values.dtype, np.asarray(empty).dtype))
-        result[inside] = values[back]
-        parts.append(result)
-    return tuple(parts)
+def _spread(values: Any, inside: Any, fill: Any) -> Any:
+    """Values put where ``inside`` holds, and the fill elsewhere."""
+    if inside.all():
+        return values
+    result = np.full((len(values), len(inside)), fill, dtype=np.result_type(values.dtype, np.asarray(fill).dtype))
+    result[:, inside] = values
+    return result

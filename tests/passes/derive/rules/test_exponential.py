@@ -9,12 +9,28 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passes.derive.certificate import difference
+from passes.derive.certificate import Certificate, Checker
+from passes.derive.comparison import difference
 from passes.derive.rules import RULES_BY_NAME
+from passes.derive.state import Application
 from tensoropt.ir.exact import Domain, choose_domain
-from tensoropt.ir.expression import Access, Apply, Constant, Reducer, Scalar, Scope, accesses, scopes, tensors
+from tensoropt.ir.expression import (
+    Access,
+    Apply,
+    Constant,
+    Reducer,
+    Scalar,
+    Scope,
+    Tensor,
+    accesses,
+    replace_sources,
+    scopes,
+    tensors,
+)
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.interpreter import evaluate
+from tensoropt.ir.program import Compute
+from tensoropt.rewrite.derivation import derive_along
 from tensoropt.rewrite.rule import Refusal, Site
 from tests.strategies.expressions import F32, tensor
 
@@ -264,3 +280,22 @@ def test_what_is_no_law_of_semilattices_differs(law: str) -> None:
     }
     one, other = (Scope((x,), body) for body in pairs[law])
     assert difference(one, other, Domain.PAIRED, 1) is not None
+
+
+@pytest.mark.parametrize(("rows", "keys", "columns", "block"), [(64, 256, 32, 64), (12, 96, 8, 32)])
+def test_the_online_form_has_a_certificate(rows: int, keys: int, columns: int, block: int) -> None:
+    start = attention(rows, keys, columns)
+    moves: list[Application] = [
+        ("split_reduction", (), Site.of(iterator="j", factor=block, offset=0)),
+        ("block_exponentials", (), Site.of(iterators=("j2",))),
+    ]
+    derivation = derive_along(start, moves, RULES_BY_NAME)
+    made: dict[Tensor | Scope, Tensor | Scope] = {}
+    statements: list[Compute] = []
+    for scope in scopes(derivation.result(RULES_BY_NAME)):
+        part = Tensor(f"part{len(made)}", scope.type)
+        statements.append(Compute(part, replace_sources(scope, made)))
+        made[scope] = part
+    certificate = Checker().check(derivation, Compute(statements[-1].output, start), tuple(statements))
+    assert isinstance(certificate, Certificate)
+    assert certificate.domain is Domain.PAIRED
