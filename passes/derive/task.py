@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from passes.derive.candidate import Candidate, SearchLimits, SearchReport
+from passes.derive.reductions import derive_reduction, is_plain_reduction
 from passes.derive.renaming import nameless
 from passes.derive.search import derive
 from tensoropt.ir.expression import Tensor
@@ -42,10 +43,16 @@ class Task:
     def solve(self, deadline: float | None = None) -> Found:
         """Searches; ``deadline`` is a value of ``time.monotonic``."""
         report = SearchReport()
-        found = derive(self.compute, self.constants, self.limits, self.excluded_rules, report, deadline)
+        search = derive_reduction if is_plain_reduction(self.compute.expression) else derive
+        found = search(self.compute, self.constants, self.limits, self.excluded_rules, report, deadline)
         return Found(tuple(found), report)
 
 
-def is_derivable(statement: Compute) -> bool:
-    """Whether there is a search for statements of this form."""
-    return is_contraction(statement.expression)
+def derivable(statements: Iterable[Compute]) -> Compute | None:
+    """The statement that there is a search for among some that fuse: their contraction, or their only other fold."""
+    found = list(statements)
+    for is_known in (is_contraction, is_plain_reduction):
+        known = [statement for statement in found if is_known(statement.expression)]
+        if known:
+            return known[0] if len(known) == 1 else None
+    return None
