@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from passes.derive.candidate import SearchReport
-from passes.derive.patterns import factor_accesses, used
+from passes.derive.product import factors_of, used
 from passes.derive.proposals import mixed_components, proposals
 from passes.derive.state import State, moved
-from tensoropt.ir.expression import Access, Scope
+from tensoropt.ir.expression import Access, Scope, accesses
 from tensoropt.ir.index import Iterator
 from tensoropt.ir.printer import format_scope
 from tensoropt.rewrite.rule import Refusal
@@ -15,12 +15,12 @@ from tensoropt.rewrite.rule import Refusal
 def what_is_missing(state: State) -> str:
     """Why the core of a state is no library operator, and why the moves that would lead on are refused."""
     core = state.core
-    factors = factor_accesses(core)
+    factors = factors_of(core)
     if factors is None:
-        return f"the body is no sum of products of two accesses: {format_scope(core)}"
+        return f"the body is no sum of products: {format_scope(core)}"
     mixed = mixed_components(core)
     if not mixed:
-        return _without_mixture(core, factors)
+        return _without_mixture(core, accesses(core.body))
     access, _, terms = max(mixed, key=lambda found: len(found[2]))
     names = [atom.name if isinstance(atom, Iterator) else f"a division by {atom.divisor}" for atom, _ in terms]
     coefficients = " and ".join(str(step) for _, step in terms)
@@ -39,14 +39,13 @@ def what_is_missing(state: State) -> str:
     return sentence + "; " + ", ".join(f"{rule} is refused: {reason}" for rule, reason in refused.items())
 
 
-def _without_mixture(core: Scope, factors: tuple[Access, Access]) -> str:
-    left, right = map(used, factors)
-    alone = [iterator.name for iterator in core.reduction if (iterator in left) != (iterator in right)]
-    if alone:
-        return (
-            f"{' and '.join(alone)} is summed over, but only one of {_name(factors[0])} and {_name(factors[1])} has it"
-        )
-    return f"{_name(factors[0])} and {_name(factors[1])} stand as they would in an operator, but no operator was built"
+def _without_mixture(core: Scope, reads: list[Access]) -> str:
+    names = " and ".join(map(_name, reads))
+    for iterator in core.reduction:
+        holders = [access for access in reads if iterator in used(access)]
+        if len(holders) == 1:
+            return f"{iterator.name} is summed over, but of {names} only {_name(holders[0])} has it"
+    return f"{names} stand as they would in an operator, but none was built of them"
 
 
 def _name(access: Access) -> str:

@@ -1,82 +1,32 @@
 """Library operators as rules: a core is rewritten to read the operator's result, and the operator reads relaid operands.
 
-Each rewrite is a mixed-radix fuse of iterators to the operator's axes. What moves data stands in scopes of its own, so that
-weights can be relaid when the model is compiled and activations that are already in place (a reshape, a permuted read) cost
-nothing.
+Each rewrite is a mixed-radix fuse of iterators to the operator's axes (``operands.position`` and ``digits``). What moves data
+stands in scopes of its own, so that weights can be relaid when the model is compiled and activations that are already in place
+(a reshape, a permuted read) cost nothing. Factors beyond the two operands go along with one of them or stand outside the sum.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from math import gcd, prod
 
-from passes.derive.naming import find_iterator
-from tensoropt.ir.expression import Access, Apply, Reducer, Scope, substitute
+from passes.derive import solving
+from passes.derive.operands import Group, digits, fused_iterator, group_of, position, relaid, windowed
+from passes.derive.product import Pairing, as_type, multiplied, pairing
+from tensoropt.ir.expression import Access, Apply, Reducer, Scalar, Scope, substitute
 from tensoropt.ir.index import Index, Iterator
-from tensoropt.ir.structure import product_factors
 from tensoropt.rewrite.rule import Refusal, Site
 
-Group = tuple[Iterator, ...]
+_ELSEWHERE = Refusal("the groups are not the iterators of the scope")
+_MISSING = Refusal("an iterator of the site is missing")
 
 
-def factor_accesses(scope: Scope) -> tuple[Access, Access] | None:
-    """The two accesses that a sum of products multiplies; None for any other body."""
-    factors = product_factors(scope.body)
-    if scope.reducer is not Reducer.SUM or len(factors) != 2:
-        return None
-    left, right = factors
-    return (left, right) if isinstance(left, Access) and isinstance(right, Access) else None
+def _product(left: Access, right: Access, pair: Pairing) -> Scalar:
+    return Apply("mul", as_type(left, pair.dtype), as_type(right, pair.dtype))
 
 
-def used(access: Access) -> frozenset[Iterator]:
-    """The iterators in the indices of an access."""
-    return frozenset().union(*(index.iterators() for index in access.indices))
-
-
-def fused_iterator(name: str, group: Group) -> Iterator:
-    """One iterator over the mixed-radix product of a group, the last one fastest."""
-    return Iterator(name, prod(iterator.extent for iterator in group))
-
-
-def digits(fused: Iterator, group: Group) -> dict[Iterator, Index]:
-    """The iterators of a group as digits of the fused one."""
-    found: dict[Iterator, Index] = {}
-    rest = Index.of(fused)
-    for place, iterator in enumerate(reversed(group)):
-        last = place == len(group) - 1
-        found[iterator] = rest if last else rest % iterator.extent
-        rest = rest // iterator.extent
-    return found
-
-
-def position(group: Group) -> Index:
-    """The value of the fused iterator."""
-    result = Index.of(0)
-    for iterator in group:
-        result = result * iterator.extent + iterator
-    return result
-
-
-def group_of(scope: Scope, names: tuple[str, ...]) -> Group | None:
-    """The iterators of these names; None where one is missing."""
-    found = tuple(find_iterator((*scope.traversal, *scope.reduction), name) for name in names)
-    return None if None in found else tuple(iterator for iterator in found if iterator is not None)
-
-
-def relaid(access: Access, axes: Group, mapping: dict[Iterator, Index]) -> Access:
-    """A read of the operand at its axes: of the tensor itself where that permutes whole axes, else of a scope that moves it."""
-    moved = substitute(access, mapping)
-    assert isinstance(moved, Access)
-    plain = [Index.of(axis) for axis in axes if axis.extent != 1]
-    read = [index for index, extent in zip(moved.indices, access.source.shape, strict=True) if extent != 1]
-    whole = all(
-        extent == 1 or any(index is Index.of(axis) and axis.extent == extent for axis in axes)
-        for index, extent in zip(moved.indices, access.source.shape, strict=True)
-    )
-    if whole and len(access.source.shape) == len(axes) and sorted(map(repr, plain)) == sorted(map(repr, read)):
-        return moved
-    return Access(Scope(axes, moved), axes, access.outside)
+def _read_back(scope: Scope, library: Scope, indices: Iterable[Index], pair: Pairing) -> Scope:
+    return Scope(scope.traversal, multiplied(Access(library, indices), pair.outer))
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,34 +42,28 @@ class MatchMatmul:
 
     def sites(self, scope: Scope) -> Iterable[Site]:
         """Both orientations, with and without a batch of what only one operand has."""
-        from passes.derive.matching import matmul_sites
-
-        return matmul_sites(scope)
+        return solving.matmul_sites(scope)
 
     def apply(self, scope: Scope, site: Site) -> Scope | Refusal:
         """See the formula."""
-        factors = factor_accesses(scope)
-        if factors is None:
-            return Refusal("not a sum of products of two accesses")
-        first = site.integer("first")
-        left, right = factors[first], factors[1 - first]
+        pair = pairing(scope, site.integer("first"), site.integer("second"), site.names("carried"))
+        if isinstance(pair, Refusal):
+            return pair
         groups = {name: group_of(scope, site.names(name)) for name in ("batch", "rows", "columns", "sums")}
         batch, rows, columns, sums = groups.values()
         if batch is None or rows is None or columns is None or sums is None:
-            return Refusal("an iterator of the site is missing")
+            return _MISSING
         if set(sums) != set(scope.reduction) or {*batch, *rows, *columns} != set(scope.traversal):
-            return Refusal("the groups are not the iterators of the scope")
-        in_left, in_right = used(left), used(right)
+            return _ELSEWHERE
+        in_left, in_right = pair.left.iterators, pair.right.iterators
         if not set(sums) <= in_left & in_right:
             return Refusal("a reduction is in one operand only")
         if set(rows) & in_right or set(columns) & in_left:
             return Refusal("a row is in the right operand or a column in the left one")
-        axes = {
-            letter: fused_iterator(letter, group)
-            for letter, group in zip("bmnk", (batch, rows, columns, sums), strict=True)
-        }
+        axes: dict[str, Iterator] = {}
         mapping: dict[Iterator, Index] = {}
         for letter, group in zip("bmnk", (batch, rows, columns, sums), strict=True):
+            axes[letter] = fused_iterator(letter, group)
             mapping |= digits(axes[letter], group)
         left_axes = tuple(axes[letter] for letter in site.text("left"))
         right_axes = tuple(axes[letter] for letter in site.text("right"))
@@ -127,11 +71,12 @@ class MatchMatmul:
             "b" not in site.text("right") and set(batch) & in_right
         ):
             return Refusal("an operand without batch axis varies over the batch")
-        body = Apply("mul", relaid(left, left_axes, mapping), relaid(right, right_axes, mapping))
+        left = relaid(pair.left, left_axes, mapping, pair.dtype)
+        right = relaid(pair.right, right_axes, mapping, pair.dtype)
         outer = [("b", batch)] if "b" in site.text("left") + site.text("right") else []
         outer += [("m", rows), ("n", columns)]
-        library = Scope([axes[letter] for letter, _ in outer], body, (axes["k"],), Reducer.SUM)
-        return Scope(scope.traversal, Access(library, [position(group) for _, group in outer]))
+        library = Scope([axes[letter] for letter, _ in outer], _product(left, right, pair), (axes["k"],), Reducer.SUM)
+        return _read_back(scope, library, [position(group) for _, group in outer], pair)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,76 +84,175 @@ class MatchConvolution:
     """``L<z> Σ<s> f(z, s)·g(z, s)  =  L<z> { L<i, f, y…> Σ<c, r…> D[i, c, a·y + d·r − p…]·K[f, c, r…] }[fuse(i), fuse(f), y…]``.
 
     One index of the data for each pair (y, r): stride a > 0, dilation d (a negative one flips the kernel), padding p, all
-    read off. Where the index holds finer digits too, the data is relaid by residue class (space to batch or to depth). i
-    gathers traversals of the data only, f those of the kernel only, g (groups, an axis of both operands before c and f) those
-    of both.
+    read off. Where the index holds finer digits too, the data is relaid by residue class (space to batch or to depth,
+    ``operands.windowed``). i gathers traversals of the data only, f those of the kernel only, g (groups, an axis of both
+    operands before c and f) those of both; groups without further channels and filters make a depthwise convolution.
     """
 
     name: str = "match_convolution"
 
     def sites(self, scope: Scope) -> Iterable[Site]:
-        """Each assignment of the two accesses to data and kernel that solves."""
-        from passes.derive.matching import convolution_sites
-
-        return convolution_sites(scope)
+        """Each assignment of two accesses to data and kernel that solves."""
+        return solving.convolution_sites(scope)
 
     def apply(self, scope: Scope, site: Site) -> Scope | Refusal:
         """See the formula."""
-        factors = factor_accesses(scope)
-        if factors is None:
-            return Refusal("not a sum of products of two accesses")
-        first = site.integer("data")
-        data, kernel = factors[first], factors[1 - first]
+        pair = pairing(scope, site.integer("data"), site.integer("kernel"), site.names("carried"))
+        if isinstance(pair, Refusal):
+            return pair
         batch, groups, filters, channels, spatial, taps = (
             group_of(scope, site.names(name)) for name in ("images", "groups", "filters", "channels", "spatial", "taps")
         )
         if batch is None or groups is None or filters is None or channels is None or spatial is None or taps is None:
-            return Refusal("an iterator of the site is missing")
+            return _MISSING
         if {*channels, *taps} != set(scope.reduction) or {*batch, *groups, *filters, *spatial} != set(scope.traversal):
-            return Refusal("the groups are not the iterators of the scope")
-        in_data, in_kernel = used(data), used(kernel)
+            return _ELSEWHERE
+        in_data, in_kernel = pair.left.iterators, pair.right.iterators
         if {*batch, *spatial} & in_kernel or set(filters) & in_data or not {*channels, *taps} <= in_kernel:
             return Refusal("an iterator is in the wrong operand")
+        if not {*channels} <= in_data:
+            return Refusal("a reduction is in one operand only")
         image, group, filter_, channel = (
             fused_iterator(name, found) for name, found in zip("igfc", (batch, groups, filters, channels), strict=True)
         )
         mapping = digits(image, batch) | digits(group, groups) | digits(filter_, filters) | digits(channel, channels)
-        windows: list[Index] = []
+        data, axes, rows = pair.left, [], []
+        windows: dict[Iterator, Index] = {}
         flipped: dict[Iterator, Index] = {}
-        axes: list[Iterator] = []
-        rows: list[Iterator] = []
-        replaced = list(data.indices)
         for place, (row, tap) in enumerate(zip(spatial, taps, strict=True)):
-            found = [axis for axis, index in enumerate(data.indices) if index.iterators() & {row, tap}]
-            index = data.indices[found[0]]
-            stride, dilation = index.coefficient(row), index.coefficient(tap)
-            if len(found) != 1 or stride < 1 or dilation == 0:
-                return Refusal(f"{row.name} and {tap.name} do not stand in one index of the data as a window")
-            if len(index.terms) == 2:
-                window, low = index, 0
-                axis = Iterator(f"p{place}", int(data.source.shape[found[0]]))
-                replaced[found[0]] = Index.of(axis)
-            else:
-                scale = gcd(stride, dilation)
-                window = Index.of(row) * (stride // scale) + Index.of(tap) * (dilation // scale)
-                low = window.low
-                axis = Iterator(f"p{place}", window.high - low + 1)
-                replaced[found[0]] = index - window * scale + (Index.of(axis) + low) * scale
-            if axis.extent == 1:
-                return Refusal("the data has a single row")
-            axes.append(axis)
+            window = windowed(data, row, tap, f"p{place}")
+            if isinstance(window, Refusal):
+                return window
+            data = window.operand
+            axes.append(window.axis)
             rows.append(Iterator(f"y{place}", row.extent))
-            renamed = Iterator(f"r{place}", tap.extent)
-            flipped[tap] = Index.of(renamed) if dilation > 0 else Index.of(renamed) * -1 + (tap.extent - 1)
-            windows.append(window.substitute({tap: flipped[tap], row: Index.of(rows[-1])}) - low)
+            flipped[tap] = _turned(Iterator(f"r{place}", tap.extent), window.seen.coefficient(tap))
+            windows[window.axis] = window.seen.substitute({tap: flipped[tap], row: Index.of(rows[-1])})
         fixed = (image, group, channel) if groups else (image, channel)
-        plane = relaid(Access(data.source, replaced, data.outside), (*fixed, *axes), mapping)
-        seen = substitute(plane, dict(zip(axes, windows, strict=True)))
+        seen = substitute(relaid(data, (*fixed, *axes), mapping, pair.dtype), windows)
+        assert isinstance(seen, Access)
         tap_axes = tuple(Iterator(f"r{place}", tap.extent) for place, tap in enumerate(taps))
         kernel_axes = (*((group,) if groups else ()), filter_, channel, *tap_axes)
-        weights = relaid(kernel, kernel_axes, mapping | flipped)
+        weights = relaid(pair.right, kernel_axes, mapping | flipped, pair.dtype)
         outer: list[tuple[Iterator, Index]] = [(image, position(batch))]
         outer += [(group, position(groups))] if groups else []
         outer += [(filter_, position(filters)), *zip(rows, map(Index.of, spatial), strict=True)]
-        library = Scope([axis for axis, _ in outer], Apply("mul", seen, weights), (channel, *tap_axes), Reducer.SUM)
-        return Scope(scope.traversal, Access(library, [index for _, index in outer]))
+        body = _product(seen, weights, pair)
+        library = Scope([axis for axis, _ in outer], body, (channel, *tap_axes), Reducer.SUM)
+        return _read_back(scope, library, [index for _, index in outer], pair)
+
+
+def _turned(tap: Iterator, step: int) -> Index:
+    """The tap, from its end where it runs against its row."""
+    return Index.of(tap) if step > 0 else Index.of(tap) * -1 + (tap.extent - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class MatchBandMatmul:
+    """``L<z> Σ<s> f(z, s)·g(z, s)  =  L<z> { L<b, m, w> Σ<k> P[b, m, k]·Q[b, m + d·w − o, k] }[fuse(b), m, w]``.
+
+    General by general to a band: m is a traversal of both operands, w one that stands with it in one index of g alone. b gathers
+    the other traversals, all of both; k all reductions, each in both. Finer digits of that index become digits of b and k
+    (``operands.windowed``): a band of dilation d is d undilated ones, one for each residue class, **folded into the batch**.
+    """
+
+    name: str = "match_band_matmul"
+
+    def sites(self, scope: Scope) -> Iterable[Site]:
+        """Each pair of a row and a diagonal in one index."""
+        return solving.band_sites(scope, inner=scope.traversal)
+
+    def apply(self, scope: Scope, site: Site) -> Scope | Refusal:
+        """See the formula."""
+        found = _band(scope, site, "sums")
+        if isinstance(found, Refusal):
+            return found
+        if set(found.free) != set(scope.reduction) or {*found.batch, found.row, found.tap} != set(scope.traversal):
+            return _ELSEWHERE
+        if found.tap in found.pair.left.iterators or not set(found.free) <= found.pair.left.iterators:
+            return Refusal("the diagonals stand in both operands, or a reduction in one only")
+        k = fused_iterator("k", found.free)
+        library = found.library(site, {"k": k}, digits(k, found.free), (k,))
+        indices = [position(found.batch), Index.of(found.row), _turned(found.tap, found.seen.coefficient(found.tap))]
+        return _read_back(scope, library, indices, found.pair)
+
+
+@dataclass(frozen=True, slots=True)
+class MatchMatmulBand:
+    """``L<z> Σ<s> f(z, s)·g(z, s)  =  L<z> { L<b, m, n> Σ<w> P[b, m, w]·Q[b, m + d·w − o, n] }[fuse(b), m, fuse(n)]``.
+
+    A band by general: as ``MatchBandMatmul``, with the diagonals w the one reduction, of both operands, and n the traversals of g
+    alone.
+    """
+
+    name: str = "match_matmul_band"
+
+    def sites(self, scope: Scope) -> Iterable[Site]:
+        """Each pair of a row and a diagonal in one index."""
+        return solving.band_sites(scope, inner=scope.reduction)
+
+    def apply(self, scope: Scope, site: Site) -> Scope | Refusal:
+        """See the formula."""
+        found = _band(scope, site, "columns")
+        if isinstance(found, Refusal):
+            return found
+        if {found.tap} != set(scope.reduction) or {*found.batch, found.row, *found.free} != set(scope.traversal):
+            return _ELSEWHERE
+        if found.tap not in found.pair.left.iterators or set(found.free) & found.pair.left.iterators:
+            return Refusal("the diagonals stand in one operand, or a column in both")
+        n = fused_iterator("n", found.free)
+        library = found.library(site, {"n": n}, digits(n, found.free), (found.w,))
+        indices = [position(found.batch), Index.of(found.row), position(found.free)]
+        return _read_back(scope, library, indices, found.pair)
+
+
+@dataclass(frozen=True, slots=True)
+class _Band:
+    """What both band operators share: the operands, the groups, and how the right operand is read along the band."""
+
+    pair: Pairing
+    row: Iterator
+    tap: Iterator
+    batch: Group
+    free: Group
+    axis: Iterator
+    seen: Index
+
+    @property
+    def w(self) -> Iterator:
+        """The diagonals."""
+        return Iterator("w", self.tap.extent)
+
+    def library(self, site: Site, others: dict[str, Iterator], mapping: dict[Iterator, Index], sums: Group) -> Scope:
+        """The operator over relaid operands, whose axes beside b, m and w are the others."""
+        b, m = fused_iterator("b", self.batch), Iterator("m", self.row.extent)
+        place = {self.row: Index.of(m), self.tap: _turned(self.w, self.seen.coefficient(self.tap))}
+        mapping = mapping | digits(b, self.batch) | place
+        axes = {"b": b, "m": m, "w": self.w, **others}
+        left = relaid(self.pair.left, tuple(axes[letter] for letter in site.text("left")), mapping, self.pair.dtype)
+        axes["m"] = self.axis
+        right = relaid(self.pair.right, tuple(axes[letter] for letter in site.text("right")), mapping, self.pair.dtype)
+        read = substitute(right, {self.axis: self.seen.substitute(place)})
+        assert isinstance(read, Access)
+        last = next(axis for axis in (*others.values(), self.w) if axis not in sums)
+        return Scope((b, m, last), _product(left, read, self.pair), sums, Reducer.SUM)
+
+
+def _band(scope: Scope, site: Site, free: str) -> _Band | Refusal:
+    pair = pairing(scope, site.integer("first"), site.integer("second"), site.names("carried"))
+    if isinstance(pair, Refusal):
+        return pair
+    batch, others = group_of(scope, site.names("batch")), group_of(scope, site.names(free))
+    ends = group_of(scope, (site.text("row"), site.text("diagonal")))
+    if batch is None or others is None or ends is None:
+        return _MISSING
+    row, tap = ends
+    if row not in pair.left.iterators or not set(batch) <= pair.left.iterators:
+        return Refusal("a row or a batch is not in both operands")
+    window = windowed(pair.right, row, tap, "p")
+    if isinstance(window, Refusal):
+        return window
+    if window.seen.coefficient(row) != 1:
+        return Refusal(f"{row.name} moves the band by more than one row")
+    pair = Pairing(pair.left, window.operand, pair.outer, pair.dtype)
+    return _Band(pair, row, tap, batch, others, window.axis, window.seen)

@@ -6,9 +6,11 @@ component with several terms mixes iterators; the moves here take such component
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from math import gcd
 
+from passes.derive.product import is_constant
+from passes.derive.rules.splitting import digit_iterators
 from tensoropt.ir.expression import Access, Scope, accesses
 from tensoropt.ir.index import Atom, FloorDiv, Index, Iterator, Modulo, atom_bounds
 from tensoropt.rewrite.rule import Site
@@ -17,6 +19,12 @@ Terms = tuple[tuple[Atom, int], ...]
 Move = tuple[tuple[str, Site], ...]
 """Rules and sites applied one after the other."""
 
+
+_KERNELS = (3,)
+"""Kernel sizes that convolutions with larger kernels are cut to, beside half of what they have."""
+
+_LARGEST_KERNEL = 32
+"""Longer sums are no kernels of a convolution."""
 
 _BLOCKS = (64, 128)
 """Sizes of the dense blocks that a band is cut into: large enough for a matmul, small enough to waste little."""
@@ -50,27 +58,49 @@ def mixed_components(core: Scope) -> list[tuple[Access, Index, Terms]]:
     ]
 
 
-def distance(core: Scope) -> int:
-    """0 where the core is a matmul or a convolution up to relayouts; else about how many moves it is away."""
+def distance(core: Scope, constants: Collection[str] = ()) -> int:
+    """0 where the core is an operator up to relayouts and windows; else about how many moves it is away.
+
+    A component of several iterators counts by how many there are too many, divisions too. A pair that is a window of a convolution
+    or of a band counts half, for a matmul needs no windows at all; not in a constant, which is no image.
+    """
     total = 0
+    shared = _shared(core)
     for access in accesses(core.body):
+        image = not is_constant(access, constants)
         for index in access.indices:
             for terms in components(index):
                 total += 2 * (len(terms) - 1)
-                iterators = [atom for atom, _ in terms if isinstance(atom, Iterator)]
-                window = len(terms) == 2 and sum(iterator in core.reduction for iterator in iterators) == 1
-                if window and len(iterators) == 2 and len(index.terms) == 2:
-                    total -= 1
+                total -= len(terms) == 2 and image and _is_window(core, terms, shared)
                 total += sum(isinstance(atom, FloorDiv | Modulo) for atom, _ in terms)
     return total
 
 
-def proposals(core: Scope) -> Iterable[Move]:
-    """Moves on a core, those that most likely lead on first; each once."""
+def _shared(core: Scope) -> frozenset[Iterator]:
+    """The iterators that every read has."""
+    return frozenset.intersection(
+        *(frozenset().union(*(index.iterators() for index in access.indices)) for access in accesses(core.body))
+    )
+
+
+def _is_window(core: Scope, terms: Terms, shared: frozenset[Iterator]) -> bool:
+    """Whether two terms are a row and a tap: a traversal and a reduction, or a traversal of all reads and one of this."""
+    found = [atom for atom, _ in terms if isinstance(atom, Iterator)]
+    if len(found) < 2:
+        return False
+    if sum(iterator in core.reduction for iterator in found) == 1:
+        return True
+    return sum(iterator in shared for iterator in found) == 1 and all(iterator in core.traversal for iterator in found)
+
+
+def proposals(core: Scope, constants: Collection[str] = ()) -> Iterable[Move]:
+    """Moves on a core, those that most likely lead on first; each once. ``constants`` are no images of convolutions."""
     seen: dict[Move, None] = {}
-    for _, index, terms in mixed_components(core):
+    for access, index, terms in mixed_components(core):
         moves = (*_skews(core, terms), *_splits(core, index, terms), *_stagings(core, terms), *_blocks(core, terms))
         seen |= dict.fromkeys(moves)
+        if not is_constant(access, constants):
+            seen |= dict.fromkeys(_kernels(core, terms))
     for access in accesses(core.body):
         for index in access.indices:
             for move in _atom_splits(core, index):
@@ -136,11 +166,32 @@ def _splits(core: Scope, index: Index, terms: Terms) -> list[Move]:
     return moves
 
 
+def _kernels(core: Scope, terms: Terms) -> list[Move]:
+    """The tap of a window ``s·h + d·r`` cut to a smaller kernel: r split by k, the coarse digit staged, h skewed with it.
+
+    ``d·k`` is to be a multiple of s, so that h moves by whole steps: ``s·(h + (d·k/s)·r₁) + d·r₂``. A kernel of R becomes one of
+    k with ⌈R/k⌉ times the filters, and the parts are added at their offsets.
+    """
+    if len(terms) != 2:
+        return []
+    rows = [(atom, step) for atom, step in terms if isinstance(atom, Iterator) and atom in core.traversal]
+    taps = [(atom, step) for atom, step in terms if isinstance(atom, Iterator) and atom in core.reduction]
+    moves: list[Move] = []
+    for (row, stride), (tap, dilation) in zip(rows, taps, strict=False):
+        for size in dict.fromkeys((*_KERNELS, -(-tap.extent // 2))):
+            if 1 < size < tap.extent <= _LARGEST_KERNEL and size * dilation % stride == 0:
+                high, _, _ = digit_iterators(tap, size, 0, core)
+                split = "split_reduction", Site.of(iterator=tap.name, factor=size, offset=0)
+                stage = "stage", Site.of(iterators=(high.name,))
+                moves.append(
+                    (split, stage, _skew("skew_traversal", row, [(row, 1), (high, size * dilation // stride)]))
+                )
+    return moves
+
+
 def _blocks(core: Scope, terms: Terms) -> list[Move]:
     """A band, ``f[m, …]·g[m + w, …]``: m, which both factors read, split into blocks that are dense where the band is."""
-    shared = frozenset.intersection(
-        *(frozenset().union(*(index.iterators() for index in access.indices)) for access in accesses(core.body))
-    )
+    shared = _shared(core)
     moves: list[Move] = []
     for atom, coefficient in _linear(terms):
         if atom in core.traversal and atom in shared and abs(coefficient) == 1 and len(terms) == 2:

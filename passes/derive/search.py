@@ -18,9 +18,9 @@ from typing import Any
 from passes.derive.candidate import Candidate, PassedOver, SearchLimits, SearchReport
 from passes.derive.certificate import Checker
 from passes.derive.cost import estimated_seconds, least_seconds
-from passes.derive.drafts import Draft, drafts_of
+from passes.derive.drafts import Draft, Named, as_written, drafts_of
 from passes.derive.nearness import what_is_missing
-from passes.derive.patterns import factor_accesses
+from passes.derive.product import factors_of
 from passes.derive.proposals import Move, distance, proposals
 from passes.derive.rules import RULES_BY_NAME
 from passes.derive.state import State, moved, normalised, varies
@@ -79,7 +79,9 @@ def derive(
             report.passed_over.append(passed_over(visit, f"estimated {dearer:.1f} times as dear as the best"))
             continue
         if len(kept) == limits.candidates:
-            report.passed_over.append(passed_over(visit, f"{len(kept)} others were estimated cheaper or of another kind"))
+            report.passed_over.append(
+                passed_over(visit, f"{len(kept)} others were estimated cheaper or of another kind")
+            )
             continue
         if kept and deadline is not None and time.monotonic() > deadline:
             report.truncated = "time"
@@ -98,7 +100,9 @@ def derive(
 def passed_over(visit: Visit, why: str) -> PassedOver:
     """What the report says of a draft that becomes no candidate."""
     draft = visit.draft
-    steps = (f"{rule}({site})" + (f" at {'.'.join(map(str, path))}" if path else "") for rule, path, site in draft.chain)
+    steps = (
+        f"{rule}({site})" + (f" at {'.'.join(map(str, path))}" if path else "") for rule, path, site in draft.chain
+    )
     return PassedOver(" + ".join(map(str, draft.matched)), tuple(steps), visit.estimated_seconds, why)
 
 
@@ -139,19 +143,21 @@ def explored(
 ) -> Iteration[Visit]:
     """What matches an operator, in the order in which the search comes upon it, while ``report`` counts along."""
     started = time.monotonic()
-    factors = factor_accesses(compute.expression)
-    if factors is None or any(isinstance(access.source, Scope) for access in factors) or not varies(compute.expression):
+    if factors_of(compute.expression) is None or not varies(compute.expression):
         return
     if 0 in (*compute.output.shape, *(iterator.extent for iterator in compute.expression.reduction)):
         return
     least = inf
+    written: frozenset[Named] = frozenset()
     nearest: tuple[tuple[int, int], State] | None = None
-    for state, far in _visited(compute.expression, limits, excluded_rules, report, deadline):
+    for state, far in _visited(compute.expression, program_constants, limits, excluded_rules, report, deadline):
+        if state.moves == 0:
+            written = as_written(state, compute.output, program_constants)
         if nearest is None or (far, state.moves) < nearest[0]:
             nearest = (far, state.moves), state
         if least_seconds(state.core) > limits.dearer / 2 * least:
             continue  # an operator does all multiplications of its core, so nothing cheap comes of this one
-        for draft in drafts_of(state, compute.output, program_constants, excluded_rules, report):
+        for draft in drafts_of(state, compute.output, program_constants, excluded_rules, report, written):
             if report.first_goal_seconds is None:
                 report.first_goal_seconds = time.monotonic() - started
             seconds = estimated_seconds(draft.statements, program_constants)
@@ -162,12 +168,17 @@ def explored(
 
 
 def _visited(
-    start: Scope, limits: SearchLimits, excluded: Collection[str], report: SearchReport, deadline: float | None
+    start: Scope,
+    constants: Collection[str],
+    limits: SearchLimits,
+    excluded: Collection[str],
+    report: SearchReport,
+    deadline: float | None,
 ) -> Iteration[tuple[State, int]]:
     """States in the order of the search, the start first, each with its distance."""
     first = normalised(State(start), report)
     best_depth = {first.key(): 0}
-    queue: list[tuple[int, int, int, State]] = [(0, 0, distance(first.core), first)]
+    queue: list[tuple[int, int, int, State]] = [(0, 0, distance(first.core, constants), first)]
     count = 0
     while queue:
         if report.visited == limits.states:
@@ -181,7 +192,7 @@ def _visited(
         yield state, far
         if state.moves == limits.depth:
             continue
-        for move in proposals(state.core):
+        for move in proposals(state.core, constants):
             following = _after(state, move, excluded, report)
             if following is None:
                 continue
@@ -190,8 +201,8 @@ def _visited(
                 continue
             best_depth[key] = following.moves
             count += 1
-            far = distance(following.core)
-            heappush(queue, (far * 2 + following.moves, count, far, following))
+            far = distance(following.core, constants)
+            heappush(queue, (far * 2 + following.moves, -count, far, following))
 
 
 def _after(state: State, move: Move, excluded: Collection[str], report: SearchReport) -> State | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from passes.derive.patterns import MatchConvolution, MatchMatmul
+from passes.derive.patterns import MatchBandMatmul, MatchConvolution, MatchMatmul, MatchMatmulBand
 from passes.derive.rules.boundary import CompactWindow, DropUnits, RelaxReduction, RelaxTraversal, Tighten
 from passes.derive.rules.collapsing import CollapseTraversal, DropIdle
 from passes.derive.rules.distribution import Distribute, DistributeSum, GroupTerms, SeparateTerms
@@ -48,6 +48,8 @@ RULES: tuple[Rule, ...] = (
     DivideAfter(),
     MatchMatmul(),
     MatchConvolution(),
+    MatchBandMatmul(),
+    MatchMatmulBand(),
 )
 
 RULES_BY_NAME: dict[str, Rule] = {rule.name: rule for rule in RULES}

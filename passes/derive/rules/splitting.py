@@ -12,8 +12,8 @@ from tensoropt.ir.index import Index, Iterator
 from tensoropt.rewrite.rule import Refusal, Site
 
 
-def _digits(iterator: Iterator, factor: int, offset: int, scope: Scope) -> tuple[Iterator, Iterator, Index]:
-    """Iterators q and m and the index k·q + m − o that takes the place of the split one."""
+def digit_iterators(iterator: Iterator, factor: int, offset: int, scope: Scope) -> tuple[Iterator, Iterator, Index]:
+    """Iterators q and m and the index k·q + m − o that takes the place of the split one in a scope."""
     taken = (*scope.traversal, *scope.reduction)
     high = fresh_iterator(iterator.name, -(-(iterator.extent + offset) // factor), taken)
     low = fresh_iterator(iterator.name, factor, (*taken, high))
@@ -49,7 +49,7 @@ class SplitTraversal:
         if isinstance(iterator, Refusal):
             return iterator
         factor, offset = site.integer("factor"), site.integer("offset")
-        high, low, digits = _digits(iterator, factor, offset, scope)
+        high, low, digits = digit_iterators(iterator, factor, offset, scope)
         place = scope.traversal.index(iterator)
         traversal = (*scope.traversal[:place], high, low, *scope.traversal[place + 1 :])
         inner = Scope(traversal, substitute(scope.body, {iterator: digits}), scope.reduction, scope.reducer)
@@ -78,7 +78,7 @@ class SplitReduction:
         if isinstance(iterator, Refusal):
             return iterator
         factor, offset = site.integer("factor"), site.integer("offset")
-        high, low, digits = _digits(iterator, factor, offset, scope)
+        high, low, digits = digit_iterators(iterator, factor, offset, scope)
         if offset or iterator.extent % factor:
             boxes = box((*scope.traversal, *scope.reduction))
             reached = {**boxes, iterator: (-offset, high.extent * factor - 1 - offset)}
