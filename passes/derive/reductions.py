@@ -11,10 +11,10 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterable
 from collections.abc import Iterator as Iteration
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isqrt
 
-from passes.derive.candidate import Candidate, SearchLimits, SearchReport
+from passes.derive.candidate import Candidate, PassedOver, SearchLimits, SearchReport
 from passes.derive.certificate import Checker
 from passes.derive.cost import estimated_seconds
 from passes.derive.drafts import Draft, drafts_of
@@ -91,21 +91,28 @@ def derive_reduction(
     for visit in visits:
         if visit.estimated_seconds > most:
             times = visit.estimated_seconds / most * limits.dearer
-            report.passed_over.append(passed_over(visit, f"estimated {times:.1f} times as dear as the best"))
+            report.passed_over.append(_told(visit, f"estimated {times:.1f} times as dear as the best"))
         elif len(kept) == limits.candidates:
-            report.passed_over.append(passed_over(visit, f"{len(kept)} others were estimated cheaper"))
+            report.passed_over.append(_told(visit, f"{len(kept)} others were estimated cheaper"))
         elif kept and deadline is not None and time.monotonic() > deadline:
             report.truncated = "time"
-            report.passed_over.append(passed_over(visit, "not checked, the time limit had passed"))
+            report.passed_over.append(_told(visit, "not checked, the time limit had passed"))
         else:
             candidate = checked_draft(checker, compute, visit)
             if isinstance(candidate, Refusal):
                 report.rejected.append(candidate.reason)
-                report.passed_over.append(passed_over(visit, f"the check failed: {candidate.reason}"))
+                report.passed_over.append(_told(visit, f"the check failed: {candidate.reason}"))
             else:
                 kept.append(candidate)
     report.seconds = time.monotonic() - started
     return kept
+
+
+def _told(visit: Visit, why: str) -> PassedOver:
+    """What the report says of a form that becomes no candidate."""
+    told = passed_over(visit, why)
+    rules = dict.fromkeys(rule for rule, _, _ in visit.draft.chain)
+    return told if told.pattern else replace(told, pattern=f"generated kernels by {', '.join(rules)}")
 
 
 def is_plain_reduction(scope: Scope) -> bool:
