@@ -13,12 +13,16 @@ from typing import Any
 
 import numpy as np
 
+from passes.derive.components import components
 from passes.derive.support import Bounds, box, interval
 from tensoropt.ir.expression import Scope, accesses, scopes
 from tensoropt.ir.index import FloorDiv, Index, Iterator, Modulo
 
 _MOST_CLASSES = 1024
 """Of an axis with more classes than this (products of unrelated divisors), so many are drawn at random."""
+_DIGITS = 32
+"""Of divisors up to this one all residue classes are met; a larger one within a nested scope takes fused axes apart, and what
+counts is where the digits meet a boundary."""
 _CLOSE = 24
 """Boundaries that lie closer together than this are all met, of others the first and the last ones."""
 _BREAKS = 96
@@ -89,7 +93,8 @@ def probes(root: Scope) -> list[Probe]:
                     inner = known[access.source][access.source.traversal[place]]
                 target = Probe(inner.breaks | {0, int(extent)}, inner.period)
                 for iterator in index.iterators() & found.keys():
-                    found[iterator] = found[iterator].joined(_pulled_back(index, iterator, target, ranges))
+                    pulled = _pulled_back(index, iterator, target, ranges, _MOST_CLASSES if scope is root else _DIGITS)
+                    found[iterator] = found[iterator].joined(pulled)
         known[scope] = {
             iterator: Probe(frozenset(_thinned(probe.breaks, iterator.extent)), probe.period)
             for iterator, probe in found.items()
@@ -97,21 +102,25 @@ def probes(root: Scope) -> list[Probe]:
     return [known[root][iterator] for iterator in root.traversal]
 
 
-def _pulled_back(index: Index, iterator: Iterator, target: Probe, ranges: dict[Iterator, Bounds]) -> Probe:
-    """What an iterator has to meet so that an index meets what is asked of it."""
+def _pulled_back(
+    index: Index, iterator: Iterator, target: Probe, ranges: dict[Iterator, Bounds], classes: int
+) -> Probe:
+    """What an iterator has to meet so that an index meets what is asked of it; ``classes`` is the largest divisor of which all
+    residues are met."""
     index = _without_wrapping(index, iterator)
     breaks: set[int] = set()
     period = 1
     step = index.coefficient(iterator)
+    beside = {atom for terms in components(index) for atom, _ in terms if any(found is iterator for found, _ in terms)}
     for atom, coefficient in index.terms:
         if isinstance(atom, Iterator):
             if atom is iterator:
                 period = lcm(period, target.period // gcd(target.period, step))
-            elif step:
+            elif atom in beside:
                 period = lcm(period, abs(coefficient) // gcd(coefficient, step))
         elif iterator in atom.index.iterators():
-            inner = _through_division(atom, coefficient, index, target, ranges)
-            pulled = _pulled_back(atom.index, iterator, inner, ranges)
+            inner = _through_division(atom, coefficient, index, target, ranges, classes)
+            pulled = _pulled_back(atom.index, iterator, inner, ranges, classes)
             breaks |= pulled.breaks
             period = lcm(period, pulled.period)
     if step:
@@ -137,20 +146,31 @@ def _without_wrapping(index: Index, iterator: Iterator) -> Index:
 
 
 def _through_division(
-    atom: FloorDiv | Modulo, coefficient: int, index: Index, target: Probe, ranges: dict[Iterator, Bounds]
+    atom: FloorDiv | Modulo,
+    coefficient: int,
+    index: Index,
+    target: Probe,
+    ranges: dict[Iterator, Bounds],
+    classes: int,
 ) -> Probe:
     """What the operand of a division has to meet."""
-    if isinstance(atom, Modulo):
-        return Probe(frozenset(), atom.divisor)
     low, high = interval(index - Index._intern(((atom, coefficient),), 0), ranges)
-    quotients = {
-        place
-        for found in target.breaks
-        for place in _stretch(*sorted([(found - low) // coefficient, (found - high) // coefficient]))
-    }
-    multiples = {(quotient + more) * atom.divisor for quotient in quotients for more in (0, 1)}
+    ends = [sorted(((found - low) // coefficient, (found - high) // coefficient)) for found in target.breaks]
+    met = {place for first, last in ends for place in _stretch(first, last)}
     factor = target.period // gcd(target.period, coefficient)
-    return Probe(frozenset(multiples), atom.divisor * factor)
+    first, last = interval(atom.index, ranges)
+    rounds = _stretch(first // atom.divisor, last // atom.divisor)
+    if isinstance(atom, FloorDiv):
+        near = frozenset((quotient + more) * atom.divisor for quotient in met for more in (0, 1))
+        if atom.divisor * factor <= classes:
+            return Probe(near, atom.divisor * factor)
+        return Probe(near | {turn * atom.divisor for turn in rounds})
+    if atom.divisor <= classes:
+        return Probe(frozenset(), atom.divisor)
+    digits = {0, *(place for place in met if 0 <= place < atom.divisor)}
+    return Probe(
+        frozenset(turn * atom.divisor + digit for turn in rounds for digit in digits), gcd(factor, atom.divisor)
+    )
 
 
 def _stretch(first: int, last: int) -> Iterable[int]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from math import gcd
 
+from passes.derive.components import Terms, components
 from passes.derive.product import is_constant
 from passes.derive.rules.splitting import digit_iterators
 from tensoropt.ir.expression import Access, Scope, accesses
-from tensoropt.ir.index import Atom, FloorDiv, Index, Iterator, Modulo, atom_bounds
+from tensoropt.ir.index import FloorDiv, Index, Iterator, Modulo
 from tensoropt.rewrite.rule import Site
 
-Terms = tuple[tuple[Atom, int], ...]
 Move = tuple[tuple[str, Site], ...]
 """Rules and sites applied one after the other."""
 
@@ -28,23 +28,6 @@ _LARGEST_KERNEL = 32
 
 _BLOCKS = (64, 128)
 """Sizes of the dense blocks that a band is cut into: large enough for a matmul, small enough to waste little."""
-
-
-def components(index: Index) -> list[Terms]:
-    """The digit groups of an index, finest first."""
-    terms = sorted(index.terms, key=lambda term: abs(term[1]))
-    groups: list[Terms] = []
-    current: list[tuple[Atom, int]] = []
-    span = 0
-    for place, (atom, coefficient) in enumerate(terms):
-        low, high = atom_bounds(atom)
-        current.append((atom, coefficient))
-        span += abs(coefficient) * (high - low)
-        rest = gcd(*(other for _, other in terms[place + 1 :])) if place + 1 < len(terms) else 0
-        if rest == 0 or span < rest:
-            groups.append(tuple(current))
-            current, span = [], 0
-    return groups
 
 
 def mixed_components(core: Scope) -> list[tuple[Access, Index, Terms]]:
@@ -179,7 +162,8 @@ def _kernels(core: Scope, terms: Terms) -> list[Move]:
     moves: list[Move] = []
     for (row, stride), (tap, dilation) in zip(rows, taps, strict=False):
         for size in dict.fromkeys((*_KERNELS, -(-tap.extent // 2))):
-            if 1 < size < tap.extent <= _LARGEST_KERNEL and size * dilation % stride == 0:
+            wasteful = 4 * size * -(-tap.extent // size) > 5 * tap.extent
+            if 1 < size < tap.extent <= _LARGEST_KERNEL and not wasteful and size * dilation % stride == 0:
                 high, _, _ = digit_iterators(tap, size, 0, core)
                 split = "split_reduction", Site.of(iterator=tap.name, factor=size, offset=0)
                 stage = "stage", Site.of(iterators=(high.name,))

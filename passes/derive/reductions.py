@@ -16,10 +16,10 @@ from math import isqrt
 
 from passes.derive.candidate import Candidate, PassedOver, SearchLimits, SearchReport
 from passes.derive.certificate import Checker
+from passes.derive.components import components
 from passes.derive.cost import estimated_seconds
 from passes.derive.drafts import Draft, drafts_of
 from passes.derive.naming import fresh_iterator
-from passes.derive.proposals import components
 from passes.derive.search import Visit, checked_draft, passed_over
 from passes.derive.state import MERGE, MERGE_RULE, Application, State, applied, normalised
 from tensoropt.ir.canonical import canonical_key

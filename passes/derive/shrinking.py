@@ -15,8 +15,8 @@ from fractions import Fraction
 from itertools import pairwise
 from math import lcm
 
+from passes.derive.components import components
 from passes.derive.proportions import Node, Proportions
-from passes.derive.proposals import components
 from passes.derive.segments import Axis, Cuts, axis_of, cuts_of, shift_of
 from tensoropt.ir.expression import (
     Access,
