@@ -1,6 +1,6 @@
-"""Selection: for every contraction, the alternatives that derivation finds are measured and the fastest is kept.
+"""Selection: for every contraction or other fold, what derivation finds is measured and the fastest is kept.
 
-A region is a contraction with the statements that fuse with it; each candidate replaces the contraction in its region, what it
+A region is such a statement with those that fuse with it; each candidate replaces the statement in its region, what it
 computes from constants alone is free, and the rest is fused anew. The regions of a program do not overlap, so the fastest
 alternative of each makes the fastest cover.
 """
@@ -17,7 +17,7 @@ from passes.derive.cache import DeriveCache
 from passes.derive.candidate import Candidate, SearchLimits, SearchReport
 from passes.derive.compaction import shortened
 from passes.derive.cost import estimated_seconds
-from passes.derive.task import is_derivable
+from passes.derive.task import derivable
 from passes.fuse import Fuse, Group
 from passes.records import candidate_record, nothing_found, passed_over_record, reason, region_record
 from tensoropt.cost import KernelCost
@@ -93,10 +93,9 @@ class Select:
         constants = frozenset(program.constants)
         positions = {statement.outputs[0]: position for position, statement in enumerate(program.statements)}
         members = [
-            (member, group)
+            (core, group)
             for group in Fuse().groups(program).values()
-            for member in group.values()
-            if is_derivable(member)
+            if (core := derivable(group.values())) is not None
         ]
         members.sort(key=lambda found: positions[found[0].output])
         limits = SearchLimits(candidates=max(EFFORTS[context.tune].measured, SearchLimits().candidates))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from passes.alternatives import alternative
+from passes.derive.candidate import proof_as_json
 from passes.derive.certificate import Certificate
 from passes.derive.cost import estimated_seconds
 from passes.normalise.fold_constants import FoldConstants
@@ -32,10 +33,8 @@ class Proposal:
         """The same keys as those of a candidate for one contraction."""
         return {
             "pattern": self.pattern,
-            "chain": [str(step) for step in self.derivation.steps],
-            "derivation": self.derivation.as_json(),
+            **proof_as_json(self.derivation, self.certificate),
             "estimated_seconds": self.estimated_seconds,
-            "certificate": self.certificate.as_json(),
         }
 
 

@@ -51,13 +51,20 @@ class Candidate:
         """What ``optimize --json`` and ``trace.json`` say of a candidate."""
         return {
             "pattern": self.label,
-            "chain": [str(step) for step in self.derivation.steps],
-            "derivation": self.derivation.as_json(),
-            "reads": {tensor.name: format_type(tensor.type) for tensor in tensors(self.derivation.start)},
-            "domain": self.certificate.domain.value,
+            **proof_as_json(self.derivation, self.certificate),
             "estimated_seconds": self.estimated_seconds,
-            "certificate": self.certificate.as_json(),
         }
+
+
+def proof_as_json(derivation: Derivation, certificate: Certificate) -> dict[str, Any]:
+    """A chain, as text and as data that can be replayed, and what checked it."""
+    return {
+        "chain": [str(step) for step in derivation.steps],
+        "derivation": derivation.as_json(),
+        "reads": {tensor.name: format_type(tensor.type) for tensor in tensors(derivation.start)},
+        "domain": certificate.domain.value,
+        "certificate": certificate.as_json(),
+    }
 
 
 @dataclass(slots=True)

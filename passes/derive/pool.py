@@ -11,7 +11,7 @@ import os
 import pickle
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from queue import SimpleQueue
 from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
@@ -31,6 +31,7 @@ _LONGEST_SECONDS = 600.0
 """A process that is silent for longer is taken to hang."""
 _GRACE_SECONDS = 20.0
 """What a search may take beyond its deadline, to check what it found."""
+_TICK_SECONDS = 0.2
 _MODULE = "passes.derive.worker"
 
 
@@ -75,7 +76,7 @@ class SearchPool:
         while any(thread.is_alive() for thread in self._threads):
             self._signal(SIGKILL)
             for thread in self._threads:
-                thread.join(0.2)
+                thread.join(_TICK_SECONDS)
 
     def has(self, task: Task) -> bool:
         """Whether the task was submitted."""
@@ -88,8 +89,11 @@ class SearchPool:
 
     def result(self, task: Task) -> Found:
         """What was found; a report of the failure where nothing was. Waits for it."""
+        future = self._results[task]
+        while not wait([future], _TICK_SECONDS).done:
+            continue  # a wait without an end may miss an interrupt that another thread has taken
         try:
-            found = pickle.loads(self._results[task].result())
+            found = pickle.loads(future.result())
         except Failed as failure:
             return Found((), SearchReport(failure=str(failure)))
         assert isinstance(found, Found)

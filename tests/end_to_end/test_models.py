@@ -40,5 +40,8 @@ def test_every_transposed_convolution_from_the_second_on_has_candidates(name: st
     assert len(later) == 4
     assert later <= found
     for entry in compiled.derivations:
-        assert entry["kept"] == entry["why"].startswith("fastest")
+        assert entry["why"]
+        assert entry["kept"] <= (
+            entry["milliseconds"] is None or entry["milliseconds"] < entry["original_milliseconds"]
+        )
         assert entry["certificate"] or entry["milliseconds"] is None

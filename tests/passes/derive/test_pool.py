@@ -143,10 +143,11 @@ def test_leaving_early_ends_the_processes(module: str) -> None:
 PARENT = """
 from passes.derive.pool import SearchPool
 from tests.passes.derive.test_pool import SCOPES, task_of
+silent = task_of(SCOPES[0], 104)
 with SearchPool(1, module="misbehaving_search") as pool:
-    pool.submit(task_of(SCOPES[0], 104))
+    pool.submit(silent)
     print("ready", flush=True)
-    pool.result(task_of(SCOPES[0], 104))
+    pool.result(silent)
 """
 
 
@@ -164,7 +165,10 @@ def test_no_process_outlives_its_parent(number: signal.Signals, module: str) -> 
     assert parent.stdout.readline() == "ready\n"
     identifiers = _started(1, parent.pid)
     parent.send_signal(number)
-    parent.communicate(timeout=30)
+    try:
+        parent.communicate(timeout=30)
+    finally:
+        parent.kill()
     deadline = time.monotonic() + 10
     while any(map(_alive, identifiers)) and time.monotonic() < deadline:
         time.sleep(0.05)
