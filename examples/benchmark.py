@@ -21,16 +21,19 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 from examples.comparison import Comparison, against_onnxruntime, against_unoptimized
 from examples.models import BUILDERS, MODELS
+
+Result = TypeVar("Result")
 
 REWRITTEN = ("infogan", "dcgan")
 """Models whose gain by rewriting is measured."""
 
 
-def isolated(compare: Callable[[str, int, int], Comparison], name: str, threads: int, blocks: int) -> Comparison | str:
-    """Run a comparison in a process of its own, and return it or what went wrong.
+def isolated(compare: Callable[[str, int, int], Result], name: str, threads: int, blocks: int) -> Result | str:
+    """Run a comparison in a process of its own, and return what it gives or what went wrong.
 
     A process each, so that no model is timed beside the threads or in the fragmented memory of the one before.
     """

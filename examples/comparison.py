@@ -79,14 +79,23 @@ def _compare(
 
 def compiled(model: onnx.ModelProto, threads: int, *, rewriting: bool) -> tuple[Run, float]:
     """Optimize and check the model, save it, load it as a user would; return its `run` and the seconds of the former."""
-    excluded = () if rewriting else ("all",)
     start = time.monotonic()
-    optimized = tensoropt.optimize(model, tune="off", threads=threads, exclude_rules=excluded)
+    optimized = optimize(model, threads, rewriting=rewriting)
     seconds = time.monotonic() - start
+    return loaded(optimized, threads), seconds
+
+
+def optimize(model: onnx.ModelProto, threads: int, *, rewriting: bool) -> tensoropt.CompiledModel:
+    """Optimize and check the model, with derivations or in the algebra that it is written in."""
+    return tensoropt.optimize(model, tune="off", threads=threads, exclude_rules=() if rewriting else ("all",))
+
+
+def loaded(optimized: tensoropt.CompiledModel, threads: int) -> Run:
+    """Save the model, load it as a user would, and return its `run`."""
     with tempfile.TemporaryDirectory(prefix="tensoropt-benchmark-") as folder:
         # The weights stay mapped and the library stays open when their files are gone.
         run: Run = tensoropt.load(optimized.save(Path(folder) / "artefact"), threads=threads).run
-    return run, seconds
+    return run
 
 
 def fastest_peer(name: str, model: onnx.ModelProto, feeds: Feeds, threads: int) -> tuple[str, Run]:

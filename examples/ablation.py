@@ -1,0 +1,224 @@
+"""What derivation gains on the example models: `python -m examples.ablation [NAME ...] [--json FILE] [--resume]`.
+
+Every model is optimized twice, with derivations and with all rules excluded (the same normalisation, fusion, schedules and check),
+and both are called in alternating blocks, with the first a second time as a control: 1.00 ± 0.03 on a quiet machine. The table
+says which derivations were kept, by the operator that they lead to and the families of rules that they use, and what each
+gained on its own region when it was chosen. A process a model; with `--json` the file is written after each of them, and
+`--resume` goes on where an interrupted run stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from examples.alternation import Series, alternate
+from examples.benchmark import isolated, machine
+from examples.comparison import difference, loaded, optimize, random_feeds
+from examples.models import BUILDERS, MODELS
+from examples.scaling import cores
+from passes.derive.rules import RULES_BY_NAME
+
+_NORMAL_FORM = {"boundary", "staging"}
+"""Families that nearly every chain uses (merge, tighten, drop_units, stage), which are named only where there is no other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fired:
+    """Derivations of one kind that were kept in a model."""
+
+    operator: str
+    """What they lead to: a library operator, or generated kernels."""
+    families: tuple[str, ...]
+    """The families of rules in their chains."""
+    nodes: tuple[str, ...]
+    gains: tuple[float, ...]
+    """How many times faster each made its region, as measured when it was chosen."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ablation:
+    """One model with and without derivations: milliseconds a call, medians over the blocks."""
+
+    name: str
+    derived: Series
+    written: Series
+    again: Series
+    """With derivations a second time, in turn with the others."""
+    error: float
+    """Largest difference of the outputs, as a share of the largest value."""
+    cores: float
+    """Whole cores that the machine gave, the mean of before and after; see `scaling`."""
+    found: int
+    """Derivations that were found, kept or not."""
+    sought: int
+    """Statements that derivations were sought for."""
+    fired: tuple[Fired, ...]
+
+    @property
+    def gain(self) -> float:
+        """How many times faster the model is with derivations."""
+        return self.written.median / self.derived.median
+
+    @property
+    def control(self) -> float:
+        """The same compiled model through itself."""
+        return self.derived.median / self.again.median
+
+
+def ablate(name: str, threads: int, blocks: int) -> Ablation:
+    """Compile a model in both ways and time both."""
+    model = BUILDERS[name](1)
+    feeds = random_feeds(model)
+    optimized = optimize(model, threads, rewriting=True)
+    derived, written = loaded(optimized, threads), loaded(optimize(model, threads, rewriting=False), threads)
+    error = difference(derived(feeds), written(feeds))
+    functions = {"derived": lambda: derived(feeds), "written": lambda: written(feeds), "again": lambda: derived(feeds)}
+    before = cores(threads)
+    series = alternate(functions, blocks)
+    return Ablation(
+        name,
+        **series,
+        error=error,
+        cores=(before + cores(threads)) / 2,
+        found=len(optimized.derivations),
+        sought=len(optimized.regions),
+        fired=fired(optimized.derivations),
+    )
+
+
+def fired(derivations: Iterable[Mapping[str, Any]]) -> tuple[Fired, ...]:
+    """The derivations that were kept, those of one kind together, the most frequent first."""
+    kinds: dict[tuple[str, tuple[str, ...]], list[Mapping[str, Any]]] = defaultdict(list)
+    for entry in derivations:
+        if entry["kept"]:
+            kinds[entry["pattern"].partition("(")[0], families(entry)].append(entry)
+    made = [
+        Fired(
+            operator,
+            used,
+            tuple(entry["node"] for entry in entries),
+            tuple(
+                entry["original_milliseconds"] / entry["milliseconds"]
+                for entry in entries
+                if entry["milliseconds"] and entry["original_milliseconds"]
+            ),
+        )
+        for (operator, used), entries in kinds.items()
+    ]
+    return tuple(sorted(made, key=lambda kind: (-len(kind.nodes), kind.operator, kind.families)))
+
+
+def families(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """The families of rules, which are the files that they stand in, that a chain uses."""
+    rules = dict.fromkeys(step["rule"] for step in entry["derivation"]["steps"])
+    found = dict.fromkeys(
+        type(RULES_BY_NAME[rule]).__module__.rpartition(".")[2] for rule in rules if not rule.startswith("match_")
+    )
+    special = tuple(sorted(family for family in found if family not in _NORMAL_FORM))
+    return special or tuple(sorted(found))
+
+
+def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """The ablations, as `as_json` gives them, as a Markdown table."""
+    lines = [
+        "| model | derived ms | as written ms | gain | control | cores | difference | sought | found | kept | what fired |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|---|",
+    ]
+    for name, row in rows.items():
+        if "failed" in row:
+            lines.append(f"| {name} | failed: {row['failed']} | | | | | | | | | |")
+            continue
+        kept = sum(len(kind["nodes"]) for kind in row["fired"])
+        described = "; ".join(map(_described, row["fired"])) or "nothing"
+        lines.append(
+            f"| {name} | {row['derived_ms']:.3f} | {row['written_ms']:.3f} | {row['gain']:.2f} | {row['control']:.2f} "
+            f"| {row['cores']:.1f} | {row['error']:.1e} | {row['sought']} | {row['found']} | {kept} | {described} |"
+        )
+    return "\n".join(lines)
+
+
+def _described(kind: Mapping[str, Any]) -> str:
+    by = ", ".join(kind["families"])
+    gain = f", each {statistics.median(kind['gains']):.2f} times" if kind["gains"] else ""
+    return f"{len(kind['nodes'])} × {kind['operator']}" + (f" by {by}" if by else "") + gain
+
+
+def summary(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """The gains over the models of `MODELS`; other formulations do not count."""
+    gains = {name: row["gain"] for name, row in rows.items() if name in MODELS and "failed" not in row}
+    if not gains:
+        return "No model was timed."
+    best = max(gains, key=lambda name: gains[name])
+    least = min(gains, key=lambda name: gains[name])
+    return (
+        f"Over {len(gains)} models: median gain {statistics.median(gains.values()):.2f}, largest {gains[best]:.2f} ({best}), "
+        f"smallest {gains[least]:.2f} ({least})."
+    )
+
+
+def as_json(row: Ablation | str) -> dict[str, Any]:
+    """Plain data of a row, or of what went wrong."""
+    if isinstance(row, str):
+        return {"failed": row}
+    medians = {"derived_ms": row.derived.median, "written_ms": row.written.median}
+    return {**asdict(row), **medians, "gain": row.gain, "control": row.control}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Time the models, print the table, and return 1 if a model failed."""
+    parser = argparse.ArgumentParser(prog="python -m examples.ablation", description="Time what derivation gains.")
+    parser.add_argument(
+        "names", nargs="*", choices=[*BUILDERS, []], metavar="NAME", help="models; the seventeen where none is given"
+    )
+    parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads (default 2)")
+    parser.add_argument("--blocks", type=int, default=7, metavar="N", help="timed blocks of each series (default 7)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write FILE, after each model")
+    parser.add_argument("--resume", action="store_true", help="keep what FILE holds already, failures apart")
+    options = parser.parse_args(arguments)
+    if options.resume and options.json is None:
+        parser.error("--resume needs --json")
+    command = " ".join(["python -m examples.ablation", *(sys.argv[1:] if arguments is None else arguments)])
+    rows: dict[str, dict[str, Any]] = {}
+    if options.resume and options.json.exists():
+        before = json.loads(options.json.read_text())["models"]
+        rows = {name: row for name, row in before.items() if "failed" not in row}
+    names: list[str] = options.names or list(MODELS)
+    described = machine()
+    print("; ".join(f"{key} {value}" for key, value in described.items()), f"\n    {command}\n", sep="\n", flush=True)
+    for place, name in enumerate(names, start=1):
+        if name not in rows:
+            rows[name] = as_json(isolated(ablate, name, options.threads, options.blocks))
+            _save(options.json, {"machine": described, "command": command, "models": rows})
+        print(f"{place} of {len(names)}, {name}: {_brief(rows[name])}", file=sys.stderr, flush=True)
+    chosen = {name: rows[name] for name in names}
+    print(table(chosen), summary(chosen), sep="\n\n", flush=True)
+    return int(any("failed" in row for row in chosen.values()))
+
+
+def _brief(row: Mapping[str, Any]) -> str:
+    if "failed" in row:
+        return f"failed: {row['failed']}"
+    kept = sum(len(kind["nodes"]) for kind in row["fired"])
+    return f"gain {row['gain']:.2f}, control {row['control']:.2f}, cores {row['cores']:.1f}, {kept} kept"
+
+
+def _save(path: Path | None, document: Mapping[str, Any]) -> None:
+    """Whole or not at all: a run that is interrupted can be resumed."""
+    if path is None:
+        return
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(document, indent=2) + "\n")
+    os.replace(partial, path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
