@@ -112,12 +112,11 @@ def _opened(scope: Scope, position: int, term: int) -> Iterable[tuple[str, Site]
 def _isolate(rewriting: Rewriting, path: Path, site: Site) -> bool:
     """An addend in a scope of its own, where that lets a sum in it take in the other factors."""
     trial = rewriting.copy()
+    known = {access.source for access in accesses(rewriting.scope(path).body)}
     if not trial.apply("group_terms", path, site):
         return False
-    term = site.integers("terms")[0]
-    scope = trial.scope(path)
-    position = sum(len(accesses(value)) for _, value in terms_of(scope.body)[:term])
-    inside = (*path, position)
+    reads = accesses(trial.scope(path).body)
+    inside = (*path, next(position for position, access in enumerate(reads) if access.source not in known))
     flattened = any(
         trial.apply("flatten_product", inside, Site.of(access=place)) for place in _nested(trial.scope(inside))
     )

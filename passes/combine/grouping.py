@@ -42,24 +42,22 @@ def regrouped(expanded: Rewriting) -> Iterator[Rewriting]:
 
 def _gather_constants(rewriting: Rewriting, path: Path, term: int) -> None:
     """Every constant factor whose iterators another one uses too is multiplied with that one: it adds no elements."""
-    while True:
-        factors = product_factors(terms_of(rewriting.scope(path).body)[term][1])
-        known = [place for place, factor in enumerate(factors) if is_constant(factor, rewriting.constants)]
-        known.sort(key=lambda place: len(free_iterators(factors[place])))
-        pair = next(
-            (
-                (one, other)
-                for one in known
-                for other in reversed(known)
-                if one != other
-                and len(factors) > 2
-                and free_iterators(factors[one]) <= free_iterators(factors[other])
-                and not (isinstance(factors[one], Constant) and isinstance(factors[other], Constant))
-            ),
-            None,
-        )
-        if pair is None or not rewriting.apply("group_factors", path, Site.of(term=term, factors=tuple(sorted(pair)))):
-            return
+    while any(rewriting.apply(rule, path, site) for rule, site in _constant_pairs(rewriting, path, term)):
+        pass
+
+
+def _constant_pairs(rewriting: Rewriting, path: Path, term: int) -> Iterator[tuple[str, Site]]:
+    factors = product_factors(terms_of(rewriting.scope(path).body)[term][1])
+    known = [place for place, factor in enumerate(factors) if is_constant(factor, rewriting.constants)]
+    known.sort(key=lambda place: len(free_iterators(factors[place])))
+    for other in reversed(known):
+        for one in known:
+            literals = isinstance(factors[one], Constant) and isinstance(factors[other], Constant)
+            if one == other or literals or not free_iterators(factors[one]) <= free_iterators(factors[other]):
+                continue
+            yield "scale_source", Site.of(term=term, source=other, factors=(one,))
+            if len(factors) > 2:
+                yield "group_factors", Site.of(term=term, factors=tuple(sorted((one, other))))
 
 
 def _gather_terms(rewriting: Rewriting) -> None:

@@ -32,8 +32,9 @@ def negated(terms: Iterable[Term]) -> list[Term]:
 
 
 def sum_of(terms: Sequence[Term]) -> Scalar:
-    """The sum of at least one term, in order."""
-    (sign, first), *rest = terms
+    """The sum of at least one term, in order, but one that is added comes first."""
+    lead = next((place for place, (sign, _) in enumerate(terms) if sign > 0), 0)
+    (sign, first), *rest = (terms[lead], *terms[:lead], *terms[lead + 1 :])
     start = first if sign > 0 else Apply("neg", first)
     return reduce(lambda total, term: Apply("add" if term[0] > 0 else "sub", total, term[1]), rest, start)
 

@@ -12,9 +12,9 @@ from tensoropt.frontend import load_program
 from tensoropt.ir.program import Array, Program
 
 
-def model(body: str, inputs: str, outputs: str, opset: int = 17, **weights: tuple[int, ...]) -> onnx.ModelProto:
+def model(body: str, inputs: str, outputs: str, **weights: tuple[int, ...]) -> onnx.ModelProto:
     """A model of nodes in ONNX's text form. Weights are given by shape and hold seeded values between −1 and 1."""
-    text = f'<ir_version: 8, opset_import: ["" : {opset}]> test ({inputs}) => ({outputs}) {{ {body} }}'
+    text = f'<ir_version: 8, opset_import: ["" : 17]> test ({inputs}) => ({outputs}) {{ {body} }}'
     found = onnx.parser.parse_model(text)
     for place, (name, shape) in enumerate(weights.items()):
         values = np.random.default_rng(place).uniform(0.1, 1, shape).astype(np.float32)

@@ -52,13 +52,13 @@ def sums_of_products(draw: st.DrawFn, depth: int = 2) -> Scope:
 
 
 @st.composite
-def branches(draw: st.DrawFn) -> tuple[list[Scope], Iterator]:
+def branches(draw: st.DrawFn) -> list[Scope]:
     """Two or three expressions of one form over the same tensors but one each, whose width along an iterator differs."""
     rows, depth = Iterator("m", draw(st.integers(1, 3))), Iterator("k", draw(st.integers(1, 3)))
     nested = draw(st.booleans())
     found = []
     for place in range(draw(st.integers(2, 3))):
-        columns = Iterator("n", draw(st.integers(1, 4)))
+        columns = Iterator("n", draw(st.integers(2, 4)))
         weight = tensor(f"W{place}", depth.extent, columns.extent)
         product = Apply(
             "mul", Access(tensor("X", rows.extent, depth.extent), [rows, depth]), Access(weight, [depth, columns])
@@ -70,4 +70,4 @@ def branches(draw: st.DrawFn) -> tuple[list[Scope], Iterator]:
                 [rows, columns], Apply("relu", Apply("add", Access(scope, [rows, columns]), Access(bias, [columns])))
             )
         found.append(scope)
-    return found, Iterator("n", 1)
+    return found

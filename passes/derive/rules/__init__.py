@@ -9,7 +9,7 @@ from passes.derive.rules.distribution import Distribute, DistributeSum, GroupTer
 from passes.derive.rules.division import DivideAfter
 from passes.derive.rules.exponential import BlockExponentials, ShiftToMaximum
 from passes.derive.rules.merging import Concatenate, CutRange, JoinRanges
-from passes.derive.rules.products import DivideByReciprocal, FlattenProduct, GroupFactors
+from passes.derive.rules.products import DivideByReciprocal, FlattenProduct, GroupFactors, ScaleSource
 from passes.derive.rules.reductions import SplitOverlapping, UnitFactor, ViewResidues
 from passes.derive.rules.reindexing import SkewReduction, SkewTraversal
 from passes.derive.rules.splitting import SplitReduction, SplitTraversal
@@ -29,6 +29,7 @@ RULES: tuple[Rule, ...] = (
     DropUnits(),
     CompactWindow(),
     GroupFactors(),
+    ScaleSource(),
     FlattenProduct(),
     DivideByReciprocal(),
     Distribute(),

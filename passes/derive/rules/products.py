@@ -18,7 +18,7 @@ from tensoropt.ir.expression import (
     fresh_iterators,
     substitute,
 )
-from tensoropt.ir.index import Index
+from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.structure import product_factors
 from tensoropt.rewrite.rule import Refusal, Site
 
@@ -47,7 +47,7 @@ class GroupFactors:
 
     def apply(self, scope: Scope, site: Site) -> Scope | Refusal:
         """See the formula. In a sum of products one addend is rewritten, so there nothing may be reduced."""
-        terms, number = terms_of(scope.body), site.integer("term")
+        terms, number = terms_of(scope.body), site.place("term")
         chosen = site.integers("factors")
         if number >= len(terms) or len(set(chosen)) != len(chosen):
             return Refusal("no such factors here")
@@ -77,6 +77,53 @@ class GroupFactors:
 
 
 @dataclass(frozen=True, slots=True)
+class ScaleSource:
+    """``A[φ] · Π g_i(u)  =  { L<z> A[z] · Π g_i(z) }[φ]``, where A is 0 outside and each of u alone addresses an axis of A.
+
+    The product has the axes of A, however A is read: a scale goes into the kernel of a transposed convolution too.
+    """
+
+    name: str = "scale_source"
+
+    def sites(self, scope: Scope) -> Iterable[Site]:
+        """Each access with each other factor of its product."""
+        for term, (_, value) in enumerate(terms_of(scope.body)):
+            factors = product_factors(value)
+            for place, factor in enumerate(factors):
+                if isinstance(factor, Access):
+                    for other in range(len(factors)):
+                        if other != place:
+                            yield Site.of(term=term, source=place, factors=(other,))
+
+    def apply(self, scope: Scope, site: Site) -> Scope | Refusal:
+        """See the formula. It holds for scalars, so whatever reduces the body."""
+        terms, number, place = terms_of(scope.body), site.place("term"), site.place("source")
+        chosen = sorted(site.integers("factors"))
+        if number >= len(terms):
+            return Refusal("no such addend here")
+        sign, value = terms[number]
+        factors = product_factors(value)
+        if not chosen or place in chosen or max(place, *chosen) >= len(factors) or len(set(chosen)) != len(chosen):
+            return Refusal("no such factors here")
+        access = factors[place]
+        if not isinstance(access, Access) or access.outside.value != 0:
+            return Refusal("the source is no access that is 0 outside")
+        own = [Iterator(f"a{axis}", int(extent)) for axis, extent in enumerate(access.source.shape)]
+        mapping: dict[Iterator, Index] = {}
+        for index, iterator in zip(access.indices, own, strict=True):
+            atom = index.terms[0][0] if len(index.terms) == 1 else None
+            if isinstance(atom, Iterator) and index is Index.of(atom) and atom.extent == iterator.extent:
+                mapping.setdefault(atom, Index.of(iterator))
+        scales = [factors[other] for other in chosen]
+        if any(free_iterators(scale) - mapping.keys() for scale in scales):
+            return Refusal("a factor uses an iterator that alone addresses no whole axis of the source")
+        body = product_of([Access(access.source, own), *(substitute(scale, mapping) for scale in scales)])
+        factors[place] = Access(Scope(own, body), access.indices, access.outside)
+        terms[number] = sign, product_of([factor for other, factor in enumerate(factors) if other not in chosen])
+        return Scope(scope.traversal, sum_of(terms), scope.reduction, scope.reducer)
+
+
+@dataclass(frozen=True, slots=True)
 class FlattenProduct:
     """``L<x> Σ<R> c(x, R) · { L<z> Σ<r> f(z, r) }[φ(x, R)]  =  L<x> Σ<R, r> c(x, R) · f(φ(x, R), r)``.
 
@@ -93,7 +140,7 @@ class FlattenProduct:
 
     def apply(self, scope: Scope, site: Site) -> Scope | Refusal:
         """See the formula."""
-        position = site.integer("access")
+        position = site.place("access")
         place = place_of(scope.body, position)
         terms = terms_of(scope.body)
         if place is None or len(terms) > 1 or terms[0][0] < 0:
@@ -131,7 +178,7 @@ class DivideByReciprocal:
 
     def apply(self, scope: Scope, site: Site) -> Scope | Refusal:
         """See the formula. Integers are refused: their division truncates."""
-        terms, number, place = terms_of(scope.body), site.integer("term"), site.integer("factor")
+        terms, number, place = terms_of(scope.body), site.place("term"), site.place("factor")
         if number >= len(terms) or place >= len(product_factors(terms[number][1])):
             return Refusal("no such factor here")
         sign, value = terms[number]
