@@ -46,7 +46,7 @@ class MatchMatmul:
 
     def apply(self, scope: Scope, site: Site) -> Scope | Refusal:
         """See the formula."""
-        pair = pairing(scope, site.integer("first"), site.integer("second"), site.names("carried"))
+        pair = pairing(scope, site.place("first"), site.place("second"), site.names("carried"))
         if isinstance(pair, Refusal):
             return pair
         groups = {name: group_of(scope, site.names(name)) for name in ("batch", "rows", "columns", "sums")}
@@ -97,7 +97,7 @@ class MatchConvolution:
 
     def apply(self, scope: Scope, site: Site) -> Scope | Refusal:
         """See the formula."""
-        pair = pairing(scope, site.integer("data"), site.integer("kernel"), site.names("carried"))
+        pair = pairing(scope, site.place("data"), site.place("kernel"), site.names("carried"))
         if isinstance(pair, Refusal):
             return pair
         batch, groups, filters, channels, spatial, taps = (
@@ -239,7 +239,7 @@ class _Band:
 
 
 def _band(scope: Scope, site: Site, free: str) -> _Band | Refusal:
-    pair = pairing(scope, site.integer("first"), site.integer("second"), site.names("carried"))
+    pair = pairing(scope, site.place("first"), site.place("second"), site.names("carried"))
     if isinstance(pair, Refusal):
         return pair
     batch, others = group_of(scope, site.names("batch")), group_of(scope, site.names(free))

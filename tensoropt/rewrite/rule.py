@@ -34,6 +34,10 @@ class Site:
         """The integer argument of this name."""
         return _checked(self._get(name), int)
 
+    def place(self, name: str) -> int:
+        """The integer argument of this name, a position counted from 0; ValueError for a negative one."""
+        return _counted(self.integer(name))
+
     def text(self, name: str) -> str:
         """The text argument of this name."""
         return _checked(self._get(name), str)
@@ -43,8 +47,8 @@ class Site:
         return tuple(_checked(item, str) for item in _checked(self._get(name), tuple))
 
     def integers(self, name: str) -> tuple[int, ...]:
-        """The argument of this name, a tuple of integers."""
-        return tuple(_checked(item, int) for item in _checked(self._get(name), tuple))
+        """The argument of this name, a tuple of positions counted from 0; ValueError for a negative one."""
+        return tuple(_counted(_checked(item, int)) for item in _checked(self._get(name), tuple))
 
     def terms(self, name: str) -> tuple[tuple[str, int], ...]:
         """The argument of this name, a tuple of pairs of an iterator's name and an integer."""
@@ -66,6 +70,12 @@ def _checked(value: Argument, kind: type[Value]) -> Value:
     if not isinstance(value, kind):
         raise TypeError(f"{value!r} is not {kind.__name__}")
     return value
+
+
+def _counted(position: int) -> int:
+    if position < 0:
+        raise ValueError(f"positions count from 0, so {position} is none")
+    return position
 
 
 def _spelled(value: Argument) -> str:

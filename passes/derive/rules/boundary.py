@@ -157,7 +157,7 @@ class CompactWindow:
         """See the formula."""
         iterator = find_iterator(scope.reduction, site.text("iterator"))
         reads = accesses(scope.body)
-        position, axis = site.integer("access"), site.integer("axis")
+        position, axis = site.place("access"), site.place("axis")
         if iterator is None or position >= len(reads) or axis >= len(reads[position].indices):
             return Refusal("no such window here")
         access = reads[position]

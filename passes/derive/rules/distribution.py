@@ -28,7 +28,7 @@ class Distribute:
 
     def apply(self, scope: Scope, site: Site) -> Scope | Refusal:
         """See the formula. It holds for scalars, so whatever reduces the body."""
-        terms, number, place = terms_of(scope.body), site.integer("term"), site.integer("factor")
+        terms, number, place = terms_of(scope.body), site.place("term"), site.place("factor")
         if number >= len(terms):
             return Refusal("no such addend here")
         sign, value = terms[number]
@@ -90,7 +90,7 @@ class SeparateTerms:
 
     def apply(self, scope: Scope, site: Site) -> Scope | Refusal:
         """See the formula."""
-        position = site.integer("access")
+        position = site.place("access")
         place = place_of(scope.body, position)
         if place is None:
             return Refusal("the access is no factor of an addend")

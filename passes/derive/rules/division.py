@@ -31,7 +31,7 @@ class DivideAfter:
         if scope.reducer is not Reducer.SUM:
             return Refusal("only a sum is divided as a whole")
         factors = product_factors(scope.body)
-        position = site.integer("factor")
+        position = site.place("factor")
         quotient = factors[position] if position < len(factors) else None
         if not isinstance(quotient, Apply) or quotient.operation != "div":
             return Refusal("the factor is no quotient")

@@ -72,7 +72,7 @@ def _parts(argument: Argument) -> list[_Widened]:
         assert isinstance(part, tuple)
         place, before, after = part
         site = Site.of(access=place, before=before, after=after)
-        parts.append(_Widened(site.integer("access"), site.terms("before"), site.terms("after")))
+        parts.append(_Widened(site.place("access"), site.terms("before"), site.terms("after")))
     return parts
 
 

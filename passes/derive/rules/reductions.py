@@ -92,7 +92,7 @@ class ViewResidues:
 
     def apply(self, scope: Scope, site: Site) -> Scope | Refusal:
         """See the formula."""
-        position, axis, factor = site.integer("access"), site.integer("axis"), site.integer("factor")
+        position, axis, factor = site.place("access"), site.place("axis"), site.integer("factor")
         reads = accesses(scope.body)
         if position >= len(reads) or axis >= len(reads[position].indices):
             return Refusal("no such index here")

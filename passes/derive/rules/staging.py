@@ -54,7 +54,7 @@ class Merge:
 
     def apply(self, scope: Scope, site: Site) -> Scope | Refusal:
         """See the formula."""
-        position = site.integer("access")
+        position = site.place("access")
         reads = accesses(scope.body)
         if position >= len(reads) or not isinstance(reads[position].source, Scope):
             return Refusal("no nested scope is read there")
