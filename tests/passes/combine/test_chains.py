@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import onnx
 import pytest
 
 from passes.combine.chains import CombineChains
-from passes.derive.cost import estimated_seconds
 from passes.normalise.dead_code import RemoveDeadCode
 from passes.normalise.fold_constants import FoldConstants
 from passes.pipeline import NORMALISE
-from tensoropt.cost import Alternative, KernelCost
 from tensoropt.ir.expression import Apply, scopes
 from tensoropt.ir.interpreter import run_program
 from tensoropt.ir.program import Compute, Program
 from tensoropt.ir.structure import is_contraction
 from tensoropt.pass_manager import Context, run_passes
+from tests.strategies.estimated_costs import EstimatedCosts
 from tests.strategies.small_models import expected, feeds_of, model, program_of
-
-
-class EstimatedCosts:
-    """A cost model for tests: what is estimated."""
-
-    def cost(self, kernel: Compute, constants: frozenset[str] = frozenset()) -> KernelCost:
-        return KernelCost(estimated_seconds((kernel,), constants), source="predicted")
-
-    def compare(self, alternatives: Sequence[Alternative]) -> list[KernelCost]:
-        found = []
-        for alternative in alternatives:
-            kernels = tuple(kernel for kernel in alternative.kernels if isinstance(kernel, Compute))
-            found.append(KernelCost(estimated_seconds(kernels, alternative.constants), source="predicted"))
-        return found
 
 
 def combined(found: onnx.ModelProto, depth: int, *excluded: str) -> tuple[Program, Program, Context]:
     """The program before and after; the outputs are compared with ONNX Runtime's."""
-    context = Context(EstimatedCosts(), frozenset(excluded))  # type: ignore[arg-type]
+    context = Context(EstimatedCosts(), frozenset(excluded))
     before = run_passes(program_of(found), NORMALISE, context)
     after = run_passes(before, (CombineChains(depth=depth), FoldConstants(), RemoveDeadCode()), context)
     feeds = feeds_of(before)

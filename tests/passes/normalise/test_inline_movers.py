@@ -39,3 +39,25 @@ def test_a_transpose_with_two_readers_is_moved_once() -> None:
     statements = [transpose, pointwise(first, "relu", moved), pointwise(second, "neg", moved)]
     before = program(statements, [source], [first, second])
     assert InlineMovers().run(before, context()) is before
+
+
+def test_a_range_is_read_by_every_reader_also_beyond_its_whole_axes() -> None:
+    source, part, first, second = tensor("x", 6, 5), tensor("m", 2, 5), tensor("y", 2, 5), tensor("z", 2, 7)
+    i, j, k = Iterator("i", 2), Iterator("j", 5), Iterator("k", 7)
+    range_ = Compute(part, Scope([i, j], Access(source, [Index.of(i) + 3, j])))
+    padded = Compute(second, Scope([i, k], Apply("neg", Access(part, [i, Index.of(k) - 1], 2.0))))
+    before = program([range_, pointwise(first, "relu", part), padded], [source], [first, second])
+    after = RemoveDeadCode().run(InlineMovers().run(before, context()), context())
+    assert len(after.statements) == 2
+    feeds = {"x": random_array(source)}
+    for name in "yz":
+        np.testing.assert_array_equal(run_program(after, feeds)[name], run_program(before, feeds)[name])
+
+
+def test_a_range_that_is_left_along_its_cut_keeps_the_copy() -> None:
+    source, part, out = tensor("x", 6, 5), tensor("m", 2, 5), tensor("y", 4, 5)
+    i, j, k = Iterator("i", 2), Iterator("j", 5), Iterator("k", 4)
+    range_ = Compute(part, Scope([i, j], Access(source, [Index.of(i) + 3, j])))
+    padded = Compute(out, Scope([k, j], Apply("neg", Access(part, [Index.of(k) - 1, Index.of(j)]))))
+    before = program([range_, padded], [source], [out])
+    assert InlineMovers().run(before, context()) is before
