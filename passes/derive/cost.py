@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from math import prod
 
-from tensoropt.ir.expression import Access, Scope, accesses, scopes, tensors
+from passes.derive.components import components
+from tensoropt.ir.expression import Access, Scope, accesses, free_iterators, scopes, tensors
 from tensoropt.ir.program import Compute
 from tensoropt.ir.structure import arithmetic, is_contraction, view_source
 
@@ -13,8 +13,10 @@ _OPERATIONS_PER_SECOND = 150e9
 _SCALAR_OPERATIONS_PER_SECOND = 4e9
 _BYTES_PER_SECOND = 25e9
 _LAUNCH_SECONDS = 2e-6
+_BAND_STRAIN = 2.5
+"""What a band costs more than a dense product: each of its rows meets other rows, so nothing is used twice from registers."""
 _VECTOR = 16
-_ROWS = 4
+_ROWS = 8
 
 
 def estimated_seconds(statements: tuple[Compute, ...], constants: Collection[str]) -> float:
@@ -43,12 +45,39 @@ def _statement_seconds(expression: Scope) -> float:
 def _scope_seconds(scope: Scope) -> float:
     if not is_contraction(scope):
         return arithmetic(scope) * _strain(scope) / _SCALAR_OPERATIONS_PER_SECOND
-    columns = scope.traversal[-1].extent if scope.traversal else 1
-    rows = prod(iterator.extent for iterator in scope.traversal[:-1])
-    padding = min(
-        _padding(columns, _VECTOR) * _padding(rows, _ROWS), _padding(rows, _VECTOR) * _padding(columns, _ROWS)
-    )
-    return arithmetic(scope) * padding / _OPERATIONS_PER_SECOND
+    sides = _sides(scope)
+    padding = min(_padding(one, _VECTOR) * _padding(other, _ROWS) for one, other in (sides, sides[::-1]))
+    return arithmetic(scope) * padding * _band_strain(scope) / _OPERATIONS_PER_SECOND
+
+
+def _sides(scope: Scope) -> tuple[int, int]:
+    """The rows and columns of a product: traversals of one read alone, and the others; those of all count on the smaller side."""
+    reads = [free_iterators(access) for access in accesses(scope.body)]
+    shared = frozenset.intersection(*reads)
+    rows = columns = both = 1
+    for iterator in scope.traversal:
+        if iterator in shared:
+            both *= iterator.extent
+        elif iterator in reads[0]:
+            rows *= iterator.extent
+        else:
+            columns *= iterator.extent
+    return min(rows, columns) * both, max(rows, columns)
+
+
+def _band_strain(scope: Scope) -> float:
+    """More where an iterator that every operand has stands beside another in one index."""
+    reads = accesses(scope.body)
+    shared = frozenset.intersection(*map(free_iterators, reads)) & set(scope.traversal)
+    mixed = {
+        atom
+        for access in reads
+        for index in access.indices
+        for terms in components(index)
+        if len(terms) > 1
+        for atom, _ in terms
+    }
+    return _BAND_STRAIN if mixed & shared else 1.0
 
 
 def _padding(extent: int, step: int) -> float:

@@ -27,7 +27,8 @@ _LARGEST_KERNEL = 32
 """Longer sums are no kernels of a convolution."""
 
 _BLOCKS = (64, 128)
-"""Sizes of the dense blocks that a band is cut into: large enough for a matmul, small enough to waste little."""
+"""Sizes of the dense blocks that a band is cut into: large enough for a matmul, small enough to waste little; wide bands also
+into blocks of about half their width."""
 
 
 def mixed_components(core: Scope) -> list[tuple[Access, Index, Terms]]:
@@ -179,7 +180,8 @@ def _blocks(core: Scope, terms: Terms) -> list[Move]:
     moves: list[Move] = []
     for atom, coefficient in _linear(terms):
         if atom in core.traversal and atom in shared and abs(coefficient) == 1 and len(terms) == 2:
-            for block in _BLOCKS:
+            width = min(other.extent for other, _ in _linear(terms))
+            for block in dict.fromkeys((*_BLOCKS, max(_BLOCKS[-1], 1 << (width // 2).bit_length()))):
                 if atom.extent >= 2 * block:
                     moves.append((("split_traversal", Site.of(iterator=atom.name, factor=block, offset=0)),))
     return moves
