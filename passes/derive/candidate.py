@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,8 +44,7 @@ class Candidate:
     @property
     def label(self) -> str:
         """A short name for reports: the library operators, or the rules where there is none."""
-        rules = dict.fromkeys(step.rule for step in self.derivation.steps)
-        return " + ".join(str(match) for match in self.matched) or f"generated kernels by {', '.join(rules)}"
+        return label_of(self.matched, [step.rule for step in self.derivation.steps])
 
     def as_json(self) -> dict[str, Any]:
         """What ``optimize --json`` and ``trace.json`` say of a candidate."""
@@ -54,6 +53,11 @@ class Candidate:
             **proof_as_json(self.derivation, self.certificate),
             "estimated_seconds": self.estimated_seconds,
         }
+
+
+def label_of(matched: Iterable[LibraryMatch], rules: Iterable[str]) -> str:
+    """What a derivation leads to: library operators, or else kernels that are generated for what its rules made."""
+    return " + ".join(map(str, matched)) or f"generated kernels({', '.join(dict.fromkeys(rules))})"
 
 
 def proof_as_json(derivation: Derivation, certificate: Certificate) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator as Iteration
 from dataclasses import dataclass, replace
 from math import isqrt
 
-from passes.derive.candidate import Candidate, PassedOver, SearchLimits, SearchReport
+from passes.derive.candidate import Candidate, PassedOver, SearchLimits, SearchReport, label_of
 from passes.derive.certificate import Checker
 from passes.derive.components import components
 from passes.derive.cost import estimated_seconds
@@ -110,9 +110,8 @@ def derive_reduction(
 
 def _told(visit: Visit, why: str) -> PassedOver:
     """What the report says of a form that becomes no candidate."""
-    told = passed_over(visit, why)
-    rules = dict.fromkeys(rule for rule, _, _ in visit.draft.chain)
-    return told if told.pattern else replace(told, pattern=f"generated kernels by {', '.join(rules)}")
+    draft = visit.draft
+    return replace(passed_over(visit, why), pattern=label_of(draft.matched, [rule for rule, _, _ in draft.chain]))
 
 
 def is_plain_reduction(scope: Scope) -> bool:
