@@ -204,6 +204,31 @@ class Maker:
         self.random.shuffle(traversal)
         return Scope(traversal, self.product(factors), reduction)
 
+    def band(self) -> Scope:
+        """General by general to a band, or a band by general, dilated or not, with batches."""
+        row, diagonal = Iterator("m", self.random.randint(2, 5)), Iterator("w", self.random.randint(2, 4))
+        batch, free = self.iterators("bc", 2), self.iterators("k", 1)
+        summed = self.chance(2)
+        place = Index.of(row) * self.pick((1, 1, 1, 2)) + Index.of(diagonal) * self.pick((1, 1, 2, -1))
+        scale = self.pick((1, 1, 2, 3))
+        if scale > 1:
+            batch.append(Iterator("d", scale))
+            place = place * scale + batch[-1]
+        place = place - self.random.randint(0, 3)
+        left = [*batch, row, *([diagonal] if summed else free)]
+        plain = [*batch, *free]
+        self.random.shuffle(left)
+        self.random.shuffle(plain)
+        shape = [*(iterator.extent for iterator in plain), max(1, place.high + self.pick((1, 0, -1)))]
+        factors: list[Scalar] = [
+            self.plain_read(left, "A"),
+            Access(tensor("B", shape), [*plain, place], self.pick((0.0, 0.0, 0.0, 1.0))),
+        ]
+        self.random.shuffle(factors)
+        traversal = [*batch, row, *(free if summed else [diagonal])]
+        self.random.shuffle(traversal)
+        return Scope(traversal, self.product(factors), [diagonal] if summed else free)
+
     def polynomial(self) -> Scope:
         """Sums and differences of products of reads, of constants, of quotients and of nested scopes that are sums themselves."""
         traversal, reduction = self.iterators("xyz", 3, 1), self.iterators("rs", 2)
@@ -256,14 +281,14 @@ class Maker:
 
     def exponentials(self) -> Scope:
         """Sums of shifted exponentials, times values."""
-        traversal, reduction = self.iterators("xy", 2, 1), self.iterators("qt", 2, 1)
+        traversal, reduction = self.iterators("xy", 2, 1), self.iterators("qt", 2, 1 if self.chance(6) else 2)
         iterators = [*traversal, *reduction]
 
         def exponent() -> Scalar:
-            return self.read(iterators, "A") if self.chance(3) else self.plain_read(self.some(iterators, 1), "A")
+            return self.read(iterators, "A") if self.chance(6) else self.plain_read(self.some(iterators, 2), "A")
 
-        shift = self.plain_read(self.some(traversal if not self.chance(4) else iterators), "B")
-        inside: Scalar = exponent() if self.chance(6) else Apply("sub", exponent(), shift)
+        shift = self.plain_read(self.some(traversal if not self.chance(6) else iterators), "B")
+        inside: Scalar = exponent() if self.chance(8) else Apply("sub", exponent(), shift)
         factors: list[Scalar] = [Apply("exp", inside)]
         while self.chance(2):
             other = self.plain_read(self.some(iterators), f"V{len(factors)}")
@@ -337,6 +362,7 @@ FAMILIES: dict[str, Callable[[Maker], Scope]] = {
     "products": lambda maker: maker.contraction(maker.random.randint(3, 4)),
     "matmul": Maker.matmul,
     "windows": Maker.windows,
+    "band": Maker.band,
     "polynomial": Maker.polynomial,
     "exponentials": Maker.exponentials,
     "softmax": Maker.softmax,

@@ -107,8 +107,8 @@ FAMILIES_OF: dict[str, tuple[str, ...]] = {
     "shift_to_maximum": ("softmax",),
     "match_matmul": ("matmul",),
     "match_convolution": ("windows",),
-    "match_band_matmul": ("windows",),
-    "match_matmul_band": ("windows",),
+    "match_band_matmul": ("band",),
+    "match_matmul_band": ("band",),
 }
 """Families of expressions in which a rule has work to do; of those not named here, all."""
 
