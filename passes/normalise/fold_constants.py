@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import ClassVar
 
 import numpy as np
 
+from passes.normalise.constant_products import evaluate_product, plain_product
 from tensoropt.ir.expression import Scope, Tensor, scopes
 from tensoropt.ir.interpreter import evaluate
 from tensoropt.ir.program import Array, Compute, Program, Statement
 from tensoropt.pass_manager import Context
+
+_FEW_POINTS = 1 << 20
+"""Up to so many points the interpreter is fast enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,13 +25,15 @@ class FoldConstants:
 
     A value is not folded where it is much larger than what it is computed from (a fill, an iota, an expanded scalar): such
     values are cheaper to compute than to store. ``growth`` is the largest allowed ratio of bytes, ``small`` the size in bytes
-    under which everything is folded, ``points`` how many points of scalar arithmetic the interpreter is given at the most.
+    under which everything is folded, ``points`` how many points of scalar arithmetic the interpreter is given at the most;
+    ``products`` is that limit for sums of products, which are computed as matrices.
     """
 
     name: ClassVar[str] = "fold_constants"
     growth: int = 2
     small: int = 1 << 16
     points: int = 1 << 28
+    products: int = 1 << 36
 
     def run(self, program: Program, context: Context) -> Program:
         """See ``Pass``."""
@@ -36,7 +42,7 @@ class FoldConstants:
         for statement in program.statements:
             if isinstance(statement, Compute) and self.folds(statement, constants.keys()):
                 empty = {tensor.name: _empty(tensor) for tensor in statement.inputs if not tensor.type.elements}
-                constants[statement.output.name] = evaluate(statement.expression, {**empty, **constants})
+                constants[statement.output.name] = self._value(statement.expression, {**empty, **constants})
             else:
                 kept.append(statement)
         return program.with_statements(kept, constants) if len(kept) < len(program.statements) else program
@@ -48,7 +54,14 @@ class FoldConstants:
             return False
         size = statement.output.type.bytes
         read = sum(tensor.type.bytes for tensor in statement.inputs)
-        return (size <= self.small or size <= self.growth * read) and _points(statement.expression) <= self.points
+        limit = self.points if plain_product(statement.expression) is None else self.products
+        return (size <= self.small or size <= self.growth * read) and _points(statement.expression) <= limit
+
+    @staticmethod
+    def _value(expression: Scope, values: Mapping[str, Array]) -> Array:
+        if plain_product(expression) is None or _points(expression) <= _FEW_POINTS:
+            return evaluate(expression, values)
+        return evaluate_product(expression, values)
 
 
 def _empty(tensor: Tensor) -> Array:
