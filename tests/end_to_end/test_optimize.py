@@ -209,6 +209,11 @@ def test_wrong_inputs_at_run_time_are_named(tmp_path: Path) -> None:
 
 
 def test_the_same_seed_gives_the_same_program(tmp_path: Path) -> None:
+    """The second time what things cost comes from the records of the first, so noise decides nothing."""
     path = upsampler(tmp_path)
-    first, second = (tensoropt.optimize(path, tune="off", check=False).program for _ in range(2))
-    assert first.statements == second.statements
+    texts = []
+    for number in range(2):
+        compiled = tensoropt.optimize(path, tune="off", check=False)
+        assert compiled.search["from_disk"] == number
+        texts.append((compiled.save(tmp_path / f"out{number}") / "program.txt").read_bytes())
+    assert texts[0] == texts[1]

@@ -70,7 +70,7 @@ def task_of(scope: Scope, depth: int = LIMITS.depth) -> Task:
 
 def test_workers_find_what_this_process_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "_SERIAL_SECONDS", 0.0)
-    monkeypatch.setattr(cache.store, "read", lambda task: None)
+    monkeypatch.setattr("passes.derive.store.read", lambda task: None)
     computes = [statement(scope, number) for number, scope in enumerate(SCOPES)]
     serial = DeriveCache()
     expected = [serial.derive(compute, {"K"}, LIMITS) for compute in computes]
