@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import onnx
 from onnx import TensorProto, helper
@@ -10,27 +10,42 @@ from onnx import TensorProto, helper
 from tensoropt.frontend import load_program
 from tensoropt.ir.expression import Tensor
 from tensoropt.ir.parser import parse_scope
-from tensoropt.ir.program import Compute
+from tensoropt.ir.program import Compute, Program
 from tensoropt.ir.types import DataType, Extent, TensorType
 
 Build = Callable[[], Compute]
 
 
 def node(operator: str, shapes: dict[str, tuple[int, ...]], **attributes: int | list[int]) -> Build:
-    """The last statement that one ONNX node becomes; its inputs, weights too, are inputs of the model, so they have no data."""
+    """The statement that folds among those that one ONNX node becomes; its inputs, weights too, are inputs of the model, so they have no data."""
 
     def build() -> Compute:
-        inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
-        made = helper.make_node(operator, list(shapes), ["O"])
-        made.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
-        graph = helper.make_graph([made], "bare", inputs, [onnx.ValueInfoProto(name="O")])
-        graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT
-        program = load_program(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])).program
-        statement = program.statements[-1]
+        statement = _lifted(operator, shapes, attributes).statements[-1]
         assert isinstance(statement, Compute)
         return statement
 
     return build
+
+
+def pooling(operator: str, shape: tuple[int, ...], kernel: int, stride: int, padding: int) -> Build:
+    """The fold of a pooling with square windows; a mean is divided in a statement after it."""
+
+    def build() -> Compute:
+        attributes = {"kernel_shape": [kernel] * 2, "strides": [stride] * 2, "pads": [padding] * 4}
+        statement = _lifted(operator, {"A": shape}, attributes).statements[0]
+        assert isinstance(statement, Compute)
+        return statement
+
+    return build
+
+
+def _lifted(operator: str, shapes: Mapping[str, tuple[int, ...]], attributes: Mapping[str, int | list[int]]) -> Program:
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    made = helper.make_node(operator, list(shapes), ["O"])
+    made.attribute.extend(helper.make_attribute(name, value) for name, value in attributes.items())
+    graph = helper.make_graph([made], "bare", inputs, [onnx.ValueInfoProto(name="O")])
+    graph.output[0].type.tensor_type.elem_type = TensorProto.FLOAT
+    return load_program(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)])).program
 
 
 def convolution(

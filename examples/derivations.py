@@ -11,7 +11,7 @@ import argparse
 import json
 import multiprocessing
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from math import ceil, inf
@@ -19,12 +19,14 @@ from pathlib import Path
 from time import monotonic, perf_counter, process_time
 from typing import Protocol
 
-from examples.bare_operators import convolution, expression, transposed_convolution
-from passes.derive.candidate import SearchLimits, SearchReport
+from examples.bare_operators import convolution, expression, pooling, transposed_convolution
+from passes.derive.candidate import Candidate, SearchLimits, SearchReport
 from passes.derive.certificate import Checker
 from passes.derive.matching import LibraryMatch
-from passes.derive.search import checked_draft, derive, explored
+from passes.derive.reductions import derive_reduction, explored_reductions
+from passes.derive.search import Visit, checked_draft, derive, explored
 from tensoropt.ir.program import Compute
+from tensoropt.ir.structure import is_mover
 from tensoropt.rewrite.rule import Refusal
 
 LIMITS = SearchLimits(states=2000, depth=10, candidates=8, dearer=inf)
@@ -48,6 +50,14 @@ class Rewritten(Protocol):
 
 
 Form = Callable[[Rewritten], bool]
+
+
+Explore = Callable[
+    [Compute, Collection[str], SearchLimits, Collection[str], SearchReport, float | None], Iterable[Visit]
+]
+Search = Callable[
+    [Compute, Collection[str], SearchLimits, Collection[str], SearchReport, float | None], list[Candidate]
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +87,14 @@ class Case:
     measure: Callable[[], Result]
 
 
-def searched(build: Callable[[], Compute], form: Form, constants: tuple[str, ...] = ("K",)) -> Callable[[], Result]:
-    """The measurement of an operator that ``derive`` searches from: the first checked candidate of the form, then everything."""
+def searched(
+    build: Callable[[], Compute],
+    form: Form,
+    constants: tuple[str, ...] = ("K",),
+    explored: Explore = explored,
+    derive: Search = derive,
+) -> Callable[[], Result]:
+    """The measurement of an operator that is searched from: the first checked candidate of the form, then everything."""
 
     def measure() -> Result:
         compute = build()
@@ -266,9 +282,44 @@ def intra_cases() -> dict[str, Case]:
     }
 
 
+def is_nested(levels: int) -> Form:
+    """So many folds that read one another, each over a single iterator."""
+
+    def form(found: Rewritten) -> bool:
+        folds = [statement.expression for statement in found.statements]
+        return len(folds) == levels and all(len(fold.reduction) == 1 for fold in folds)
+
+    return form
+
+
+def is_fold_of_views(found: Rewritten) -> bool:
+    """A fold that reads views of the data."""
+    return len(found.statements) == 2 and is_mover(found.statements[0].expression)
+
+
+def _pooled(name: str, build: Callable[[], Compute], wanted: str, form: Form) -> Case:
+    return Case(name, wanted, searched(build, form, (), explored_reductions, derive_reduction))
+
+
+def fold_cases() -> dict[str, Case]:
+    """The cases of folds that are no contraction."""
+    means = pooling("AveragePool", (1, 256, 28, 28), 3, 1, 1)
+    strided = pooling("AveragePool", (1, 136, 28, 28), 3, 2, 1)
+    long_means = pooling("AveragePool", (1, 64, 56, 56), 7, 1, 3)
+    maxima = pooling("MaxPool", (1, 192, 27, 27), 3, 1, 1)
+    long_maxima = pooling("MaxPool", (1, 512, 13, 13), 13, 1, 6)
+    return {
+        "15a": _pooled("AveragePool3x3 256x28x28", means, "depthwise conv", is_convolution(kernel=(3, 3), channels=1)),
+        "15b": _pooled("AveragePool3x3 stride 2 136x28x28", strided, "fold of strided views", is_fold_of_views),
+        "15c": _pooled("AveragePool7x7 64x56x56", long_means, "rows, then columns", is_nested(2)),
+        "15d": _pooled("MaxPool3x3 192x27x27", maxima, "rows, then columns", is_nested(2)),
+        "15e": _pooled("MaxPool13x13 512x13x13", long_maxima, "rows, then columns, each by halves", is_nested(6)),
+    }
+
+
 def cases() -> dict[str, Case]:
     """All cases of the table. Cases of other passes join here: a ``measure`` may call any of them."""
-    return intra_cases()
+    return intra_cases() | fold_cases()
 
 
 def run_case(number: str) -> Result:
