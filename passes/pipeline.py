@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from passes.combine.chains import CombineChains
+from passes.combine.shared import MergeShared
 from passes.derive.compaction import CompactWindows
 from passes.fuse import Fuse
 from passes.normalise.compose_movers import ComposeMovers
@@ -25,6 +27,18 @@ NORMALISE: tuple[Pass, ...] = (
 )
 """The program as imported, without work that no output needs or that needs no input."""
 
+COMBINE: tuple[Pass, ...] = (
+    CombineChains(depth=1),  # what is affine goes into weights
+    FoldConstants(),
+    CombineChains(depth=6),  # products of many tensors in the best order
+    FoldConstants(),
+    MergeShared(),  # contractions of one input become one
+    FoldConstants(),
+    InlineMovers(),
+    RemoveDeadCode(),
+)
+"""Statements rewritten together: derivations of several expressions."""
+
 REWRITE: tuple[Pass, ...] = (
     Select(),  # derives candidates for every contraction, and takes the fastest cover
     FoldConstants(),  # what derivation computes from weights alone
@@ -41,7 +55,7 @@ KERNELS: tuple[Pass, ...] = (
 
 def optimize(program: Program, context: Context) -> Program:
     """The program of kernels, rewritten by derivation where that is faster."""
-    return run_passes(program, (*NORMALISE, *REWRITE, *KERNELS), context)
+    return run_passes(program, (*NORMALISE, *COMBINE, *REWRITE, *KERNELS), context)
 
 
 def compile_as_written(program: Program, context: Context) -> Program:
