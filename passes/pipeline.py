@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from passes.combine.chains import CombineChains
+from passes.combine.late_division import DivideLate
 from passes.combine.shared import MergeShared
 from passes.derive.compaction import CompactWindows
 from passes.fuse import Fuse
@@ -35,6 +36,7 @@ COMBINE: tuple[Pass, ...] = (
     MergeShared(),  # contractions of one input become one
     FoldConstants(),
     InlineMovers(),
+    DivideLate(),  # softmax is divided after the product with the values
     RemoveDeadCode(),
 )
 """Statements rewritten together: derivations of several expressions."""

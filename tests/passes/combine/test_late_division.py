@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 from passes.combine.late_division import DivideLate, late_divisions
 from passes.derive.certificate import Certificate, Checker
 from passes.derive.rules import RULES_BY_NAME
+from passes.pipeline import COMBINE
 from tensoropt.cost import Alternative, KernelCost
 from tensoropt.frontend import load_program
 from tensoropt.ir.interpreter import evaluate
@@ -137,3 +138,7 @@ def test_a_quotient_by_what_is_summed_stays() -> None:
 def test_excluded_rules_leave_the_program_alone(rule: str) -> None:
     program = attention(2, 5, 7, 3)
     assert DivideLate().run(program, Context(Costs(0.5), frozenset({rule}))) is program
+
+
+def test_the_pipeline_divides_late() -> None:
+    assert any(isinstance(step, DivideLate) for step in COMBINE)
