@@ -17,7 +17,7 @@ Build = Callable[[], Compute]
 
 
 def node(operator: str, shapes: dict[str, tuple[int, ...]], **attributes: int | list[int]) -> Build:
-    """The statement that folds among those that one ONNX node becomes; its inputs, weights too, are inputs of the model, so they have no data."""
+    """The statement that folds among those that one ONNX node becomes; weights are inputs too, so they have no data."""
 
     def build() -> Compute:
         statement = _lifted(operator, shapes, attributes).statements[-1]

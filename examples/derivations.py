@@ -318,8 +318,11 @@ def fold_cases() -> dict[str, Case]:
 
 
 def cases() -> dict[str, Case]:
-    """All cases of the table. Cases of other passes join here: a ``measure`` may call any of them."""
-    return intra_cases() | fold_cases()
+    """All cases of the table, in its order."""
+    from examples.combined_cases import combined_cases
+
+    found = intra_cases() | fold_cases() | combined_cases()
+    return dict(sorted(found.items(), key=lambda case: (int(case[0].rstrip("abcdefgh")), case[0])))
 
 
 def run_case(number: str) -> Result:

@@ -228,6 +228,7 @@ def _merge_digits(digit: Modulo, coefficients: dict[Atom, int]) -> Index | None:
     for partner, coefficient in coefficients.items():
         if coefficient != scale * digit.divisor or isinstance(partner, Iterator):
             continue
+        whole: Index | None
         if isinstance(partner, FloorDiv):
             if partner.divisor == digit.divisor and _congruent(partner.index, digit.index, digit.divisor):
                 whole = partner.index
