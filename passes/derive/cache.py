@@ -9,7 +9,8 @@ from types import TracebackType
 
 from passes.derive import store
 from passes.derive.candidate import Candidate, SearchLimits, SearchReport
-from passes.derive.pool import SearchPool
+from passes.derive.cost import estimated_seconds
+from passes.derive.pool import SearchPool, share_of_time
 from passes.derive.renaming import named, named_report
 from passes.derive.task import Found, Task
 from tensoropt.ir.program import Compute
@@ -31,6 +32,7 @@ class DeriveCache:
         self.from_disk = 0
         """Statements whose candidates came from disk."""
         self._found: dict[Task, Found] = {}
+        self._waiting: set[Task] = set()
         self._pool: SearchPool | None = None
         self._open = ExitStack()
 
@@ -69,10 +71,13 @@ class DeriveCache:
             Task.of(compute, program_constants, limits or SearchLimits(), excluded_rules)[0] for compute in computes
         ]
         tasks = [task for task in dict.fromkeys(asked) if task not in self._found and not self._load(task)]
+        if self.deadline is not None:  # what matters most comes first
+            tasks.sort(key=lambda task: -estimated_seconds((task.compute,), task.constants))
+        self._waiting.update(tasks)
+        if self.workers == 1:
+            return  # each is searched when it is asked for
         started = time.monotonic()
-        while tasks and (time.monotonic() - started < _SERIAL_SECONDS or len(tasks) == 1 or self.workers == 1):
-            if self.workers == 1:
-                return  # each is searched when it is asked for
+        while tasks and (time.monotonic() - started < _SERIAL_SECONDS or len(tasks) == 1):
             self._solve(tasks.pop(0))
         if tasks:
             pool = SearchPool(min(self.workers, len(tasks)), self.deadline)
@@ -115,7 +120,13 @@ class DeriveCache:
     def _solve(self, task: Task) -> Found:
         if task not in self._found and not self._load(task):
             in_pool = self._pool is not None and self._pool.has(task)
-            found = self._pool.result(task) if self._pool is not None and in_pool else task.solve(self.deadline)
+            found = self._pool.result(task) if self._pool is not None and in_pool else self._search(task)
             self._found[task] = found
             store.write(task, found)
+        self._waiting.discard(task)
         return self._found[task]
+
+    def _search(self, task: Task) -> Found:
+        """Searches here, within a share of the time that leaves the others that wait theirs."""
+        seconds = share_of_time(self.deadline, -(-len(self._waiting) // self.workers))
+        return task.solve(None if seconds is None else time.monotonic() + seconds)

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from queue import SimpleQueue
-from signal import SIGCONT, SIGKILL, SIGSTOP, Signals
+from signal import SIG_BLOCK, SIGCONT, SIGINT, SIGKILL, SIGSTOP, Signals, pthread_sigmask
 from threading import Condition, Thread
 from types import TracebackType
 
@@ -112,7 +112,8 @@ class SearchPool:
             worker.signal(number)
 
     def _serve(self, worker: Worker) -> None:
-        """What a thread does: tasks, one after the other, until the pool closes."""
+        """What a thread does: tasks, one after the other, until the pool closes. Interrupts are left to the main thread."""
+        pthread_sigmask(SIG_BLOCK, {SIGINT})
         while (task := self._tasks.get()) is not None and not self._closed:
             try:
                 reply = self._solved(worker, task)
@@ -138,7 +139,7 @@ class SearchPool:
                 self._alone.stop()
 
     def _ask(self, worker: Worker, task: Task) -> bytes:
-        left = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        left = share_of_time(self._deadline, -(-(self._tasks.qsize() + 1) // self.size))
         kind, reply = worker.ask((task, left), None if left is None else left + _GRACE_SECONDS)
         if kind != "found":
             worker.stop()
@@ -162,3 +163,8 @@ class SearchPool:
             with self._turns:
                 self._running -= share
                 self._turns.notify_all()
+
+
+def share_of_time(deadline: float | None, rounds: int) -> float | None:
+    """The seconds that a search may take so that each of several, one after the other, has its share; None without a limit."""
+    return None if deadline is None else max(0.0, deadline - time.monotonic()) / max(1, rounds)
