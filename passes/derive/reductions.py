@@ -24,13 +24,16 @@ from passes.derive.search import Visit, checked_draft, passed_over
 from passes.derive.state import MERGE, MERGE_RULE, Application, State, applied, normalised
 from tensoropt.ir.canonical import canonical_key
 from tensoropt.ir.expression import Access, Reducer, Scope, Tensor, accesses, replace_sources
-from tensoropt.ir.index import Iterator
+from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.program import Compute
 from tensoropt.ir.structure import is_contraction
 from tensoropt.rewrite.rule import Path, Refusal, Site
 
 _LONG = 5
 """Windows of at least so many taps are also folded from shorter ones."""
+
+_WIDEST = 8
+"""Strides up to this one are read through views; what is further apart is not read together anyway."""
 
 _MULTIPLYING = 1.25
 """How much dearer than the fold itself its convolution with ones is at least: nothing is reused, and each addition multiplies."""
@@ -207,8 +210,13 @@ def _windows(scope: Scope) -> list[Window]:
 
 
 def _is_strided(scope: Scope) -> bool:
-    steps = (step for access in accesses(scope.body) for index in access.indices for _, step in index.terms)
-    return any(abs(step) > 1 for step in steps)
+    return any(_stride(scope, index) for access in accesses(scope.body) for index in access.indices)
+
+
+def _stride(scope: Scope, index: Index) -> int | None:
+    """The step of the traversal through an index that hops over elements, within a vector; None for any other."""
+    steps = [abs(step) for atom, step in index.terms if isinstance(atom, Iterator) and atom in scope.traversal]
+    return min(steps) if steps and 1 < min(steps) <= _WIDEST else None
 
 
 def _nested(path: Path, tap: Iterator, step: int, beside: tuple[tuple[Iterator, int], ...]) -> tuple[Application, ...]:
@@ -246,9 +254,9 @@ def _viewed(scope: Scope, path: Path) -> Iterable[tuple[Application, ...]]:
     """The finest strided index read through views of its residues."""
     for position, access in enumerate(accesses(scope.body)):
         for axis, index in enumerate(access.indices):
-            steps = [abs(step) for atom, step in index.terms if isinstance(atom, Iterator) and atom in scope.traversal]
-            if steps and min(steps) > 1:
-                yield (("view_residues", path, Site.of(access=position, axis=axis, factor=min(steps))),)
+            stride = _stride(scope, index)
+            if stride is not None:
+                yield (("view_residues", path, Site.of(access=position, axis=axis, factor=stride)),)
 
 
 def _after(

@@ -16,14 +16,16 @@ from onnx import TensorProto, helper
 
 from passes.derive.candidate import Candidate, SearchLimits, SearchReport
 from passes.derive.certificate import substituted
+from passes.derive.cost import estimated_seconds
 from passes.derive.reductions import derive_reduction, is_plain_reduction
 from passes.derive.rules import RULES_BY_NAME
 from tensoropt.frontend import load_program
 from tensoropt.ir.canonical import canonical_key
-from tensoropt.ir.expression import Access, Apply, Reducer, Scope, Tensor, tensors
+from tensoropt.ir.expression import Access, Apply, Reducer, Scope, Tensor, reducer_identity, tensors
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.interpreter import evaluate
 from tensoropt.ir.program import Compute, Program
+from tensoropt.ir.types import DataType, Extent, TensorType
 from tests.strategies.expressions import tensor
 
 EVERYTHING = SearchLimits(states=150, candidates=200, dearer=math.inf)
@@ -143,8 +145,6 @@ def test_small_or_strided_windows_gain_nothing() -> None:
     assert all(levels(candidate) == 2 for candidate in patches)
     assert any("view_residues" in step for candidate in patches for step in map(str, candidate.derivation.steps))
     hardly, _ = found_for(pool(112, 3, 2, 1))
-    from passes.derive.cost import estimated_seconds
-
     assert hardly[0].estimated_seconds > estimated_seconds((pool(112, 3, 2, 1),), ())
     assert report.visited < 10
 
@@ -178,6 +178,33 @@ def test_contractions_and_nested_folds_are_left_to_others() -> None:
     for scope in (product, nested, Scope((x,), Access(tensor("A", 4), [x]))):
         assert not is_plain_reduction(scope)
         assert derive_reduction(Compute(Tensor("O", scope.type), scope)) == []
+
+
+def test_rows_and_wide_steps_are_left_alone() -> None:
+    """Softmax's sum, and the sum of each 64 elements."""
+    x, r = Iterator("x", 8), Iterator("r", 64)
+    rows = Scope((x,), Apply("exp", Access(tensor("A", 8, 64), [x, r])), (r,))
+    pieces = Scope((x,), Access(tensor("A", 512), [Index.of(x) * 64 + r]), (r,))
+    assert not is_plain_reduction(rows)
+    assert not is_plain_reduction(pieces)
+
+
+@pytest.mark.parametrize("dtype", [DataType.INT8, DataType.UINT8, DataType.INT32, DataType.FLOAT16, DataType.FLOAT64])
+def test_other_element_types(dtype: DataType) -> None:
+    type = TensorType(dtype, (Extent(1), Extent(2), Extent(6), Extent(7)))
+    y, x, r, s = Iterator("y", 6), Iterator("x", 7), Iterator("r", 3), Iterator("s", 3)
+    read = Access(
+        Tensor("A", type), [0, 1, Index.of(y) + r - 1, Index.of(x) + s - 1], reducer_identity(Reducer.MAX, dtype)
+    )
+    scope = Scope((y, x), read, (r, s), Reducer.MAX)
+    values = {"A": np.random.default_rng(8).integers(0, 100, (1, 2, 6, 7)).astype(dtype.numpy)}
+    candidates = derive_reduction(Compute(Tensor("O", scope.type), scope), (), EVERYTHING)
+    assert candidates
+    for candidate in candidates:
+        known: dict[str, Any] = dict(values)
+        for part in candidate.statements:
+            known[part.output.name] = evaluate(part.expression, known)
+        np.testing.assert_array_equal(known["O"], evaluate(scope, values))
 
 
 def test_work_is_limited_and_what_is_left_out_is_told() -> None:

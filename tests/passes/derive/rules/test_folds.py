@@ -98,6 +98,24 @@ def test_only_the_identity_outside_lets_a_range_grow(reducer: Reducer) -> None:
     assert isinstance(RULES_BY_NAME["relax_reduction"].apply(whole(wrong), site), Refusal)
 
 
+@pytest.mark.parametrize("reducer", REDUCERS)
+def test_windows_of_every_reducer_are_compacted(reducer: Reducer) -> None:
+    """``fold<h> A[h, x − 2·h]``: of twelve positions three meet the window of five."""
+    x, h = Iterator("x", 26), Iterator("h", 12)
+
+    def adjoint(outside: float) -> Scope:
+        return Scope((x,), Access(tensor("A", 12, 5), [h, Index.of(x) - Index.of(h) * 2], outside), (h,), reducer)
+
+    identity = float(reducer_identity(reducer, F32))
+    site = Site.of(iterator="h", access=0, axis=1)
+    after = RULES_BY_NAME["compact_window"].apply(adjoint(identity), site)
+    assert isinstance(after, Scope)
+    assert [iterator.extent for iterator in after.reduction] == [3]
+    assert nothing_differs(adjoint(identity), after)
+    for outside in {0.0, 1.0, -math.inf, math.inf} - {identity}:
+        assert isinstance(RULES_BY_NAME["compact_window"].apply(adjoint(outside), site), Refusal)
+
+
 @pytest.mark.parametrize("reducer", [Reducer.SUM, Reducer.PROD])
 def test_halves_that_overlap_count_twice_in_sums_and_products(reducer: Reducer) -> None:
     refusal = RULES_BY_NAME["split_overlapping"].apply(
