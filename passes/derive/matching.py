@@ -6,9 +6,19 @@ from dataclasses import dataclass
 
 from passes.derive.product import factor_accesses
 from tensoropt.ir.canonical import canonical_key
-from tensoropt.ir.expression import Access, Scope
+from tensoropt.ir.expression import Access, Apply, Scope, accesses
 from tensoropt.ir.index import Index, Iterator
-from tensoropt.ir.operators import BandMatmul, Convolution, Matmul, MatmulBand, Operator, Parameters, operator_named
+from tensoropt.ir.operators import (
+    BandMatmul,
+    Convolution,
+    ElementWise,
+    Matmul,
+    MatmulBand,
+    Operator,
+    Parameters,
+    Reduction,
+    operator_named,
+)
 from tensoropt.ir.structure import view_source
 
 
@@ -29,7 +39,7 @@ class LibraryMatch:
     @property
     def key(self) -> str:
         """The canonical key of the operator built anew from its name and parameters."""
-        operands = [access.source for access in _operands(self.expression)]
+        operands = [access.source for access in accesses(self.expression.body)]
         built = operator_named(self.operator, self.parameters).expression(operands, self.expression.dtype)
         return canonical_key(built)
 
@@ -53,6 +63,23 @@ def describe(rule: str, library: Scope) -> LibraryMatch | None:
         if isinstance(access.source, Scope) and view_source(access.source) is None
     )
     match = LibraryMatch(operator.name, operator.parameters, library, relayouts)
+    return match if match.is_proved else None
+
+
+def recognised(expression: Scope) -> LibraryMatch | None:
+    """A fold of whole axes or an operation on whole operands that a statement is as it stands; None for anything else."""
+    operator: Operator | None = None
+    body = expression.body
+    if expression.reducer is not None and isinstance(body, Access):
+        taken = [index.terms[0][0] if len(index.terms) == 1 else None for index in body.indices]
+        layout = "".join("r" if atom in expression.reduction else "x" for atom in taken)
+        operator = Reduction(expression.reducer.value, layout)
+    elif expression.reducer is None and isinstance(body, Apply):
+        reads = [one for one in body.arguments if isinstance(one, Access) and one.source.shape == expression.shape]
+        operator = ElementWise(body.operation) if reads and len(reads) == len(body.arguments) else None
+    if operator is None:
+        return None
+    match = LibraryMatch(operator.name, operator.parameters, expression, ())
     return match if match.is_proved else None
 
 

@@ -7,12 +7,13 @@ component with several terms mixes iterators; the moves here take such component
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from itertools import combinations
 from math import gcd
 
 from passes.derive.components import Terms, components
-from passes.derive.product import is_constant
+from passes.derive.product import factors_of, is_constant
 from passes.derive.rules.splitting import digit_iterators
-from tensoropt.ir.expression import Access, Scope, accesses
+from tensoropt.ir.expression import Access, Scope, accesses, free_iterators
 from tensoropt.ir.index import FloorDiv, Index, Iterator, Modulo
 from tensoropt.rewrite.rule import Site
 
@@ -89,7 +90,17 @@ def proposals(core: Scope, constants: Collection[str] = ()) -> Iterable[Move]:
         for index in access.indices:
             for move in _atom_splits(core, index):
                 seen[move] = None
-    return seen
+    return seen | dict.fromkeys(_groupings(core))
+
+
+def _groupings(core: Scope) -> Iterable[Move]:
+    """Of three factors or more, two that alone are summed over something: their product is a contraction of its own."""
+    factors = factors_of(core) or ()
+    for pair in combinations(range(len(factors)), 2) if len(factors) > 2 else ():
+        rest = [free_iterators(factor) for place, factor in enumerate(factors) if place not in pair]
+        inside = frozenset.intersection(*(free_iterators(factors[place]) for place in pair)) - frozenset().union(*rest)
+        if inside & set(core.reduction):
+            yield (("group_factors", Site.of(term=0, factors=pair)),)
 
 
 def _linear(terms: Terms) -> list[tuple[Iterator, int]]:

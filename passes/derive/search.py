@@ -36,6 +36,10 @@ _CHECKING = 0.4
 """The share of the time that is kept for checks where there is a deadline."""
 
 
+_GROWTH = 3.0
+"""How many times the arithmetic of the start a state may have: skews and blocks make boxes larger than what they hold."""
+
+
 @dataclass(frozen=True, slots=True)
 class Visit:
     """A draft as the search comes upon it, and what it is estimated to cost."""
@@ -65,7 +69,7 @@ def derive(
     least = inf
     for visit in explored(compute, program_constants, limits, excluded_rules, report, searching):
         least = min(least, visit.estimated_seconds)
-        key = str(visit.draft.matched[0])
+        key = " + ".join(map(str, visit.draft.matched))
         rank = visit.estimated_seconds, len(visit.draft.chain)
         if key not in drafts or rank < drafts[key][0]:
             drafts[key] = rank, len(drafts), visit
@@ -178,6 +182,7 @@ def _visited(
     """States in the order of the search, the start first, each with its distance."""
     first = normalised(State(start), report)
     best_depth = {first.key(): 0}
+    most = _GROWTH * least_seconds(first.core)
     queue: list[tuple[int, int, int, State]] = [(0, 0, distance(first.core, constants), first)]
     count = 0
     while queue:
@@ -196,6 +201,8 @@ def _visited(
             following = _after(state, move, excluded, report)
             if following is None:
                 continue
+            if least_seconds(following.core) > most:
+                continue  # skewed beyond use
             key = following.key()
             if best_depth.get(key, limits.depth + 1) <= following.moves:
                 continue
