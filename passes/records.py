@@ -26,12 +26,14 @@ def candidate_record(
 
 def passed_over_record(core: Compute, draft: PassedOver) -> dict[str, Any]:
     """What the search found and neither checked nor measured, or what failed the check."""
+    told = draft.why.startswith(("not ", "the check "))
     return {
         **_place(core),
         "derivation": None,
         "domain": None,
         "certificate": None,
         **draft.as_json(),
+        "why": draft.why if told else f"not checked: {draft.why}",
         "milliseconds": None,
         "original_milliseconds": None,
         "cost_source": "estimated",

@@ -50,7 +50,7 @@ class Trace:
 
 def explain(name: str, trace: Trace, rules: Mapping[str, Rule]) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Lines for people and the same as data; ``trace`` is that of the node. Chains are replayed with the given rules."""
-    values = dict.fromkeys(entry["value"] for entry in (*trace.regions, *trace.derivations))
+    values = dict.fromkeys(entry["value"] for entry in (*trace.derivations, *trace.regions))
     lines: list[str] = []
     data: list[dict[str, Any]] = []
     for value in values:

@@ -13,6 +13,10 @@ from tensoropt.cli.options import Json, Seed, Shape, Threads, Verbose, parse_sha
 from tensoropt.cli.output import print_json
 from tensoropt.cli.progress import progress_display
 from tensoropt.errors import UsageError
+from tensoropt.explaining import brief
+
+_SHOWN = 6
+"""Rewrites of one kind that are listed one by one; ``--verbose`` lists all."""
 
 
 def optimize(
@@ -80,14 +84,31 @@ def _show(report: dict[str, Any], verbose: bool) -> None:
             f"{check['statements_checked']} statements within {check['max_share_of_bound']:.0%} of their bounds"
         )
     _say(f"  rewrites  {len(report['rewrites'])} kept of {len(report['derivations'])} found")
-    for rewrite in report["rewrites"]:
-        gain = "" if rewrite["gain"] is None else f", {rewrite['gain']:.2f} times faster"
-        _say(f"    {rewrite['node']}: {rewrite['pattern']}{gain}")
+    for line in _rewrites(report["rewrites"], len(report["rewrites"]) if verbose else _SHOWN):
+        _say(f"    {line}")
     for warning in (*report["warnings"], *check["warnings"]):
         _say(f"  warning   {warning}")
     if verbose:
         for stage, seconds in report["seconds"].items():
             _say(f"  {stage:<20} {seconds:.2f} s")
+
+
+def _rewrites(rewrites: list[dict[str, Any]], most: int) -> list[str]:
+    """Each rewrite where there are few of its kind, else how many there are and how much faster they made their regions."""
+    kinds: dict[str, list[dict[str, Any]]] = {}
+    for rewrite in rewrites:
+        kinds.setdefault(rewrite["pattern"].partition("(")[0], []).append(rewrite)
+    lines = []
+    for kind, found in kinds.items():
+        gains = sorted(rewrite["gain"] for rewrite in found if rewrite["gain"] is not None)
+        if len(found) > most:
+            gain = f", {gains[0]:.2f} to {gains[-1]:.2f} times faster" if gains else ""
+            lines.append(f"{len(found)} times {kind}{gain}")
+            continue
+        for rewrite in found:
+            gain = "" if rewrite["gain"] is None else f", {rewrite['gain']:.2f} times faster"
+            lines.append(f"{rewrite['node']}: {brief(rewrite['pattern'])}{gain}")
+    return lines
 
 
 def _say(text: str) -> None:
