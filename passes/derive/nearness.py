@@ -35,7 +35,7 @@ def what_is_missing(state: State) -> str:
                 break
             current = following
     if not refused:
-        return sentence + ", and no rule that takes them apart was left to try"
+        return sentence + ", and the moves that take them apart led to no operator"
     return sentence + "; " + ", ".join(f"{rule} is refused: {reason}" for rule, reason in refused.items())
 
 
@@ -45,7 +45,7 @@ def _without_mixture(core: Scope, reads: list[Access]) -> str:
         holders = [access for access in reads if iterator in used(access)]
         if len(holders) == 1:
             return f"{iterator.name} is summed over, but of {names} only {_name(holders[0])} has it"
-    return f"{names} stand as they would in an operator, but none was built of them"
+    return f"{names} stand as in an operator already, and no other form was found"
 
 
 def _name(access: Access) -> str:

@@ -94,13 +94,16 @@ def proposals(core: Scope, constants: Collection[str] = ()) -> Iterable[Move]:
 
 
 def _groupings(core: Scope) -> Iterable[Move]:
-    """Of three factors or more, two that alone are summed over something: their product is a contraction of its own."""
+    """One factor, or of three and more two, that alone are summed over something: their sum becomes an operand of its own."""
     factors = factors_of(core) or ()
-    for pair in combinations(range(len(factors)), 2) if len(factors) > 2 else ():
-        rest = [free_iterators(factor) for place, factor in enumerate(factors) if place not in pair]
-        inside = frozenset.intersection(*(free_iterators(factors[place]) for place in pair)) - frozenset().union(*rest)
+    sizes = (1, 2) if len(factors) > 2 else (1,)
+    for chosen in (places for size in sizes for places in combinations(range(len(factors)), size)):
+        rest = [free_iterators(factor) for place, factor in enumerate(factors) if place not in chosen]
+        inside = frozenset.intersection(*(free_iterators(factors[place]) for place in chosen)) - frozenset().union(
+            *rest
+        )
         if inside & set(core.reduction):
-            yield (("group_factors", Site.of(term=0, factors=pair)),)
+            yield (("group_factors", Site.of(term=0, factors=chosen)),)
 
 
 def _linear(terms: Terms) -> list[tuple[Iterator, int]]:
