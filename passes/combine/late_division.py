@@ -21,11 +21,15 @@ from tensoropt.ir.canonical import canonical_kernel_key
 from tensoropt.ir.expression import Access, Apply, Scope, Tensor, accesses, replace_sources
 from tensoropt.ir.program import Compute, Program, Statement
 from tensoropt.ir.structure import is_contraction, is_mover
+from tensoropt.ir.types import DataType
 from tensoropt.pass_manager import Context
 from tensoropt.rewrite.derivation import derive_along
 from tensoropt.rewrite.rule import Refusal, Site
 
 _RULE = "divide_after"
+
+_WIDE = (DataType.FLOAT32, DataType.FLOAT64)
+"""Types in which sums that are not divided yet do not overflow; half types would, and round them once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +146,7 @@ def _is_quotient(statement: Compute) -> bool:
 def _late(members: tuple[Compute, ...]) -> Late | None:
     """The members with the quotient merged into the product and taken out of its sum; None where a rule refuses."""
     quotient, product = members[0], members[-1]
-    if product.output.type.elements >= quotient.output.type.elements:
+    if product.output.type.elements >= quotient.output.type.elements or product.output.dtype not in _WIDE:
         return None
     origin = tuple(dict.fromkeys(name for member in reversed(members) for name in member.origin))
     whole = Compute(product.output, substituted(members), origin)

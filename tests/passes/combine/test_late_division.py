@@ -31,8 +31,8 @@ def attention(
         *extra,
     ]
     shapes = {"Q": (1, heads, queries, width), "K": (1, heads, width, keys), "V": (1, heads, keys, width)}
-    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
-    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("O", *more)]
+    inputs = [helper.make_tensor_value_info(name, kind, shape) for name, shape in shapes.items()]
+    outputs = [helper.make_tensor_value_info(name, kind, None) for name in ("O", *more)]
     graph = helper.make_graph(nodes, "attention", inputs, outputs)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     return load_program(model).program
@@ -116,6 +116,11 @@ def test_shares_that_others_need_stay() -> None:
     assert late_divisions(attention(2, 5, 7, 3, other, ("P",))) == []
     assert late_divisions(attention(2, 5, 7, 3, (), ("shares",))) == []
     assert late_divisions(attention(2, 5, 3, 7)) == []
+
+
+def test_half_types_are_divided_early() -> None:
+    assert late_divisions(attention(2, 5, 7, 3, kind=TensorProto.DOUBLE))
+    assert late_divisions(attention(2, 5, 7, 3, kind=TensorProto.FLOAT16)) == []
 
 
 def test_a_quotient_by_what_is_summed_stays() -> None:
