@@ -22,7 +22,13 @@ from tensoropt.rewrite.derivation import derive_along
 
 
 def attention(
-    heads: int, queries: int, keys: int, width: int, extra: Sequence[onnx.NodeProto] = (), more: Sequence[str] = ()
+    heads: int,
+    queries: int,
+    keys: int,
+    width: int,
+    extra: Sequence[onnx.NodeProto] = (),
+    more: Sequence[str] = (),
+    kind: int = TensorProto.FLOAT,
 ) -> Program:
     nodes = [
         helper.make_node("MatMul", ["Q", "K"], ["scores"]),
