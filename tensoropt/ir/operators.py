@@ -66,7 +66,9 @@ class Matmul(_Parametric):
         return "batch_matmul" if "b" in self.left + self.right else "matmul"
 
     def expression(self, operands: Sequence[Source], dtype: DataType) -> Scope:
-        """See ``Operator``."""
+        """See ``Operator``. ValueError for a batch that no operand has."""
+        if self.batch != 1 and self.name == "matmul":
+            raise ValueError(f"no operand has the {self.batch} elements of the batch")
         axes = {"b": Iterator("b", self.batch), "m": Iterator("m", self.m), "n": Iterator("n", self.n)}
         axes["k"] = Iterator("k", self.k)
         outer = [axes[letter] for letter in ("bmn" if self.name == "batch_matmul" else "mn")]
@@ -99,7 +101,9 @@ class Convolution(_Parametric):
         return "depthwise_convolution" if self.groups > 1 and self.channels == self.groups else "convolution"
 
     def expression(self, operands: Sequence[Source], dtype: DataType) -> Scope:
-        """See ``Operator``."""
+        """See ``Operator``. ValueError where the groups do not divide channels and filters."""
+        if self.filters % self.groups or self.channels % self.groups:
+            raise ValueError(f"{self.groups} groups do not divide {self.channels} channels and {self.filters} filters")
         axes: dict[str, Iterator | Index] = {
             "i": (image := Iterator("i", self.images)),
             "g": (group := Iterator("g", self.groups)),
@@ -115,6 +119,8 @@ class Convolution(_Parametric):
             taps[str(place)] = tap = Iterator(f"r{place}", extent)
             seen[str(place)] = Index.of(rows[-1]) * stride + Index.of(tap) * dilation - begin
         grouped = "g" in self.data + self.weights
+        if self.groups > 1 and not grouped:
+            raise ValueError(f"no operand has the {self.groups} groups")
         reduction = [channel, *(tap for letter, tap in taps.items() if letter.isdigit() and isinstance(tap, Iterator))]
         body = _product(_read(operands[0], self.data, seen), _read(operands[1], self.weights, taps), dtype)
         return Scope([image, *([group] if grouped else []), filter_, *rows], body, reduction, Reducer.SUM)
