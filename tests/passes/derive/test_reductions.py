@@ -207,6 +207,14 @@ def test_other_element_types(dtype: DataType) -> None:
         np.testing.assert_array_equal(known["O"], evaluate(scope, values))
 
 
+def test_sums_of_half_types_stay_in_one_kernel() -> None:
+    x, r = Iterator("x", 6), Iterator("r", 3)
+    for reducer, plain in ((Reducer.SUM, False), (Reducer.PROD, False), (Reducer.MAX, True)):
+        source = Tensor("A", TensorType(DataType.FLOAT16, (Extent(8),)))
+        scope = Scope((x,), Access(source, [Index.of(x) + r]), (r,), reducer)
+        assert is_plain_reduction(scope) == plain
+
+
 def test_work_is_limited_and_what_is_left_out_is_told() -> None:
     report = SearchReport()
     found = derive_reduction(pool(26, 13, 1, 6), (), SearchLimits(states=3, candidates=1), (), report)
