@@ -447,3 +447,17 @@ def targets() -> list[dict[str, Any]]:
     from codegen.targets.cpu import host_target
 
     return [{"name": "cpu", **host_target().describe()}]
+
+
+def cache(clear: bool = False) -> dict[str, Any]:
+    """What is kept on disk between runs: the folder, and entries and bytes of each kind; emptied first with ``clear``."""
+    from tensoropt import disk_cache
+
+    kinds = {}
+    for kind, content in disk_cache.KINDS.items():
+        if clear:
+            disk_cache.clear(kind)
+        found = disk_cache.entries(kind)
+        size = sum(path.stat().st_size for path in found if path.exists())
+        kinds[kind] = {"content": content, "entries": len(found), "bytes": size}
+    return {"folder": str(disk_cache.cache_folder()), "kinds": kinds}

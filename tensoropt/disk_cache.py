@@ -17,6 +17,9 @@ from typing import Any
 
 import platformdirs
 
+KINDS = {"measured": "times of kernels", "derived": "derivations"}
+"""The folders of the cache, and what they hold."""
+
 _ABANDONED_SECONDS = 3600.0
 """A partial file of this age belongs to a writer that was killed."""
 
@@ -68,6 +71,17 @@ def _sweep(folder: Path) -> None:
                 partial.unlink()
         except OSError:
             continue  # another process was faster
+
+
+def entries(kind: str) -> list[Path]:
+    """The files of all entries of a kind, and what killed writers left."""
+    return [path for path in (cache_folder() / kind).glob("??/*") if path.suffix in (".json", ".partial")]
+
+
+def clear(kind: str) -> None:
+    """Removes all entries of a kind, and nothing else that may stand in the folder."""
+    for path in entries(kind):
+        path.unlink(missing_ok=True)
 
 
 def sources_digest(roots: Iterable[Path]) -> str:

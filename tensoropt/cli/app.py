@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from tensoropt import __version__
-from tensoropt.cli import inspect, optimize, rules, run_model, targets
+from tensoropt.cli import cache, inspect, optimize, rules, run_model, targets
 from tensoropt.cli.output import print_json
 from tensoropt.errors import TensoroptError
 
@@ -29,6 +29,7 @@ app.command("run")(run_model.run)
 app.command("inspect")(inspect.inspect)
 app.command("targets")(targets.targets)
 app.command("rules")(rules.rules)
+app.command("cache")(cache.cache)
 
 
 _INTERRUPTED = 130
