@@ -27,8 +27,7 @@ class UnitFactor:
         if not scope.reduction:
             return Refusal("nothing is folded")
         if scope.reducer is not Reducer.SUM:
-            assert scope.reducer is not None
-            return Refusal(f"{scope.reducer.value} is not a sum of products")
+            return Refusal("only a sum is a sum of products")
         ones = Scope(scope.reduction, Constant(1, scope.dtype))
         body = Apply("mul", scope.body, Access(ones, scope.reduction))
         return Scope(scope.traversal, body, scope.reduction, scope.reducer)
