@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 
 import numpy as np
 import pytest
@@ -179,6 +180,33 @@ def test_the_search_is_deterministic_and_bounded() -> None:
     report = SearchReport()
     derive(Compute(Tensor("O", scope.type), scope), {"K"}, SearchLimits(states=3), (), report)
     assert report.visited == 3
+    assert report.truncated == "states"
+
+
+def test_time_ends_a_search_with_what_it_has() -> None:
+    scope = transposed_convolution(1, 6, 16, 4, 4, 2, 1)
+    compute = Compute(Tensor("O", scope.type), scope)
+    report = SearchReport()
+    assert derive(compute, {"K"}, MANY, (), report, deadline=time.monotonic() - 1) == []
+    assert (report.truncated, report.visited) == ("time", 0)
+    report = SearchReport()
+    found = derive(compute, {"K"}, MANY, (), report, deadline=time.monotonic() + 0.02)
+    assert bool(found) == bool(report.goals), "one candidate is checked however late it is"
+
+
+def test_the_report_counts_every_rule() -> None:
+    scope = transposed_convolution(1, 6, 5, 4, 4, 2, 1)
+    report = SearchReport()
+    derive(Compute(Tensor("O", scope.type), scope), {"K"}, SearchLimits(), (), report)
+    used = {"stage", "skew_traversal", "split_traversal", "merge", "tighten", "compact_window", "match_matmul"}
+    for name in used | {"match_convolution"}:
+        counts = report.rules[name]
+        assert counts.applied >= 1, name
+        assert counts.tried == counts.applied + counts.refused.total(), name
+        assert counts.seconds > 0
+    assert report.truncated is None, "the space of this operator is exhausted"
+    assert report.first_goal_seconds is not None
+    assert report.first_goal_seconds <= report.seconds
 
 
 def test_excluded_rules_are_not_used() -> None:
