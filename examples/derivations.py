@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from math import ceil, inf
 from pathlib import Path
 from time import monotonic, perf_counter, process_time
-from typing import Protocol
+from typing import Any, Protocol
 
 from examples.bare_operators import convolution, expression, pooling, transposed_convolution
 from passes.derive.candidate import Candidate, SearchLimits, SearchReport
@@ -349,6 +349,25 @@ def table(results: dict[str, Result]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def as_json(results: dict[str, Result]) -> dict[str, Any]:
+    """The results as plain data, with what each case is; what was not reached is null."""
+    known = cases()
+    return {
+        number: {"operator": known[number].name, "wanted": known[number].wanted, **_finite(asdict(result))}
+        for number, result in results.items()
+    }
+
+
+def _finite(value: Any) -> Any:
+    match value:
+        case dict():
+            return {name: _finite(item) for name, item in value.items()}
+        case tuple() | list():
+            return [_finite(item) for item in value]
+        case _:
+            return None if value == inf else value
+
+
 def _chain(rules: Sequence[str]) -> str:
     """The rules without the bookkeeping between them."""
     shown = [rule for rule in rules if rule not in ("merge", "tighten", "drop_units")]
@@ -380,7 +399,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             results[number] = pool.submit(run_case, number).result()
             print(table({number: results[number]}).splitlines()[-1], file=sys.stderr, flush=True)
     if options.json:
-        options.json.write_text(json.dumps({number: asdict(result) for number, result in results.items()}, indent=1))
+        options.json.write_text(json.dumps(as_json(results), indent=1) + "\n")
     if options.markdown:
         options.markdown.write_text(table(results))
     print(table(results), end="")
