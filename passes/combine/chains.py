@@ -14,10 +14,10 @@ from passes.combine.proposal import (
     Verdict,
     compared,
     constants_grow,
-    contractions_of,
     fused_seconds,
     kernels_of,
     record,
+    sums_of,
 )
 from passes.combine.regions import Region, Regions
 from passes.derive.certificate import Certificate, Checker
@@ -119,7 +119,7 @@ class CombineChains:
         certificate = Checker().check(derivation, whole, statements)
         if isinstance(certificate, Refusal):
             return None
-        if contractions_of(statements, constants) == contractions_of(region.members, constants):
+        if sums_of(statements, constants) == sums_of(region.members, constants):
             verdict = Verdict(True, "less work and nothing added: constants are multiplied into the weights")
         else:
             other = kernels_of(statements, (whole.output,), constants, "combined", context)
@@ -155,9 +155,9 @@ def _form(expression: Scope, constants: frozenset[str]) -> Any:
 
 
 def _pattern(old: Sequence[Compute], new: Sequence[Compute], constants: frozenset[str]) -> str:
-    before, after = contractions_of(old, constants), contractions_of(new, constants)
+    before, after = sums_of(old, constants), sums_of(new, constants)
     if before == after:
         return "constants folded into weights"
     if len(after) < len(before):
-        return f"{len(before)} contractions as {len(after)}"
-    return "contractions in another order"
+        return f"{len(before)} sums of products as {len(after)}"
+    return "products in another order"

@@ -61,20 +61,24 @@ def fused_seconds(found: Alternative, constants: Collection[str]) -> float:
     return estimated_seconds(kernels, constants)
 
 
-def contractions_of(statements: Sequence[Compute], constants: Collection[str]) -> list[tuple[int, ...]]:
-    """The extents of every contraction that is left to run; what constants alone decide is not."""
+def sums_of(statements: Sequence[Compute], constants: Collection[str]) -> list[tuple[tuple[int, ...], ...]]:
+    """The axes and the sorted summations of every sum that is left to run; what constants alone decide is not."""
     known = set(constants)
-    found: list[tuple[int, ...]] = []
+    found: list[tuple[tuple[int, ...], ...]] = []
     for statement in statements:
         if all(tensor.name in known for tensor in statement.inputs):
             known.add(statement.output.name)
         else:
-            found += [_extents(scope) for scope in scopes(statement.expression) if is_contraction(scope)]
+            found += [
+                _extents(scope) for scope in scopes(statement.expression) if is_contraction(scope) or _extents(scope)[1]
+            ]
     return sorted(found)
 
 
-def _extents(scope: Scope) -> tuple[int, ...]:
-    return tuple(sorted(iterator.extent for iterator in (*scope.traversal, *scope.reduction) if iterator.extent > 1))
+def _extents(scope: Scope) -> tuple[tuple[int, ...], ...]:
+    """Without those of one element."""
+    axes = tuple(iterator.extent for iterator in scope.traversal if iterator.extent > 1)
+    return axes, tuple(sorted(iterator.extent for iterator in scope.reduction if iterator.extent > 1))
 
 
 def constants_grow(program: Program, old: Sequence[Compute], new: Sequence[Compute], allowance: int) -> str | None:

@@ -27,8 +27,9 @@ from tensoropt.rewrite.rule import Refusal, Site
 class GroupFactors:
     """``L<x> Σ<R, r> Π<i in S> f_i · Π<j not in S> f_j  =  L<x> Σ<R> { L<u> Σ<r> Π<i in S> f_i }[u] · Π<j not in S> f_j``.
 
-    r are the summations that only factors in S use, u the other iterators that these use. This is the pair rule for products of any
-    number of factors, and where u or r is small it takes factors out of a sum or into it.
+    r are the summations that only factors in S use (and, where there are any, those that no factor uses), u the other
+    iterators that these use. This is the pair rule for products of any number of factors; it also takes factors out of a sum.
+    Where u has no summation of the outer scope, it has the axes of the outer scope, those of one element included.
     """
 
     name: str = "group_factors"
@@ -66,8 +67,14 @@ class GroupFactors:
         private = tuple(iterator for iterator in scope.reduction if iterator in used - elsewhere)
         if len(grouped) == 1 and not private:
             return Refusal("nothing is summed in that factor alone")
-        widest = sorted(grouped, key=lambda factor: -len(free_iterators(factor)))
-        traversal = [iterator for iterator in iterators_in_order(widest) if iterator not in private]
+        if private:
+            private += tuple(iterator for iterator in scope.reduction if iterator not in used | elsewhere)
+        inner_axes = used - frozenset(private)
+        if inner_axes <= frozenset(scope.traversal):
+            traversal = [found for found in scope.traversal if found in inner_axes or found.extent == 1]
+        else:
+            widest = sorted(grouped, key=lambda factor: -len(free_iterators(factor)))
+            traversal = [iterator for iterator in iterators_in_order(widest) if iterator in inner_axes]
         inner = Scope(traversal, product_of(grouped), private)
         factors[min(chosen)] = Access(inner, traversal)
         kept = [factor for place, factor in enumerate(factors) if place == min(chosen) or place not in chosen]
