@@ -118,6 +118,7 @@ class Select:
                 "from_disk": cache.from_disk,
                 "workers": cache.processes,
                 "workers_peak_bytes": cache.peak_bytes,
+                "truncated": any(_is_cut_short(entry) for entry in (*context.searches, *context.regions)),
                 "seconds": time.monotonic() - started,
             }
         statements: list[Statement] = []
@@ -194,6 +195,11 @@ def _record(region: Region, choice: Choice, context: Context) -> None:
         context.searches.append(report)
     search = context.searches.index(report)
     context.regions.append(region_record(core, taken, original, _outcome(region, choice), search))
+
+
+def _is_cut_short(entry: dict[str, Any]) -> bool:
+    """Whether wall time decided about a search or a region."""
+    return entry.get("truncated") == "time" or entry.get("why") == _TOO_LATE
 
 
 def _outcome(region: Region, choice: Choice) -> str:

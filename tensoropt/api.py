@@ -81,8 +81,12 @@ class CompiledModel:
             "seconds": self.seconds,
             "kernels": self._built.kernels_as_json(),
             "optimized_onnx_latency_ms": self._exported_latency,
-            "warnings": list(self.imported.warnings),
+            "warnings": [*self.imported.warnings, *self._failed_searches()],
         }
+
+    def _failed_searches(self) -> list[str]:
+        failures = [(entry["node"], self.searches[entry["search"]]["failure"]) for entry in self.regions]
+        return [f"no derivation for {node}: {failure}" for node, failure in failures if failure is not None]
 
     def _trace(self) -> dict[str, Any]:
         """What ``trace.json`` holds."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from types import TracebackType
 
 from passes.derive import store
@@ -15,6 +16,7 @@ from passes.derive.renaming import named, named_report
 from passes.derive.task import Found, Task
 from tensoropt.ir.program import Compute
 from tensoropt.quiet import Quiet
+from tensoropt.rewrite.derivation import ReplayError
 
 _SERIAL_SECONDS = 0.7
 """Searches run in this process for so long before workers are started, which takes them about a quarter of a second each."""
@@ -95,7 +97,11 @@ class DeriveCache:
     ) -> list[Candidate]:
         """As ``derive``."""
         task, order = Task.of(compute, program_constants, limits or SearchLimits(), excluded_rules)
-        return [named(candidate, compute, order) for candidate in self._solve(task).candidates]
+        try:
+            return [named(candidate, compute, order) for candidate in self._solve(task).candidates]
+        except ReplayError:  # a rule that looks at the names of tensors: what it does holds for these names only
+            known = frozenset(tensor.name for tensor in order if tensor.name in program_constants)
+            return list(self._search(replace(task, compute=compute, constants=known)).candidates)
 
     def report(
         self,
@@ -129,4 +135,7 @@ class DeriveCache:
     def _search(self, task: Task) -> Found:
         """Searches here, within a share of the time that leaves the others that wait theirs."""
         seconds = share_of_time(self.deadline, -(-len(self._waiting) // self.workers))
-        return task.solve(None if seconds is None else time.monotonic() + seconds)
+        try:
+            return task.solve(None if seconds is None else time.monotonic() + seconds)
+        except MemoryError:
+            return Found((), SearchReport(failure="the search ran out of memory"))

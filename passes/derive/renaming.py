@@ -11,11 +11,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from passes.derive.candidate import Candidate, SearchReport
+from passes.derive.certificate import substituted
 from passes.derive.matching import LibraryMatch
 from passes.derive.rules import RULES_BY_NAME
 from tensoropt.ir.canonical import canonical_kernel_key, canonical_key
 from tensoropt.ir.expression import Scope, Tensor, replace_sources, scopes
 from tensoropt.ir.program import Compute
+from tensoropt.rewrite.derivation import ReplayError
 
 _NAMELESS = re.compile(r"@\d+")
 
@@ -33,7 +35,10 @@ def nameless(compute: Compute) -> tuple[Compute, tuple[Tensor, ...]]:
 
 
 def named(candidate: Candidate, compute: Compute, order: tuple[Tensor, ...]) -> Candidate:
-    """A candidate of ``nameless(compute)`` as one of the statement itself. ReplayError if its chain does not replay there."""
+    """A candidate of ``nameless(compute)`` as one of the statement itself.
+
+    ReplayError if its chain does not replay under these names, or gives something else.
+    """
     tensors = {f"@{place}": tensor for place, tensor in enumerate(order)}
     mapping: dict[Tensor | Scope, Tensor | Scope] = {
         Tensor(name, tensor.type): tensor for name, tensor in tensors.items()
@@ -49,12 +54,15 @@ def named(candidate: Candidate, compute: Compute, order: tuple[Tensor, ...]) -> 
         assert isinstance(output, Tensor)
         statements.append(Compute(output, replace_sources(statement.expression, mapping), compute.origin))
     start = replace_sources(candidate.derivation.start, mapping)
+    derivation = candidate.derivation.replayed_on(start, RULES_BY_NAME)
+    if canonical_key(substituted(tuple(statements))) != derivation.steps[-1].after:
+        raise ReplayError("the chain gives something else under these names")
     shapes = [
         (tensors[name].name if name in tensors else name, shape) for name, shape in candidate.certificate.shrunk_shapes
     ]
     return Candidate(
         tuple(statements),
-        candidate.derivation.replayed_on(start, RULES_BY_NAME),
+        derivation,
         tuple(_named_match(match, mapping) for match in candidate.matched),
         candidate.estimated_seconds,
         replace(candidate.certificate, shrunk_shapes=tuple(shapes)),

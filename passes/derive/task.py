@@ -41,10 +41,16 @@ class Task:
         return Task(statement, known, limits, frozenset(excluded_rules)), order
 
     def solve(self, deadline: float | None = None) -> Found:
-        """Searches; ``deadline`` is a value of ``time.monotonic``."""
+        """Searches; ``deadline`` is a value of ``time.monotonic``. A defect of the search is told in the report."""
         report = SearchReport()
         search = derive_reduction if is_plain_reduction(self.compute.expression) else derive
-        found = search(self.compute, self.constants, self.limits, self.excluded_rules, report, deadline)
+        try:
+            found = search(self.compute, self.constants, self.limits, self.excluded_rules, report, deadline)
+        except MemoryError:
+            raise
+        except Exception as error:  # it must cost this statement only
+            report.failure = f"the search failed: {type(error).__name__}: {error}"
+            found = []
         return Found(tuple(found), report)
 
 

@@ -27,8 +27,6 @@ def answer(task: Task, seconds: float | None) -> tuple[str, Any]:
         found = pickle.dumps(task.solve(deadline))
     except MemoryError:
         return "failed", "the search ran out of memory"
-    except Exception as error:  # one statement must not end the searches of the others
-        return "failed", f"the search failed: {type(error).__name__}: {error}"
     return "found", (found, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
 
 

@@ -14,12 +14,13 @@ import pytest
 
 from passes.derive import cache
 from passes.derive.cache import DeriveCache
-from passes.derive.candidate import SearchLimits
+from passes.derive.candidate import Candidate, SearchLimits
 from passes.derive.pool import SearchPool
 from passes.derive.task import Task
 from tensoropt.ir.expression import Scope, Tensor
 from tensoropt.ir.program import Compute
 from tensoropt.quiet import Quiet
+from tensoropt.rewrite.derivation import ReplayError
 from tests.strategies.operators import convolution, transposed_convolution
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -120,6 +121,29 @@ def test_a_process_that_dies_costs_its_own_statement(module: str) -> None:
         assert "out of memory" in str(pool.result(starved).report.failure)
         for task in good:
             assert pool.result(task).candidates == task.solve().candidates
+
+
+def test_a_defect_of_a_search_costs_its_own_statement(monkeypatch: pytest.MonkeyPatch) -> None:
+    def defective(*arguments: object) -> list[Candidate]:
+        raise AssertionError("defective")
+
+    monkeypatch.setattr("passes.derive.task.derive", defective)
+    found = DeriveCache()
+    assert found.derive(statement(SCOPES[0]), {"K"}, LIMITS) == []
+    report = found.report(statement(SCOPES[0]), {"K"}, LIMITS)
+    assert report is not None
+    assert report.failure == "the search failed: AssertionError: defective"
+
+
+def test_a_chain_that_holds_for_some_names_only_is_searched_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(*arguments: object) -> Candidate:
+        raise ReplayError("another name")
+
+    expected = DeriveCache().derive(statement(SCOPES[1]), {"K"}, LIMITS)
+    monkeypatch.setattr("passes.derive.cache.named", refusing)
+    found = DeriveCache().derive(statement(SCOPES[1]), {"K"}, LIMITS)
+    assert [candidate.label for candidate in found] == [candidate.label for candidate in expected]
+    assert {candidate.derivation.start for candidate in found} == {SCOPES[1]}
 
 
 def test_a_deadline_ends_searches_with_what_they_have() -> None:
