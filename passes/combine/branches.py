@@ -50,7 +50,10 @@ class Branch:
 
 
 def branches_of(program: Program) -> list[tuple[Branch, ...]]:
-    """Groups of at least two branches that differ in their weights only, in the order of the program."""
+    """Groups of at least two branches that differ in their weights only, in the order of the program.
+
+    A group whose branches go on in different ways is followed by the groups of those that go on alike.
+    """
     constants = frozenset(program.constants)
     groups: dict[str, list[Branch]] = {}
     for statement in program.statements:
@@ -58,7 +61,17 @@ def branches_of(program: Program) -> list[tuple[Branch, ...]]:
             groups.setdefault(f"{axis} {_form(statement, axis, None, constants)}", []).append(
                 Branch((statement,), axis)
             )
-    return [_longest(tuple(group), program, constants) for group in groups.values() if len(group) > 1]
+    found: list[tuple[Branch, ...]] = []
+    waiting = [tuple(group) for group in reversed(groups.values()) if len(group) > 1]
+    while waiting:
+        group = waiting.pop()
+        parts = _continued(group, program, constants)
+        if [len(part) for part in parts] == [len(group)]:
+            waiting.append(parts[0])
+        else:
+            found.append(group)
+            waiting += reversed(parts)
+    return found
 
 
 def _weight_axis(statement: Compute, constants: Collection[str]) -> int | None:
@@ -131,22 +144,16 @@ def _form(member: Compute, axis: int, before: Tensor | None, constants: Collecti
     return canonical_key(Scope(traversal, body, scope.reduction, scope.reducer))
 
 
-def _longest(group: tuple[Branch, ...], program: Program, constants: Collection[str]) -> tuple[Branch, ...]:
-    """The branches with as many pointwise statements as all of them have in common."""
+def _continued(group: tuple[Branch, ...], program: Program, constants: Collection[str]) -> list[tuple[Branch, ...]]:
+    """The branches with the pointwise statement that follows each, together where it is alike; single ones are left out."""
     readers = program.consumers()
-    while True:
-        following = [_following(branch, readers, program, constants) for branch in group]
-        found = [member for member in following if member is not None]
-        if len(found) < len(group):
-            return group
-        forms = {
-            _form(member, branch.axis, branch.output, constants) for member, branch in zip(found, group, strict=True)
-        }
-        if len(forms) > 1:
-            return group
-        group = tuple(
-            Branch((*branch.members, member), branch.axis) for member, branch in zip(found, group, strict=True)
-        )
+    parts: dict[str, list[Branch]] = {}
+    for branch in group:
+        member = _following(branch, readers, program, constants)
+        if member is not None:
+            form = _form(member, branch.axis, branch.output, constants)
+            parts.setdefault(form, []).append(Branch((*branch.members, member), branch.axis))
+    return [tuple(part) for part in parts.values() if len(part) > 1]
 
 
 def _following(

@@ -57,6 +57,8 @@ class MergeShared:
         for group in branches_of(program):
             if context.time_is_up():
                 break
+            if not {member for branch in group for member in branch.members} <= set(program.statements):
+                continue  # merged as part of a larger group
             context.progress("combine", 0.0, group[0].output.name)
             program = self._decided(group, program, context)
         return program

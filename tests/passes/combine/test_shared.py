@@ -158,3 +158,15 @@ def test_branches_go_on_as_long_as_they_are_alike_and_nothing_else_reads_them() 
 def test_weights_that_are_no_constants_are_not_put_side_by_side() -> None:
     body = "a = MatMul(x, w)\n b = MatMul(x, v)\n y = Add(a, b)"
     assert groups(body, "float[4,8] x, float[8,6] w, float[8,6] v", "float[4,6] y") == []
+
+
+def test_branches_that_go_on_alike_are_a_group_too() -> None:
+    body = """p = MatMul(x, W)
+    q = Relu(p)
+    r = MatMul(x, V)
+    s = Relu(r)
+    t = MatMul(x, U)
+    u = Neg(t)
+    y = Concat<axis=1>(q, s, u)"""
+    shapes = {"W": (8, 6), "V": (8, 4), "U": (8, 5)}
+    assert groups(body, "float[4,8] x", "float[4,15] y", **shapes) == [["p", "r", "t"], ["q", "s"]]
