@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from hashlib import blake2b
-from math import isinf
+from math import isinf, prod
 from typing import Any
 
 import numpy as np
@@ -220,7 +220,10 @@ def convert_value(node: Cast, operand: Value, domain: Domain) -> Value:
 
 def fold(reducer: Reducer, dtype: DataType, value: Value, axes: int, domain: Domain) -> Value:
     """A reduction over so many trailing axes."""
-    flat = tuple(None if part is None else part.reshape(*part.shape[: part.ndim - axes], -1) for part in value)
+    flat = tuple(
+        None if part is None else part.reshape(*part.shape[: part.ndim - axes], prod(part.shape[part.ndim - axes :]))
+        for part in value
+    )
     if domain is Domain.PAIRED and reducer in (Reducer.MAX, Reducer.MIN):
         return _select_last(reducer, flat)
     moduli: tuple[int | None, ...] = {

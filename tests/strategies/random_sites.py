@@ -49,7 +49,7 @@ def _concatenation(maker: Maker, scope: Scope) -> Site:
     before, after = maker.random.randint(0, 2), maker.random.randint(0, 2)
     parts: list[Argument] = []
     for place, access in enumerate(accesses(scope.body)):
-        axes = [index for index in access.indices if iterator in index.iterators()]
+        axes = [axis for axis, index in enumerate(access.indices) if iterator in index.iterators()]
         if isinstance(access.source, Tensor) and (axes or maker.chance(6)):
             ahead = (("V", before),) if before else ()
             behind = (("U", after + maker.chance(9)),) if after else ()
