@@ -154,3 +154,55 @@ def test_an_affine_map_goes_into_the_weights() -> None:
     assert weights is not None
     assert weights.shape == (4, 5)
     assert is_contraction(folded)
+
+
+def test_an_addend_under_a_sum_is_not_grouped_alone() -> None:
+    first = product(Access(tensor("A", 3, 4), [H, J]), Access(tensor("w", 4), [J]), Access(tensor("g", 3), [H]))
+    scope = Scope([H], Apply("add", first, Access(tensor("B", 3, 4), [H, J])), [J])
+    assert "split first" in refused("group_factors", scope, Site.of(term=0, factors=(0, 1)))
+    negative = Scope([H], Apply("neg", first), [J])
+    assert "split first" in refused("group_factors", negative, Site.of(term=0, factors=(0, 1)))
+    inner = Scope([H, K], product(Access(tensor("A", 3, 4), [H, J]), Access(tensor("B", 4, 5), [J, K])), [J])
+    both = Apply("add", product(Access(inner, [H, K]), Access(tensor("w", 5), [K])), Access(tensor("b", 5), [K]))
+    assert "factor of the whole body" in refused("flatten_product", Scope([H], both, [K]), Site.of(access=0))
+
+
+def test_summations_that_no_factor_uses_count_once() -> None:
+    unused = Iterator("u", 3)
+    scope = Scope([H], product(Access(tensor("g", 3), [H]), Access(tensor("A", 3, 4), [H, J])), [J, unused])
+    after = applied("group_factors", scope, Site.of(term=0, factors=(1,)))
+    assert not after.reduction
+
+
+def adjoint(outside: float = 0.0, channels: int = 2) -> Scope:
+    """``Σ<c, h> X[c, h]·W[c, y − 2·h]·g[c]``, as before a transposed convolution."""
+    c, h, y = Iterator("c", 2), Iterator("h", 3), Iterator("y", 6)
+    kernel = Access(tensor("W", channels, 4), [Index.of(c), Index.of(y) - Index.of(h) * 2], outside)
+    return Scope([y], product(Access(tensor("X", 2, 3), [c, h]), kernel, Access(tensor("g", 2), [c])), [c, h])
+
+
+def test_a_scale_takes_the_axes_of_what_it_scales() -> None:
+    after = applied("scale_source", adjoint(), Site.of(term=0, source=1, factors=(2,)))
+    scaled = nested_at(after, (1,))
+    assert scaled is not None
+    assert scaled.shape == (2, 4)
+
+
+def test_a_scale_stays_where_the_source_has_another_axis_or_is_not_zero_outside() -> None:
+    assert "0 outside" in refused("scale_source", adjoint(1.0), Site.of(term=0, source=1, factors=(2,)))
+    assert "no whole axis" in refused("scale_source", adjoint(channels=3), Site.of(term=0, source=1, factors=(2,)))
+    assert "no whole axis" in refused("scale_source", adjoint(), Site.of(term=0, source=1, factors=(0,)))
+    assert "no such factors" in refused("scale_source", adjoint(), Site.of(term=0, source=1, factors=(1,)))
+
+
+def test_only_sums_are_distributed_over_addends() -> None:
+    body = Apply("add", Access(tensor("A", 3, 4), [H, J]), Access(tensor("B", 3, 4), [H, J]))
+    applied("distribute_sum", Scope([H], body, [J]), Site())
+    assert "nothing is summed" in refused("distribute_sum", Scope([H], body, [J], Reducer.MAX), Site())
+    assert "nothing is summed" in refused("distribute_sum", Scope([H, J], body), Site())
+
+
+def test_a_nested_sum_over_a_range_is_not_separated() -> None:
+    body = Apply("add", Access(tensor("A", 3, 4), [H, J]), Access(tensor("B", 3, 4), [H, J]))
+    scope = Scope([H], Access(Scope([H], body, [J], Reducer.MAX), [H]))
+    assert "reduces" in refused("separate_terms", scope, Site.of(access=0))
