@@ -54,9 +54,8 @@ def _concatenation(maker: Maker, scope: Scope) -> Site:
             ahead = (("V", before),) if before else ()
             behind = (("U", after + maker.chance(9)),) if after else ()
             text = "x".join(str(int(extent)) for extent in access.source.shape)
-            named = [
-                tuple((f"{name}{place}_{text}_{width}", width) for name, width in side) for side in (ahead, behind)
-            ]
+            key = f"{place}_{text}_{axes}{access.source.dtype.value}"
+            named = [tuple((f"{name}{key}_{width}", width) for name, width in side) for side in (ahead, behind)]
             if not maker.chance(8):
                 parts.append((place, *named))
     return Site.of(iterator=iterator.name if iterator else "x", before=before, after=after, parts=tuple(parts))
