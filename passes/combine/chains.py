@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from passes.alternatives import alternative
 from passes.combine.expansion import Rewriting, expand
 from passes.combine.grouping import regrouped
 from passes.combine.outlining import statements_of
@@ -15,7 +16,6 @@ from passes.combine.proposal import (
     compared,
     constants_grow,
     fused_seconds,
-    kernels_of,
     record,
     sums_of,
 )
@@ -34,7 +34,7 @@ class Remembered:
     """What was decided for a region of this form: its moves, what proves them, and the verdict; None where nothing is better."""
 
     rewriting: Rewriting
-    certificate: Certificate
+    certificate: Certificate | None
     verdict: Verdict
 
 
@@ -100,7 +100,7 @@ class CombineChains:
         kept = known.verdict.kept
         if kept and constants_grow(program, region.members, statements, self.allowance) is not None:
             return ()
-        seconds = fused_seconds(kernels_of(statements, (whole.output,), constants, "combined", context), constants)
+        seconds = fused_seconds(alternative(statements, (whole.output,), constants, "combined", context), constants)
         pattern = _pattern(region.members, statements, constants)
         record(whole, Proposal(pattern, statements, derivation, known.certificate, seconds), known.verdict, context)
         return statements if kept else ()
@@ -109,7 +109,7 @@ class CombineChains:
         self, region: Region, whole: Compute, program: Program, taken: set[str], context: Context
     ) -> Remembered | None:
         constants = frozenset(program.constants)
-        written = kernels_of(region.members, (whole.output,), constants, "original", context)
+        written = alternative(region.members, (whole.output,), constants, "original", context)
         original = fused_seconds(written, constants)
         found = self._cheapest(region, whole, program, taken, context)
         if found is None or found[0] >= original:
@@ -118,11 +118,11 @@ class CombineChains:
         derivation = derive_along(whole.expression, rewriting.moves, RULES_BY_NAME)
         certificate = Checker().check(derivation, whole, statements)
         if isinstance(certificate, Refusal):
-            return None
+            return Remembered(rewriting, None, Verdict.unproved(certificate.reason))
         if sums_of(statements, constants) == sums_of(region.members, constants):
             verdict = Verdict(True, "less work and nothing added: constants are multiplied into the weights")
         else:
-            other = kernels_of(statements, (whole.output,), constants, "combined", context)
+            other = alternative(statements, (whole.output,), constants, "combined", context)
             verdict = compared(context.cost_model.compare([written, other]), self.margin)
         return Remembered(rewriting, certificate, verdict)
 
@@ -139,7 +139,7 @@ class CombineChains:
             statements = statements_of(way.root, whole.output, constants, taken, whole.origin)
             if constants_grow(program, region.members, statements, self.allowance) is not None:
                 continue
-            seconds = fused_seconds(kernels_of(statements, (whole.output,), constants, "combined", context), constants)
+            seconds = fused_seconds(alternative(statements, (whole.output,), constants, "combined", context), constants)
             if best is None or seconds < best[0]:
                 best = seconds, way, statements
         return best

@@ -6,13 +6,12 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from passes.alternatives import alternative
 from passes.derive.candidate import proof_as_json
 from passes.derive.certificate import Certificate
 from passes.derive.cost import estimated_seconds
 from passes.normalise.fold_constants import FoldConstants
 from tensoropt.cost import Alternative, KernelCost
-from tensoropt.ir.expression import Scope, Tensor, scopes
+from tensoropt.ir.expression import Scope, scopes
 from tensoropt.ir.program import Compute, Program
 from tensoropt.ir.structure import is_contraction
 from tensoropt.pass_manager import Context
@@ -21,12 +20,15 @@ from tensoropt.rewrite.derivation import Derivation
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """Statements that take the place of others, the last assigns the same output; how they are derived and what proves it."""
+    """Statements that take the place of others, the last assigns the same output; how they are derived and what proves it.
+
+    Without a certificate, because the check refused it, a proposal is only told and never taken.
+    """
 
     pattern: str
     statements: tuple[Compute, ...]
     derivation: Derivation
-    certificate: Certificate
+    certificate: Certificate | None
     estimated_seconds: float
 
     def as_json(self) -> dict[str, Any]:
@@ -47,12 +49,10 @@ class Verdict:
     cost: KernelCost | None = None
     original: KernelCost | None = None
 
-
-def kernels_of(
-    statements: Sequence[Compute], outputs: tuple[Tensor, ...], constants: frozenset[str], label: str, context: Context
-) -> Alternative:
-    """The fused kernels of a region, for comparison."""
-    return alternative(statements, outputs, constants, label, context)
+    @staticmethod
+    def unproved(reason: str) -> Verdict:
+        """The verdict on a proposal that the check refused."""
+        return Verdict(False, f"it failed its check: {reason}")
 
 
 def fused_seconds(found: Alternative, constants: Collection[str]) -> float:

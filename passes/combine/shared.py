@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from passes.alternatives import alternative
 from passes.combine.branches import Branch, branches_of, parts_of
 from passes.combine.outlining import statements_of
-from passes.combine.proposal import Proposal, Verdict, compared, constants_grow, fused_seconds, kernels_of, record
+from passes.combine.proposal import Proposal, Verdict, compared, constants_grow, fused_seconds, record
 from passes.derive.certificate import Certificate, Checker
 from passes.derive.rules import RULES_BY_NAME
 from passes.normalise.dead_code import RemoveDeadCode
@@ -69,8 +70,7 @@ class MergeShared:
         if merged is None or constants_grow(program, members, merged.statements, 0) is not None:
             return program
         certificates = _certificates(group, merged)
-        if certificates is None:
-            return program
+        unproved = next((found.reason for found in certificates if isinstance(found, Refusal)), None)
         replaced = replaced_branches(program, group, merged)
         constants = frozenset(program.constants)
         alternatives = [
@@ -78,7 +78,9 @@ class MergeShared:
             with_readers(replaced, program, merged.statements, members, context, "merged"),
         ]
         seconds = [fused_seconds(found, constants) for found in alternatives]
-        if seconds[1] < seconds[0] * self.promising:
+        if unproved is not None:
+            verdict = Verdict.unproved(unproved)
+        elif seconds[1] < seconds[0] * self.promising:
             verdict = compared(context.cost_model.compare(alternatives), self.margin)
         else:
             gain = f"{seconds[1] * 1e3:.3f} ms against {seconds[0] * 1e3:.3f} ms"
@@ -90,7 +92,7 @@ class MergeShared:
                 f"{len(group)} contractions of one input as 1",
                 (*merged.shared, range_),
                 derivation,
-                certificate,
+                None if isinstance(certificate, Refusal) else certificate,
                 seconds[1],
             )
             record(branch.whole, proposal, verdict, context)
@@ -156,16 +158,12 @@ def _path_to_first(branch: Branch) -> Path:
     return tuple(path)
 
 
-def _certificates(group: Sequence[Branch], merged: Merged) -> list[Certificate] | None:
+def _certificates(group: Sequence[Branch], merged: Merged) -> list[Certificate | Refusal]:
     checker = Checker()
-    found: list[Certificate] = []
-    for branch, derivation, range_ in zip(group, merged.derivations, merged.ranges, strict=True):
-        whole = Compute(branch.output, derivation.start)
-        certificate = checker.check(derivation, whole, (*merged.shared, range_))
-        if isinstance(certificate, Refusal):
-            return None
-        found.append(certificate)
-    return found
+    return [
+        checker.check(derivation, Compute(branch.output, derivation.start), (*merged.shared, range_))
+        for branch, derivation, range_ in zip(group, merged.derivations, merged.ranges, strict=True)
+    ]
 
 
 def replaced_branches(program: Program, group: Sequence[Branch], merged: Merged) -> Program:
@@ -214,4 +212,4 @@ def with_readers(
     region = Program("region", inputs, anchors, {}, tuple(chosen))
     region = RemoveDeadCode().run(InlineMovers().run(region, context), context)
     statements = [statement for statement in region.statements if isinstance(statement, Compute)]
-    return kernels_of(statements, anchors, frozenset(program.constants), label, context)
+    return alternative(statements, anchors, frozenset(program.constants), label, context)

@@ -60,14 +60,14 @@ def label_of(matched: Iterable[LibraryMatch], rules: Iterable[str]) -> str:
     return " + ".join(map(str, matched)) or f"generated kernels({', '.join(dict.fromkeys(rules))})"
 
 
-def proof_as_json(derivation: Derivation, certificate: Certificate) -> dict[str, Any]:
-    """A chain, as text and as data that can be replayed, and what checked it."""
+def proof_as_json(derivation: Derivation, certificate: Certificate | None) -> dict[str, Any]:
+    """A chain, as text and as data that can be replayed, and what checked it; None where the check refused it."""
     return {
         "chain": [str(step) for step in derivation.steps],
         "derivation": derivation.as_json(),
         "reads": {tensor.name: format_type(tensor.type) for tensor in tensors(derivation.start)},
-        "domain": certificate.domain.value,
-        "certificate": certificate.as_json(),
+        "domain": certificate.domain.value if certificate is not None else None,
+        "certificate": certificate.as_json() if certificate is not None else None,
     }
 
 

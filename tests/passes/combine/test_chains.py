@@ -7,6 +7,7 @@ import onnx
 import pytest
 
 from passes.combine.chains import CombineChains
+from passes.derive.certificate import Checker
 from passes.normalise.dead_code import RemoveDeadCode
 from passes.normalise.fold_constants import FoldConstants
 from passes.pipeline import NORMALISE
@@ -15,6 +16,7 @@ from tensoropt.ir.interpreter import run_program
 from tensoropt.ir.program import Compute, Program
 from tensoropt.ir.structure import is_contraction
 from tensoropt.pass_manager import Context, run_passes
+from tensoropt.rewrite.rule import Refusal
 from tests.strategies.estimated_costs import EstimatedCosts
 from tests.strategies.small_models import expected, feeds_of, model, program_of
 
@@ -280,3 +282,12 @@ def work(program: Program) -> int:
             points *= iterator.extent
         total += points
     return total
+
+
+def test_what_fails_its_check_is_told_and_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Checker, "check", lambda *_: Refusal("on purpose"))
+    _, after, context = combined(CONVOLUTION, 1)
+    assert "mul" in operations(after)
+    assert context.derivations
+    assert not any(entry["kept"] for entry in context.derivations)
+    assert all("on purpose" in entry["why"] and entry["certificate"] is None for entry in context.derivations)
