@@ -81,10 +81,15 @@ def test_a_perceptron_through_every_verb(tmp_path: Path, capsys: pytest.CaptureF
         "latency_ms",
         "peak_bytes",
         "derivations",
+        "regions",
+        "searches",
+        "search",
         "rewrites",
         "search_seconds",
         "kernels",
     } <= report.keys()
+    assert report["search"]["truncated"] is False
+    assert {entry["node"] for entry in report["regions"]} == {"first", "second"}
     for name in ("model.so", "weights.bin", "manifest.json", "program.txt", "trace.json", "optimized.onnx"):
         assert (folder / name).is_file(), name
 
