@@ -3,8 +3,10 @@
 Every model is optimized twice, with derivations and with all rules excluded (the same normalisation, fusion, schedules and check),
 and both are called in alternating blocks, with the first a second time as a control: 1.00 ± 0.03 on a quiet machine. The table
 says which derivations were kept, by the operator that they lead to and the families of rules that they use, and what each
-gained on its own region when it was chosen. A process a model; with `--json` the file is written after each of them, and
-`--resume` goes on where an interrupted run stopped.
+gained on its own region when it was chosen. With `--families` every model is also compiled without each family of rules that fired
+in it, so that what the family gained is measured on the whole model, with whatever the search finds instead.
+
+A process a model; with `--json` the file is written after each of them, and `--resume` goes on where an interrupted run stopped.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from examples.comparison import difference, loaded, optimize, random_feeds
 from examples.models import BUILDERS, MODELS
 from examples.scaling import cores
 from passes.derive.rules import RULES_BY_NAME
+from tensoropt.rewrite.rule import Rule
 
 _NORMAL_FORM = {"boundary", "staging"}
 """Families that nearly every chain uses (merge, tighten, drop_units, stage), which are named only where there is no other."""
@@ -78,8 +81,8 @@ def ablate(name: str, threads: int, blocks: int) -> Ablation:
     """Compile a model in both ways and time both."""
     model = BUILDERS[name](1)
     feeds = random_feeds(model)
-    optimized = optimize(model, threads, rewriting=True)
-    derived, written = loaded(optimized, threads), loaded(optimize(model, threads, rewriting=False), threads)
+    optimized = optimize(model, threads)
+    derived, written = loaded(optimized, threads), loaded(optimize(model, threads, ["all"]), threads)
     error = difference(derived(feeds), written(feeds))
     functions = {"derived": lambda: derived(feeds), "written": lambda: written(feeds), "again": lambda: derived(feeds)}
     before = cores(threads)
@@ -93,6 +96,20 @@ def ablate(name: str, threads: int, blocks: int) -> Ablation:
         sought=len(optimized.regions),
         fired=fired(optimized.derivations),
     )
+
+
+def ablate_families(name: str, threads: int, blocks: int) -> dict[str, float]:
+    """How many times faster the model is with each family of rules that fires in it than without that family."""
+    model = BUILDERS[name](1)
+    feeds = random_feeds(model)
+    optimized = optimize(model, threads)
+    families_of_model = dict.fromkeys(family for kind in fired(optimized.derivations) for family in kind.families)
+    runs = {"": loaded(optimized, threads)}
+    for family in families_of_model:
+        excluded = [name for name, rule in RULES_BY_NAME.items() if family_of(rule) == family]
+        runs[family] = loaded(optimize(model, threads, excluded), threads)
+    series = alternate({family: lambda run=run: run(feeds) for family, run in runs.items()}, blocks)  # type: ignore[misc]
+    return {family: series[family].median / series[""].median for family in families_of_model}
 
 
 def fired(derivations: Iterable[Mapping[str, Any]]) -> tuple[Fired, ...]:
@@ -120,11 +137,14 @@ def fired(derivations: Iterable[Mapping[str, Any]]) -> tuple[Fired, ...]:
 def families(entry: Mapping[str, Any]) -> tuple[str, ...]:
     """The families of rules, which are the files that they stand in, that a chain uses."""
     rules = dict.fromkeys(step["rule"] for step in entry["derivation"]["steps"])
-    found = dict.fromkeys(
-        type(RULES_BY_NAME[rule]).__module__.rpartition(".")[2] for rule in rules if not rule.startswith("match_")
-    )
+    found = dict.fromkeys(family_of(RULES_BY_NAME[rule]) for rule in rules if not rule.startswith("match_"))
     special = tuple(sorted(family for family in found if family not in _NORMAL_FORM))
     return special or tuple(sorted(found))
+
+
+def family_of(rule: Rule) -> str:
+    """The name of the file that a rule stands in."""
+    return type(rule).__module__.rpartition(".")[2]
 
 
 def table(rows: Mapping[str, Mapping[str, Any]]) -> str:
@@ -150,6 +170,22 @@ def _described(kind: Mapping[str, Any]) -> str:
     by = ", ".join(kind["families"])
     gain = f", each {statistics.median(kind['gains']):.2f} times" if kind["gains"] else ""
     return f"{len(kind['nodes'])} × {kind['operator']}" + (f" by {by}" if by else "") + gain
+
+
+def family_table(rows: Mapping[str, Mapping[str, Any]]) -> str:
+    """What each family gained in each model, as a Markdown table; nothing where no family was switched off."""
+    measured = {name: row["families"] for name, row in rows.items() if row.get("families")}
+    columns = sorted({family for gains in measured.values() for family in gains if family != "failed"})
+    if not measured:
+        return ""
+    lines = [f"| model | {' | '.join(columns)} |", f"|---|{'---:|' * len(columns)}"]
+    for name, gains in measured.items():
+        if "failed" in gains:
+            lines.append(f"| {name} | failed: {gains['failed']} {'|' * len(columns)}")
+            continue
+        cells = [f"{gains[family]:.2f}" if family in gains else "" for family in columns]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def summary(rows: Mapping[str, Mapping[str, Any]]) -> str:
@@ -182,6 +218,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads (default 2)")
     parser.add_argument("--blocks", type=int, default=7, metavar="N", help="timed blocks of each series (default 7)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write FILE, after each model")
+    parser.add_argument("--families", action="store_true", help="also switch off each family of rules that fired")
     parser.add_argument("--resume", action="store_true", help="keep what FILE holds already, failures apart")
     options = parser.parse_args(arguments)
     if options.resume and options.json is None:
@@ -198,9 +235,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name not in rows:
             rows[name] = as_json(isolated(ablate, name, options.threads, options.blocks))
             _save(options.json, {"machine": described, "command": command, "models": rows})
+        if options.families and "failed" not in rows[name] and "failed" in rows[name].get("families", {"failed": ""}):
+            gains = isolated(ablate_families, name, options.threads, options.blocks)
+            rows[name]["families"] = {"failed": gains} if isinstance(gains, str) else gains
+            _save(options.json, {"machine": described, "command": command, "models": rows})
         print(f"{place} of {len(names)}, {name}: {_brief(rows[name])}", file=sys.stderr, flush=True)
     chosen = {name: rows[name] for name in names}
-    print(table(chosen), summary(chosen), sep="\n\n", flush=True)
+    print(table(chosen), summary(chosen), *filter(None, [family_table(chosen)]), sep="\n\n", flush=True)
     return int(any("failed" in row for row in chosen.values()))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,14 +80,14 @@ def _compare(
 def compiled(model: onnx.ModelProto, threads: int, *, rewriting: bool) -> tuple[Run, float]:
     """Optimize and check the model, save it, load it as a user would; return its `run` and the seconds of the former."""
     start = time.monotonic()
-    optimized = optimize(model, threads, rewriting=rewriting)
+    optimized = optimize(model, threads, () if rewriting else ("all",))
     seconds = time.monotonic() - start
     return loaded(optimized, threads), seconds
 
 
-def optimize(model: onnx.ModelProto, threads: int, *, rewriting: bool) -> tensoropt.CompiledModel:
-    """Optimize and check the model, with derivations or in the algebra that it is written in."""
-    return tensoropt.optimize(model, tune="off", threads=threads, exclude_rules=() if rewriting else ("all",))
+def optimize(model: onnx.ModelProto, threads: int, excluded: Iterable[str] = ()) -> tensoropt.CompiledModel:
+    """Optimize and check the model without the excluded rules; without all, it stays in the algebra that it is written in."""
+    return tensoropt.optimize(model, tune="off", threads=threads, exclude_rules=excluded)
 
 
 def loaded(optimized: tensoropt.CompiledModel, threads: int) -> Run:

@@ -83,3 +83,21 @@ def test_an_interrupted_run_is_resumed(
     assert asked == []
     assert "median gain 2.00" in capsys.readouterr().out
     assert [path.name for path in tmp_path.iterdir()] == ["rows.json"]
+
+
+def test_families_are_told_model_by_model() -> None:
+    rows: dict[str, dict[str, Any]] = {
+        "dcgan": {"families": {"reindexing": 20.0, "splitting": 1.5}},
+        "srcnn": {"families": {"splitting": 1.25}},
+        "gcn": {"families": {"failed": "the process died"}},
+        "fsrcnn": {"families": {}},
+        "csrnet": {"failed": "the process died"},
+    }
+    assert ablation.family_table(rows).splitlines() == [
+        "| model | reindexing | splitting |",
+        "|---|---:|---:|",
+        "| dcgan | 20.00 | 1.50 |",
+        "| srcnn |  | 1.25 |",
+        "| gcn | failed: the process died ||",
+    ]
+    assert ablation.family_table({"csrnet": rows["csrnet"]}) == ""
