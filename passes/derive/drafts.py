@@ -51,8 +51,7 @@ def drafts_of(
         tried += [("match_matmul", site) for site in matmul_sites(core, constants)]
     if state.moves == 0:
         tried = [(rule, site) for rule, site in tried if _fuses(site)]  # otherwise it is the operator that was written
-    else:
-        tried += _windows(core, constants)
+    tried += _windows(core, constants)
     tried = [(rule, site) for rule, site in tried if rule not in excluded]
     if not tried:
         return
@@ -64,12 +63,16 @@ def drafts_of(
 
 
 def as_written(state: State, output: Tensor, constants: Collection[str]) -> frozenset[Named]:
-    """The operators with windows that the start of a search is without any move."""
+    """The operators with windows that the start of a search is as it stands: without any move, and no data is moved either."""
     drafts = (
         _instantiated(state, rule, site, output, constants, SearchReport())
         for rule, site in _windows(state.core, constants)
     )
-    return frozenset((draft.matched[0].operator, draft.matched[0].parameters) for draft in drafts if draft is not None)
+    return frozenset(
+        (match.operator, match.parameters)
+        for match in (draft.matched[0] for draft in drafts if draft is not None)
+        if all(read.name in constants for moved in match.relayouts for read in tensors(moved))
+    )
 
 
 def _windows(core: Scope, constants: Collection[str]) -> list[tuple[str, Site]]:

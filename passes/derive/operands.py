@@ -96,7 +96,7 @@ def windowed(operand: Operand, row: Iterator, tap: Iterator, name: str) -> Windo
     if operand.carried and access.outside.value != 0:
         return Refusal("a factor is multiplied to what is read outside the data")
     extent = int(access.source.shape[found[0]])
-    if len(index.terms) == 2:
+    if len(index.terms) == 2 and gcd(stride, dilation) == 1:
         axis, seen, replaced = Iterator(name, extent), index, Index.of(Iterator(name, extent))
     else:
         scale = gcd(stride, dilation)

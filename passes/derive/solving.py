@@ -56,6 +56,11 @@ def in_order_of(access: Access, iterators: Collection[Iterator]) -> Group:
     )
 
 
+def several(iterators: Iterable[Iterator]) -> set[Iterator]:
+    """Those with several elements; one of a single element stands in no index, and wherever it goes nothing changes."""
+    return {iterator for iterator in iterators if iterator.extent != 1}
+
+
 def matmul_sites(scope: Scope, constants: Collection[str] = ()) -> Iteration[Site]:
     """Sites of ``MatchMatmul``: each operand on the left, and what leads the activation also as a batch."""
     if not scope.reduction:
@@ -74,7 +79,7 @@ def _matmuls(
     constants: Collection[str],
 ) -> Iteration[Site]:
     in_left, in_right = operands[0].iterators, operands[1].iterators
-    traversal, reduction = set(scope.traversal), set(scope.reduction)
+    traversal, reduction = several(scope.traversal), several(scope.reduction)
     shared = traversal & in_left & in_right
     if not reduction <= in_left & in_right or not traversal <= in_left | in_right:
         return
@@ -174,7 +179,7 @@ def _solve_convolution(scope: Scope, data: Operand, kernel: Operand) -> dict[str
         return None
     if not spatial or len(set(spatial)) < len(spatial) or len(set(taps)) < len(taps):
         return None
-    traversal, reduction = set(scope.traversal), set(scope.reduction)
+    traversal, reduction = several(scope.traversal), several(scope.reduction)
     channels = reduction - set(taps)
     if not channels <= in_data & in_kernel or not traversal <= in_data | in_kernel:
         return None
@@ -200,7 +205,7 @@ def band_sites(scope: Scope, inner: Group, constants: Collection[str] = ()) -> I
             for row, tap in _bands(scope, pair.left, pair.right):
                 if tap not in inner:
                     continue
-                rest = (set(scope.traversal) | set(scope.reduction)) - {row, tap}
+                rest = (several(scope.traversal) | several(scope.reduction)) - {row, tap}
                 if tap in scope.traversal:
                     free, name, left, right = rest & set(scope.reduction), "sums", "bmk", "bmk"
                 else:

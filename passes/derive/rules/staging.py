@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from passes.derive.support import background, box, conditions_of, escaping, interval
 from tensoropt.ir.expression import Access, Scalar, Scope, accesses, fresh_iterators, map_scalar, substitute
-from tensoropt.ir.index import Index
+from tensoropt.ir.index import Index, Iterator
 from tensoropt.rewrite.rule import Refusal, Site
 
 
@@ -41,7 +41,8 @@ class Merge:
     """``L<x> Σ<y> { L<z> Σ<s> f(z, s) }[φ(x, y)]  =  L<x> Σ<y, s> f(φ(x, y), s)``.
 
     Reading outside L<z> must find what f gives there: φ either stays inside the box of z, or the support of f does: then both
-    sides are the outside value. Where s is not empty the outer body is the bare access and the reducers are the same.
+    sides are the outside value. Where s is not empty the outer body is the bare access and the reducers are the same. An axis of
+    one element, which no index of f has, keeps its guard where f is a read with such an axis too: that one is read at φ.
     """
 
     name: str = "merge"
@@ -58,9 +59,10 @@ class Merge:
         reads = accesses(scope.body)
         if position >= len(reads) or not isinstance(reads[position].source, Scope):
             return Refusal("no nested scope is read there")
-        access, inner = reads[position], reads[position].source
+        access = _guarded(scope, reads[position])
+        inner = access.source
         assert isinstance(inner, Scope)
-        if inner.reduction and scope.body is not access:
+        if inner.reduction and scope.body is not reads[position]:
             return Refusal("the inner scope reduces and the outer body is more than its access")
         if inner.reduction and scope.reduction and scope.reducer is not inner.reducer:
             return Refusal("the scopes fold with different reducers")
@@ -74,6 +76,37 @@ class Merge:
         reduction = (*scope.reduction, *renamed.values())
         reducer = scope.reducer if scope.reduction else inner.reducer
         return Scope(scope.traversal, _with_access(scope.body, position, inlined), reduction, reducer)
+
+
+def _guarded(scope: Scope, access: Access) -> Access:
+    """The access, with what it reads guarding by its own axes of one element where the access may leave those of its source.
+
+    ``L<z> g[.., 0, ..]`` read at an index that may leave the one element of an axis is ``L<z'> g[.., z', ..]`` read there, where
+    z' runs over what the index reaches: g gives the same beyond its axis as the access does beyond its source.
+    """
+    inner = access.source
+    if not isinstance(inner, Scope) or inner.reduction or not isinstance(inner.body, Access):
+        return access
+    read = inner.body
+    if read.outside is not access.outside:
+        return access
+    free = [
+        axis
+        for axis, (index, extent) in enumerate(zip(read.indices, read.source.shape, strict=True))
+        if extent == 1 and index.is_constant and index.constant == 0
+    ]
+    ranges = box((*scope.traversal, *scope.reduction))
+    traversal, indices = list(inner.traversal), list(read.indices)
+    for place, (iterator, index) in enumerate(zip(inner.traversal, access.indices, strict=True)):
+        low, high = interval(index, ranges)
+        if iterator.extent == 1 and low == 0 < high and free:
+            wider = Iterator(iterator.name, high + 1)
+            traversal[place] = wider
+            indices[free.pop(0)] = Index.of(wider)
+    if traversal == list(inner.traversal):
+        return access
+    widened = Scope(traversal, Access(read.source, indices, read.outside))
+    return Access(widened, access.indices, access.outside)
 
 
 def reads_other_than_outside(scope: Scope, access: Access) -> str | None:

@@ -135,6 +135,25 @@ def test_strided_convolution_becomes_dense_over_more_channels() -> None:
     assert any(one["channels"] == 12 and one["strides"] == (1, 1) and one["kernel"] == (3, 3) for one in found), found
 
 
+def test_a_strided_and_dilated_transposed_convolution_is_one_over_the_positions_that_are_not_zero() -> None:
+    text = "L<f:3, y:11> sum<c:4, h:6> %A[c, h] * %K[c, f, y//2 - h + 17*(y%2) + 1]"
+    scope = expression(text, A=(4, 6), K=(4, 3, 3))
+    found = [one for made in found_for(scope, ("K",)) for one in parameters(made, "convolution")]
+    assert any(one["filters"] == 3 and one["channels"] == 4 and one["kernel"] == (3,) for one in found), found
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 2), (2, 3), (1, 3)])
+def test_transposed_convolutions_with_gaps_keep_their_zeros(kernel: int, stride: int) -> None:
+    found = found_for(transposed_convolution(1, 3, 4, 2, kernel, stride, 0, stride - 1), ("K",))
+    assert any(match.operator in ("matmul", "batch_matmul") for made in found for match in made.matched)
+
+
+def test_stride_and_dilation_of_one_factor_leave_a_dense_convolution_of_every_second_row() -> None:
+    scope = convolution(1, 2, 9, 3, (3, 3), stride=2, dilation=2)
+    found = [one for made in found_for(scope, ("K",)) for one in parameters(made, "convolution")]
+    assert any(one["strides"] == one["dilations"] == (1, 1) and one["images"] == 1 for one in found), found
+
+
 def test_the_constant_is_never_the_image() -> None:
     for scope in (convolution(1, 3, 6, 2, (5, 5)), transposed_convolution(1, 3, 4, 2, 4, 2, 1)):
         matches = [match for candidate in found_for(scope, ("K",)) for match in candidate.matched]
