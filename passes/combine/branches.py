@@ -27,10 +27,13 @@ from tensoropt.ir.types import Extent, TensorType
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A contraction and the pointwise statements that follow it, each read by the next one only; weights lie along one axis."""
+    """A contraction and the pointwise statements that follow it, each read by the next one only.
+
+    Weights lie along one axis of the value; where there is none, ``axis`` is None, branches become layers of one value.
+    """
 
     members: tuple[Compute, ...]
-    axis: int
+    axis: int | None
 
     @property
     def output(self) -> Tensor:
@@ -39,8 +42,8 @@ class Branch:
 
     @property
     def width(self) -> int:
-        """Extent of the axis along which the weights lie."""
-        return int(self.output.shape[self.axis])
+        """Extent of the axis along which the weights lie; 1 for a layer."""
+        return int(self.output.shape[self.axis]) if self.axis is not None else 1
 
     @property
     def whole(self) -> Compute:
@@ -57,10 +60,11 @@ def branches_of(program: Program) -> list[tuple[Branch, ...]]:
     constants = frozenset(program.constants)
     groups: dict[str, list[Branch]] = {}
     for statement in program.statements:
-        if isinstance(statement, Compute) and (axis := _weight_axis(statement, constants)) is not None:
-            groups.setdefault(f"{axis} {_form(statement, axis, None, constants)}", []).append(
-                Branch((statement,), axis)
-            )
+        weights = _weights(statement, constants) if isinstance(statement, Compute) else None
+        if isinstance(statement, Compute) and weights is not None:
+            axis = _weight_axis(statement.expression, weights)
+            form = _form(statement, axis, None, constants)
+            groups.setdefault(f"{axis} {form}", []).append(Branch((statement,), axis))
     found: list[tuple[Branch, ...]] = []
     waiting = [tuple(group) for group in reversed(groups.values()) if len(group) > 1]
     while waiting:
@@ -74,8 +78,8 @@ def branches_of(program: Program) -> list[tuple[Branch, ...]]:
     return found
 
 
-def _weight_axis(statement: Compute, constants: Collection[str]) -> int | None:
-    """The traversal axis that only a constant factor of a contraction has."""
+def _weights(statement: Compute, constants: Collection[str]) -> Access | None:
+    """The constant factor of a contraction of two factors; None for every other statement."""
     scope = statement.expression
     if not is_contraction(scope) or len(scopes(scope)) > 1 or len(terms_of(scope.body)) > 1:
         return None
@@ -85,11 +89,14 @@ def _weight_axis(statement: Compute, constants: Collection[str]) -> int | None:
         for factor in factors
         if isinstance(factor, Access) and isinstance(factor.source, Tensor) and factor.source.name in constants
     ]
-    if len(factors) != 2 or len(weights) != 1:
-        return None
-    other = next(factor for factor in factors if factor is not weights[0])
+    return weights[0] if len(factors) == 2 and len(weights) == 1 else None
+
+
+def _weight_axis(scope: Scope, weights: Access) -> int | None:
+    """The traversal axis that only the weights of a contraction have."""
+    other = next(factor for factor in product_factors(scope.body) if factor is not weights)
     for axis, iterator in enumerate(scope.traversal):
-        if _lies_along(weights[0], iterator) and iterator not in free_iterators(other) and iterator.extent > 1:
+        if _lies_along(weights, iterator) and iterator not in free_iterators(other) and iterator.extent > 1:
             return axis
     return None
 
@@ -105,42 +112,42 @@ def _lies_along(access: Access, iterator: Iterator) -> bool:
     )
 
 
-def parts_of(member: Compute, axis: int, constants: Collection[str]) -> list[int]:
-    """The positions of the accesses to constants that lie along the axis."""
-    iterator = member.expression.traversal[axis]
+def parts_of(member: Compute, axis: int | None, constants: Collection[str]) -> list[int]:
+    """The positions of the accesses to constants that lie along the axis, or of all where there is none."""
+    iterator = member.expression.traversal[axis] if axis is not None else None
     return [
         position
         for position, access in enumerate(accesses(member.expression.body))
         if isinstance(access.source, Tensor)
         and access.source.name in constants
-        and iterator in frozenset().union(*(index.iterators() for index in access.indices))
+        and (iterator is None or any(iterator in index.iterators() for index in access.indices))
     ]
 
 
-def _form(member: Compute, axis: int, before: Tensor | None, constants: Collection[str]) -> str:
+def _form(member: Compute, axis: int | None, before: Tensor | None, constants: Collection[str]) -> str:
     """The canonical key of a statement without the names and widths of its weights, and of what it reads from its branch."""
     scope = member.expression
-    iterator = scope.traversal[axis]
-    narrow = Iterator(iterator.name, 1)
-    widened = parts_of(member, axis, constants)
+    iterator = scope.traversal[axis] if axis is not None else None
+    narrow = {iterator: Index.of(0)} if iterator is not None else {}
+    parts = parts_of(member, axis, constants)
     position = -1
 
     def leaf(node: Scalar) -> Scalar:
         nonlocal position
         if not isinstance(node, Access):
-            return substitute(node, {iterator: Index.of(narrow)})
+            return substitute(node, narrow)
         position += 1
         source = node.source
-        if isinstance(source, Tensor) and (position in widened or source is before):
+        if isinstance(source, Tensor) and (position in parts or source is before):
             shape = tuple(
-                Extent(1) if index is Index.of(iterator) else extent
+                Extent(1) if iterator is not None and index is Index.of(iterator) else extent
                 for index, extent in zip(node.indices, source.shape, strict=True)
             )
             source = Tensor(f"weight {position}", TensorType(source.dtype, shape, source.type.layout))
-        return Access(source, [index.substitute({iterator: Index.of(narrow)}) for index in node.indices], node.outside)
+        return Access(source, [index.substitute(narrow) for index in node.indices], node.outside)
 
     body = map_scalar(scope.body, leaf)
-    traversal = [narrow if found is iterator else found for found in scope.traversal]
+    traversal = [Iterator(found.name, 1) if found is iterator else found for found in scope.traversal]
     return canonical_key(Scope(traversal, body, scope.reduction, scope.reducer))
 
 
@@ -169,13 +176,14 @@ def _following(
     own = [access for access in accesses(scope.body) if access.source is branch.output]
     if len(own) != 1 or not is_identity(own[0], scope.traversal):
         return None
-    iterator = scope.traversal[branch.axis]
+    iterator = scope.traversal[branch.axis] if branch.axis is not None else None
     for access in accesses(scope.body):
         if access is own[0]:
             continue
         if not isinstance(access.source, Tensor) or access.source.name not in constants:
             return None
-        used = iterator in frozenset().union(*(index.iterators() for index in access.indices))
-        if used and not _lies_along(access, iterator):
+        if iterator is None:
+            continue
+        if any(iterator in index.iterators() for index in access.indices) and not _lies_along(access, iterator):
             return None
     return reader

@@ -16,13 +16,14 @@ from passes.normalise.dead_code import RemoveDeadCode
 from passes.normalise.inline_movers import InlineMovers
 from tensoropt.cost import Alternative
 from tensoropt.ir.canonical import canonical_key
-from tensoropt.ir.expression import Access, Scope, accesses
+from tensoropt.ir.expression import Access, Scope, Tensor, accesses
 from tensoropt.ir.program import Compute, Program, Statement
 from tensoropt.pass_manager import Context
 from tensoropt.rewrite.derivation import Derivation, ReplayError, derive_along
 from tensoropt.rewrite.rule import Path, Refusal, Site, nested_at
 
-_RULES = frozenset({"concatenate", "merge"})
+_RULES = {False: frozenset({"stack", "merge"}), True: frozenset({"concatenate", "merge"})}
+"""The rules that are needed, by whether the weights lie along an axis."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +54,13 @@ class MergeShared:
 
     def run(self, program: Program, context: Context) -> Program:
         """See ``Pass``."""
-        if "all" in context.excluded_rules or _RULES & context.excluded_rules:
+        if "all" in context.excluded_rules:
             return program
         for group in branches_of(program):
             if context.time_is_up():
                 break
+            if _RULES[group[0].axis is not None] & context.excluded_rules:
+                continue
             if not {member for branch in group for member in branch.members} <= set(program.statements):
                 continue  # merged as part of a larger group
             context.progress("combine", 0.0, group[0].output.name)
@@ -127,26 +130,51 @@ def merged_branches(group: Sequence[Branch], program: Program) -> Merged | None:
 def _moves(group: Sequence[Branch], place: int, constants: frozenset[str]) -> list[tuple[str, Path, Site]]:
     """The moves that make one branch a range of all: from the contraction outward each statement is widened and read in place."""
     branch = group[place]
-    widths = [other.width for other in group]
-    before, after = sum(widths[:place]), sum(widths[place + 1 :])
     moves: list[tuple[str, Path, Site]] = []
     path = _path_to_first(branch)
-    for level, member in enumerate(branch.members):
-        reads = [accesses(other.members[level].expression.body) for other in group]
-        parts = []
-        for position in parts_of(member, branch.axis, constants):
-            named = tuple(
-                (found[position].source.name, width)  # type: ignore[union-attr]
-                for found, width in zip(reads, widths, strict=True)
-            )
-            parts.append((position, named[:place], named[place + 1 :]))
-        name = member.expression.traversal[branch.axis].name
-        site = Site.of(iterator=name, before=before, after=after, parts=tuple(parts))
-        moves.append(("concatenate", path, site))
+    for level in range(len(branch.members)):
+        if branch.axis is None:
+            moves.append(("stack", path, _layer_site(group, place, level, constants)))
+        else:
+            moves.append(("concatenate", path, _range_site(group, place, level, branch.axis, constants)))
         if path:
             moves.append(("merge", path[:-1], Site.of(access=path[-1])))
             path = path[:-1]
     return moves
+
+
+def _range_site(group: Sequence[Branch], place: int, level: int, axis: int, constants: frozenset[str]) -> Site:
+    """One statement of a branch as the range of a longer one."""
+    member = group[place].members[level]
+    widths = [other.width for other in group]
+    parts = []
+    for position in parts_of(member, axis, constants):
+        named = tuple(zip(_sources(group, level, position), widths, strict=True))
+        parts.append((position, named[:place], named[place + 1 :]))
+    name = member.expression.traversal[axis].name
+    before, after = sum(widths[:place]), sum(widths[place + 1 :])
+    return Site.of(iterator=name, before=before, after=after, parts=tuple(parts))
+
+
+def _layer_site(group: Sequence[Branch], place: int, level: int, constants: frozenset[str]) -> Site:
+    """One statement of a branch as a layer of all."""
+    branch = group[place]
+    member = branch.members[level]
+    parts = []
+    for position in parts_of(member, None, constants):
+        named = _sources(group, level, position)
+        parts.append((position, (*named[:place], *named[place + 1 :])))
+    stacked: tuple[int, ...] = ()
+    if level:
+        sources = [access.source for access in accesses(member.expression.body)]
+        stacked = (sources.index(branch.members[level - 1].output),)
+    return Site.of(before=place, after=len(group) - 1 - place, parts=tuple(parts), stacked=stacked)
+
+
+def _sources(group: Sequence[Branch], level: int, position: int) -> tuple[str, ...]:
+    """The names of the tensors that the branches read there."""
+    found = [accesses(branch.members[level].expression.body)[position].source for branch in group]
+    return tuple(source.name for source in found if isinstance(source, Tensor))
 
 
 def _path_to_first(branch: Branch) -> Path:

@@ -94,12 +94,6 @@ def _same_outside(read: Access, moved: Access, mover: Scope) -> bool:
 
 
 def _is_range(moved: Access, mover: Scope) -> bool:
-    """Whether the mover is part of its source, element beside element."""
-    return (
-        moved.stays_inside
-        and len(moved.indices) == len(mover.traversal)
-        and all(
-            index - index.constant is Index.of(iterator)
-            for index, iterator in zip(moved.indices, mover.traversal, strict=True)
-        )
-    )
+    """Whether the mover is part of its source, element beside element: ranges of some axes and one place of others."""
+    along = [index - index.constant for index in moved.indices if not index.is_constant]
+    return moved.stays_inside and along == [Index.of(found) for found in mover.traversal if found.extent > 1]

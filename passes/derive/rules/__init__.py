@@ -13,6 +13,7 @@ from passes.derive.rules.products import DivideByReciprocal, FlattenProduct, Gro
 from passes.derive.rules.reductions import SplitOverlapping, UnitFactor, ViewResidues
 from passes.derive.rules.reindexing import SkewReduction, SkewTraversal
 from passes.derive.rules.splitting import SplitReduction, SplitTraversal
+from passes.derive.rules.stacking import Stack
 from passes.derive.rules.staging import Merge, Stage
 from tensoropt.rewrite.rule import Rule
 
@@ -37,6 +38,7 @@ RULES: tuple[Rule, ...] = (
     SeparateTerms(),
     GroupTerms(),
     Concatenate(),
+    Stack(),
     CutRange(),
     JoinRanges(),
     CollapseTraversal(),

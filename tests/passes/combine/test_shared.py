@@ -170,3 +170,27 @@ def test_branches_that_go_on_alike_are_a_group_too() -> None:
     y = Concat<axis=1>(q, s, u)"""
     shapes = {"W": (8, 6), "V": (8, 4), "U": (8, 5)}
     assert groups(body, "float[4,8] x", "float[4,15] y", **shapes) == [["p", "r", "t"], ["q", "s"]]
+
+
+def test_depthwise_convolutions_of_one_image_become_layers() -> None:
+    found = model(
+        """a0 = Conv<group=3, pads=[1,1,1,1]>(x, W, b)
+        a = Relu(a0)
+        c0 = Conv<group=3, pads=[1,1,1,1]>(x, V, c)
+        c1 = Relu(c0)
+        e = Conv<pads=[1,1,1,1]>(c1, K)
+        y = Sub(a, e)""",
+        "float[1,3,6,6] x",
+        "float[1,3,6,6] y",
+        W=(3, 1, 3, 3),
+        V=(3, 1, 3, 3),
+        b=(3,),
+        c=(3,),
+        K=(3, 3, 3, 3),
+    )
+    before, after, context = merged(found, PreferChange())
+    assert (of_input(before), of_input(after)) == (2, 1)
+    assert (2, 3, 1, 3, 3) in {array.shape for array in after.constants.values()}
+    assert len(context.derivations) == 2
+    _, unchanged, _ = merged(found, PreferChange(), "stack")
+    assert of_input(unchanged) == 2
