@@ -146,7 +146,7 @@ class _Relations:
             period = lcm(*(atom.divisor for atom in divisions if iterator in atom.index.iterators()))
             self.proportions.keep(((scope, iterator), 0), 2 * period, period)
         linear = [(atom, abs(step)) for atom, step in index.terms if isinstance(atom, Iterator)]
-        beside = _beside_others(index)
+        beside = _beside_others(index, extent)
         period = lcm(*(step for _, step in linear))
         before, after = max(0, -index.low), max(0, index.high - extent + 1)
         padding = 2 * max(before, after)
@@ -228,13 +228,17 @@ def _slopes(index: Index) -> dict[Iterator, Fraction]:
     return slopes
 
 
-def _beside_others(index: Index) -> set[Iterator]:
-    """Iterators that share a component of the index with others, or with a shift. Digits of a number do not."""
+def _beside_others(index: Index, extent: int) -> set[Iterator]:
+    """Iterators that share a component of the index with others, or with a shift that may leave the axis.
+
+    Digits of a number do not, nor where the number is shifted within its axis, as in a slice of values that stand side by side.
+    """
+    shifted = index.constant != 0 and (index.low < 0 or index.high >= extent)
     return {
         atom
         for terms in components(index)
         for atom, _ in terms
-        if isinstance(atom, Iterator) and (len(terms) > 1 or index.constant)
+        if isinstance(atom, Iterator) and (len(terms) > 1 or shifted)
     }
 
 
