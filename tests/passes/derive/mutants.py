@@ -70,8 +70,11 @@ def mutated_rules(mutant: Mutant) -> list[Rule]:
     if mutant.module in HELPERS:
         later = HELPERS[HELPERS.index(mutant.module) + 1 :]
         names |= {module: _tree(module) for module in (*later, "passes.derive.solving", *rule_modules())}
-        if mutant.module != HELPERS[0]:
-            names = {module: tree for module, tree in names.items() if _uses(tree, names) or module == mutant.module}
+        touched = {mutant.module}
+        for module, tree in names.items():
+            if _uses(tree, touched):
+                touched.add(module)
+        names = {module: tree for module, tree in names.items() if module in touched}
     built = _executed(names)
     return [
         getattr(built[module], type(rule).__name__)()
@@ -92,7 +95,7 @@ def _tree(module: str) -> ast.Module:
     return ast.parse(inspect.getsource(import_module(module)))
 
 
-def _uses(tree: ast.Module, changed: dict[str, ast.Module]) -> bool:
+def _uses(tree: ast.Module, changed: set[str]) -> bool:
     return any(isinstance(node, ast.ImportFrom) and node.module in changed for node in ast.walk(tree))
 
 
