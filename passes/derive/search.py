@@ -47,6 +47,11 @@ class Visit:
     draft: Draft
     estimated_seconds: float
 
+    @property
+    def label(self) -> str:
+        """The operators with their parameters."""
+        return " + ".join(map(str, self.draft.matched))
+
 
 def derive(
     compute: Compute,
@@ -66,13 +71,16 @@ def derive(
     started = time.monotonic()
     searching = None if deadline is None else deadline - _CHECKING * max(0.0, deadline - started)
     drafts: dict[str, tuple[tuple[float, int], int, Visit]] = {}  # for each operator the cheapest, then shortest
+    shortest: dict[str, Visit] = {}
     least = inf
     for visit in explored(compute, program_constants, limits, excluded_rules, report, searching):
         least = min(least, visit.estimated_seconds)
-        key = " + ".join(map(str, visit.draft.matched))
+        key = visit.label
         rank = visit.estimated_seconds, len(visit.draft.chain)
         if key not in drafts or rank < drafts[key][0]:
             drafts[key] = rank, len(drafts), visit
+        if key not in shortest or len(visit.draft.chain) < len(shortest[key].draft.chain):
+            shortest[key] = visit
     report.goals = len(drafts)
     most = limits.dearer * min(estimated_seconds((compute,), program_constants), least)
     checker = Checker()
@@ -92,6 +100,12 @@ def derive(
             report.passed_over.append(passed_over(visit, "not checked, the time limit had passed"))
             continue
         candidate = checked_draft(checker, compute, visit)
+        other = shortest[visit.label]
+        if isinstance(candidate, Refusal) and other is not visit and other.estimated_seconds <= most:
+            report.rejected.append(candidate.reason)
+            candidate = checked_draft(
+                checker, compute, other
+            )  # another way to the operator, which may be easier to check
         if isinstance(candidate, Refusal):
             report.rejected.append(candidate.reason)
             report.passed_over.append(passed_over(visit, f"the check failed: {candidate.reason}"))
@@ -107,7 +121,7 @@ def passed_over(visit: Visit, why: str) -> PassedOver:
     steps = (
         f"{rule}({site})" + (f" at {'.'.join(map(str, path))}" if path else "") for rule, path, site in draft.chain
     )
-    return PassedOver(" + ".join(map(str, draft.matched)), tuple(steps), visit.estimated_seconds, why)
+    return PassedOver(visit.label, tuple(steps), visit.estimated_seconds, why)
 
 
 def checked_draft(checker: Checker, compute: Compute, visit: Visit) -> Candidate | Refusal:
