@@ -84,7 +84,7 @@ class Select:
     """
 
     name: ClassVar[str] = "select"
-    margin: float = 0.03
+    margin: float = 0.05
 
     def run(self, program: Program, context: Context) -> Program:
         """See ``Pass``."""
