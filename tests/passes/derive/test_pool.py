@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -156,11 +157,16 @@ def test_a_deadline_ends_searches_with_what_they_have() -> None:
     assert found.report.failure is None
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_leaving_early_ends_the_processes(module: str) -> None:
     with SearchPool(2, module=module) as pool:
         for scope in SCOPES[:2]:
             pool.submit(task_of(scope, 104))
         identifiers = _started(2)
+        pool.pause()
+        _await(lambda: all(_state(identifier) == "T" for identifier in identifiers))
+        pool.resume()
+        _await(lambda: all(_state(identifier) != "T" for identifier in identifiers))
         pool.pause()
     assert all(not _alive(identifier) for identifier in identifiers)
 
@@ -194,25 +200,25 @@ def test_no_process_outlives_its_parent(number: signal.Signals, module: str) -> 
         parent.communicate(timeout=30)
     finally:
         parent.kill()
-    deadline = time.monotonic() + 10
-    while any(map(_alive, identifiers)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(map(_alive, identifiers))
+    _await(lambda: not any(map(_alive, identifiers)))
+
+
+def _await(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline, "not within 20 seconds"
+        time.sleep(0.02)
 
 
 def _started(count: int, parent: int | None = None) -> list[int]:
     """The identifiers of the searching processes of a parent, once there are so many."""
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline:
-        found = [
-            identifier
-            for identifier in _children(parent or os.getpid())
-            if b"misbehaving_search" in _command(identifier)
-        ]
-        if len(found) == count:
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"not {count} searching processes within 20 seconds")
+
+    def found() -> list[int]:
+        children = _children(parent or os.getpid())
+        return [identifier for identifier in children if b"misbehaving_search" in _command(identifier)]
+
+    _await(lambda: len(found()) == count)
+    return found()
 
 
 def _children(parent: int) -> list[int]:
@@ -229,3 +235,8 @@ def _command(identifier: int) -> bytes:
 
 def _alive(identifier: int) -> bool:
     return b"misbehaving_search" in _command(identifier)
+
+
+def _state(identifier: int) -> str:
+    """As ``ps`` says it: T is stopped."""
+    return Path(f"/proc/{identifier}/stat").read_text().rpartition(")")[2].split()[0]
