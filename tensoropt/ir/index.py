@@ -143,15 +143,20 @@ class Index(Interned):
         """The index with iterators replaced, simplified again; the same object where nothing changes."""
         if not any(iterator in mapping for iterator in self.iterators()):
             return self
-        result = Index.of(self.constant)
+        parts: list[tuple[Index, int]] = []
         for atom, coefficient in self.terms:
             match atom:
                 case Iterator():
-                    part = mapping.get(atom, Index.of(atom))
+                    parts.append((mapping.get(atom) or Index.of(atom), coefficient))
                 case FloorDiv():
-                    part = floordiv(atom.index.substitute(mapping), atom.divisor)
+                    parts.append((floordiv(atom.index.substitute(mapping), atom.divisor), coefficient))
                 case Modulo():
-                    part = modulo(atom.index.substitute(mapping), atom.divisor)
+                    parts.append((modulo(atom.index.substitute(mapping), atom.divisor), coefficient))
+        if all(part.is_affine for part, _ in parts):  # nothing to simplify between the parts
+            terms = [(atom, step * coefficient) for part, coefficient in parts for atom, step in part.terms]
+            return combine(terms, self.constant + sum(part.constant * coefficient for part, coefficient in parts))
+        result = Index.of(self.constant)
+        for part, coefficient in parts:
             result = result + part * coefficient
         return result
 
@@ -206,12 +211,14 @@ def combine(terms: Iterable[tuple[Atom, int]], constant: int) -> Index:
         if isinstance(atom, Iterator) and atom.extent == 1:
             continue
         coefficients[atom] = coefficients.get(atom, 0) + coefficient
-    for atom in [atom for atom in coefficients if isinstance(atom, Modulo)]:
+    digits = [atom for atom in coefficients if isinstance(atom, Modulo)]
+    for atom in digits if len(coefficients) > 1 else ():
         merged = _merge_digits(atom, coefficients)
         if merged is not None:
             return combine([*merged.terms], constant + merged.constant)
     kept = [(atom, coefficient) for atom, coefficient in coefficients.items() if coefficient]
-    kept.sort(key=lambda term: _order(term[0]))
+    if len(kept) > 1:
+        kept.sort(key=lambda term: _order(term[0]))
     return Index._intern(tuple(kept), constant)
 
 
