@@ -25,7 +25,7 @@ def regrouped(expanded: Rewriting) -> Iterator[Rewriting]:
     The first has its constants gathered and every product as a whole; the others multiply pairs of factors, one order each.
     """
     gathered = expanded.copy()
-    for path, term in products(gathered.root):
+    for path, term in reversed(products(gathered.root)):  # what changes in an addend moves the accesses of later ones
         _gather_constants(gathered, path, term)
     places = [path for path, _ in products(gathered.root) if gathered.scope(path).reduction]
     if not any(len(product_factors(gathered.scope(path).body)) > 2 for path in places):
