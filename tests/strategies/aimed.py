@@ -145,17 +145,159 @@ def truncated_quotients(maker: Maker) -> Case:
 
 @aims_at("concatenate")
 def beside(maker: Maker) -> Case:
-    """Tensors put beside one that is longer than its iterator, beside a nested scope, with widths that do not fit."""
+    """Tensors put beside another one, with one thing that does not fit."""
     n, k = Iterator("n", 3), Iterator("k", 2)
-    width = n.extent + maker.pick((0, 0, 1, 2))
-    weights = Access(tensor("W", [width, 2]), [n, k], maker.pick((0.0, 0.0, 1.0)))
-    read = Access(Scope((n, k), weights), [n, k]) if maker.chance(6) else weights
-    body = Apply("mul", read, maker.plain_read([k], "X")) if not maker.chance(4) else maker.plain_read([k], "X")
-    before, after = maker.pick((0, 1, 2, -1)), maker.pick((0, 1, 2, -1))
-    ahead = (("V", max(0, before + maker.pick((0, 0, 1)))),) if before > 0 else ()
-    behind = (("U", max(0, after + maker.pick((0, 0, 1)))),) if after > 0 else ()
-    parts = ((maker.pick((0, 0, 0, 7)), ahead, behind),) if not maker.chance(4) else ()
+    odd = maker.random.randrange(6)
+    weights = Access(tensor("W", [n.extent + (odd == 0), 2]), [n, k], 1.0 if odd == 1 else 0.0)
+    read = Access(Scope((n, k), weights), [n, k]) if odd == 2 else weights
+    body = maker.plain_read([k], "X") if odd == 3 else Apply("mul", read, maker.plain_read([k], "X"))
+    before, after = (
+        maker.pick(((-1, 0), (2, -1))) if odd == 3 else (maker.random.randint(1, 2), maker.random.randint(0, 2))
+    )
+    ahead = (("V", before + (odd == 4)),)
+    behind = (("U", after),) if after else ()
+    parts = () if odd == 3 else ((7 if odd == 5 else 0, ahead, behind),)
     return Scope((n,), body, (k,)), Site.of(iterator="n", before=before, after=after, parts=parts)
+
+
+@aims_at("stack")
+def layers(maker: Maker) -> Case:
+    """Other tensors as further layers, what was stacked before among them, with one thing that does not fit."""
+    n, k = Iterator("n", 3), Iterator("k", 2)
+    odd = maker.random.randrange(9)
+    before, after = (-1, 2) if odd == 0 else (2, -1) if odd == 1 else (maker.random.randint(0, 1), 1)
+    own = Access(tensor("W", [3, 2]), [n, k])
+    a, u = Iterator("a", before + 1 + after + (odd == 2)), Iterator("u", 3)
+    stacked = Scope((a, u), Access(tensor("S", [a.extent, 3]), [a, u]))
+    at = before if odd != 3 else before + 1
+    follows = Access(stacked, [at if at >= 0 else 0, n])
+    names = tuple(f"V{place}" for place in range(max(0, before + after - (odd == 4))))
+    parts = ((9 if odd == 5 else 0, names),)
+    following = (1,) if odd not in (6, 7) else (8,) if odd == 6 else (0, 1)
+    if odd in (0, 1):
+        return Scope((n,), own, (k,)), Site.of(before=before, after=after, parts=parts, stacked=())
+    return Scope((n,), Apply("mul", own, follows), (k,)), Site.of(
+        before=before, after=after, parts=parts, stacked=following
+    )
+
+
+@aims_at("scale_source")
+def scaled_beyond(maker: Maker) -> Case:
+    """A source that is not 0 where it is read outside, or is read at something else than whole axes."""
+    x, r = Iterator("x", 3), Iterator("r", 2)
+    extent = x.extent + maker.pick((0, 1))
+    source = Access(tensor("A", [extent, 2]), [x, Index.of(r) + 1], maker.pick((0.0, 1.0)))
+    return Scope((x,), maker.product([source, maker.plain_read([x], "B")]), (r,)), Site.of(
+        term=0, source=0, factors=(1,)
+    )
+
+
+@aims_at("merge", "flatten_product")
+def plain_nesting(maker: Maker) -> Case:
+    """A nested fold read within its box, by another fold, negated, or beside another factor."""
+    x, y, u, p = Iterator("x", 2), Iterator("y", 3), Iterator("u", 2), Iterator("p", 3)
+    reducers = (Reducer.SUM, Reducer.SUM, Reducer.MAX, Reducer.MIN, Reducer.PROD)
+    inner = Scope((u,), Access(tensor("A", [2, 3]), [u, p]), (p,), maker.pick(reducers))
+    read: Scalar = Access(inner, [x])
+    body = maker.pick((read, Apply("neg", read), Apply("mul", read, maker.plain_read([y], "K"))))
+    return Scope((x,), body if not maker.chance(4) else Apply("neg", body), (y,), maker.pick(reducers)), Site.of(
+        access=0
+    )
+
+
+@aims_at("match_convolution")
+def odd_convolution(maker: Maker) -> Case:
+    """The site of a convolution on what is nearly one: a window that runs backwards, stands twice, is divided or lies outside."""
+    f, y, c, r = Iterator("f", 2), Iterator("y", 3), Iterator("c", 2), Iterator("r", 2)
+    odd = maker.random.randrange(9)
+    index = Index.of(y) + r - 1
+    index = {0: Index.of(r) - y + 2, 1: Index.of(y), 2: Index.of(y) * 2 + Index.of(y) // 2 + r}.get(odd, index)
+    index = index + 40 if odd == 3 else index
+    channel: Index = Index.of(c) + (y if odd == 4 else 0)
+    data = Access(tensor("A", [4, 6]), [channel, index], 1.0 if odd == 5 else 0.0)
+    weights: list[Iterator] = [f, r] if odd == 6 else [f, c, r]
+    factors: list[Scalar] = [data, maker.plain_read(weights, "K")]
+    carried: tuple[str, ...] = ()
+    if odd in (5, 7, 8):
+        factors.append(maker.plain_read([c] if odd == 5 else [c, r] if odd == 7 else [y], "C"))
+        carried = (maker.pick(("left", "outer")) if odd != 5 else "left",)
+    site = Site.of(
+        data=0,
+        kernel=1,
+        carried=carried,
+        images=(),
+        groups=(),
+        filters=("f",),
+        channels=("c",),
+        spatial=("y",),
+        taps=("r",),
+    )
+    unused = (Iterator("z", 2),) if maker.chance(6) else ()
+    return Scope((f, y), maker.product(factors), (c, r, *unused)), site
+
+
+@aims_at("match_matmul")
+def odd_matmul(maker: Maker) -> Case:
+    """The site of a matmul on what is nearly one: a factor outside the sum that varies with it, a batch without axis."""
+    b, m, n, k = Iterator("b", 2), Iterator("m", 3), Iterator("n", 2), Iterator("k", 3)
+    odd = maker.random.randrange(7)
+    left = [m, n, k] if odd == 0 else [b, m, k]
+    right = [b, n, k, m] if odd == 1 else [b, n] if odd == 2 else [b, n, k]
+    factors: list[Scalar] = [maker.plain_read(left, "A"), maker.plain_read(right, "K")]
+    if odd in (3, 4):
+        factors.append(maker.plain_read([k] if odd == 3 else [m], "C"))
+    site = Site.of(
+        first=0,
+        second=0 if odd == 6 else 1,
+        carried=("outer",) if odd in (3, 4) else ("left",) if odd == 6 else (),
+        batch=("b",),
+        rows=("m",),
+        columns=("n",),
+        sums=("k",),
+        left="mk" if odd == 5 else "bmk",
+        right="bkn",
+    )
+    return Scope((b, m, n), maker.product(factors), (k,)), site
+
+
+@aims_at("match_matmul")
+def one_operand_twice(maker: Maker) -> Case:
+    """One factor as both operands."""
+    b, k = Iterator("b", 3), Iterator("k", 4)
+    body = Apply("mul", maker.plain_read([b, k], "A"), maker.plain_read([b, k], "K"))
+    names: dict[str, tuple[str, ...]] = {"batch": ("b",), "rows": (), "columns": (), "sums": ("k",)}
+    place = maker.pick((0, 1))
+    site = Site.of(first=place, second=place, carried=("left",), **names, left="bmk", right="bkn")
+    return Scope((b,), body, (k,)), site
+
+
+@aims_at("match_band_matmul", "match_matmul_band")
+def odd_band(maker: Maker) -> Case:
+    """The site of a band on what is nearly one: rows further apart, diagonals in both operands, a sum in one operand only."""
+    b, m, w, k = Iterator("b", 2), Iterator("m", 3), Iterator("w", 3), Iterator("k", 2)
+    odd, summed = maker.random.randrange(6), maker.chance(2)
+    place = Index.of(m) * (2 if odd == 0 else 1) + w - 1
+    left = [b, m, w] if summed else [b, m, k]
+    left = [b, m, w, k] if odd == 1 else [iterator for iterator in left if iterator not in (w, k)] if odd == 2 else left
+    left = [iterator for iterator in left if iterator is not m] if odd == 3 else left
+    right = Access(tensor("B", [2, 4, 2]), [b, place, k])
+    free = ("columns", ("k",)) if summed else ("sums", ("k",))
+    site = Site(
+        (
+            ("first", 0),
+            ("second", 1),
+            ("carried", ()),
+            ("row", "m"),
+            ("diagonal", "w"),
+            ("batch", ("b",)),
+            ("left", "bmw" if summed else "bmk"),
+            ("right", "bmn" if summed else "bmk"),
+            free,
+        )
+    )
+    traversal, sums = ((b, m, k), (w,)) if summed else ((b, m, w), (k,))
+    more = (Iterator("z", 2),) if maker.chance(6) else ()
+    return Scope(traversal, Apply("mul", maker.plain_read(left, "A"), right), (*sums, *more)), site
 
 
 @aims_at("shift_to_maximum")
