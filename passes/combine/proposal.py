@@ -17,6 +17,9 @@ from tensoropt.ir.structure import is_contraction
 from tensoropt.pass_manager import Context
 from tensoropt.rewrite.derivation import Derivation
 
+Sums = list[tuple[tuple[int, ...], ...]]
+"""The axes and the summations of sums, by extent."""
+
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
@@ -61,10 +64,10 @@ def fused_seconds(found: Alternative, constants: Collection[str]) -> float:
     return estimated_seconds(kernels, constants)
 
 
-def sums_of(statements: Sequence[Compute], constants: Collection[str]) -> list[tuple[tuple[int, ...], ...]]:
+def sums_of(statements: Sequence[Compute], constants: Collection[str]) -> Sums:
     """The axes and the sorted summations of every sum that is left to run; what constants alone decide is not."""
     known = set(constants)
-    found: list[tuple[tuple[int, ...], ...]] = []
+    found: Sums = []
     for statement in statements:
         if all(tensor.name in known for tensor in statement.inputs):
             known.add(statement.output.name)
@@ -73,6 +76,11 @@ def sums_of(statements: Sequence[Compute], constants: Collection[str]) -> list[t
                 _extents(scope) for scope in scopes(statement.expression) if is_contraction(scope) or _extents(scope)[1]
             ]
     return sorted(found)
+
+
+def unordered(sums: Sums) -> list[list[tuple[int, ...]]]:
+    """The sums whatever the order of their axes: what is to be computed, not how it is laid out."""
+    return sorted([tuple(sorted(part)) for part in parts] for parts in sums)
 
 
 def _extents(scope: Scope) -> tuple[tuple[int, ...], ...]:
@@ -109,20 +117,24 @@ def constants_grow(program: Program, old: Sequence[Compute], new: Sequence[Compu
 
 
 def record(compute: Compute, proposal: Proposal, verdict: Verdict, context: Context) -> None:
-    """What ``optimize --json`` and ``inspect --why`` show."""
+    """What ``optimize --json`` and ``inspect --why`` show; what was found and not taken before is not told again."""
     measured = verdict.cost is not None and verdict.cost.source != "failed"
-    context.derivations.append(
-        {
-            "node": compute.origin[0] if compute.origin else compute.output.name,
-            "value": compute.output.name,
-            **proposal.as_json(),
-            "milliseconds": verdict.cost.seconds * 1e3 if verdict.cost is not None and measured else None,
-            "original_milliseconds": verdict.original.seconds * 1e3 if verdict.original is not None else None,
-            "cost_source": verdict.cost.source if verdict.cost is not None else "estimated",
-            "kept": verdict.kept,
-            "why": verdict.why,
-        }
+    entry = {
+        "node": compute.origin[0] if compute.origin else compute.output.name,
+        "value": compute.output.name,
+        **proposal.as_json(),
+        "milliseconds": verdict.cost.seconds * 1e3 if verdict.cost is not None and measured else None,
+        "original_milliseconds": verdict.original.seconds * 1e3 if verdict.original is not None else None,
+        "cost_source": verdict.cost.source if verdict.cost is not None else "estimated",
+        "kept": verdict.kept,
+        "why": verdict.why,
+    }
+    known = any(
+        all(other[name] == entry[name] for name in ("value", "chain", "kept", "derivation"))
+        for other in context.derivations
     )
+    if verdict.kept or not known:
+        context.derivations.append(entry)
 
 
 def compared(costs: Sequence[KernelCost], margin: float) -> Verdict:
