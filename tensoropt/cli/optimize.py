@@ -13,7 +13,6 @@ from tensoropt.cli.options import Json, Seed, Shape, Threads, Verbose, parse_sha
 from tensoropt.cli.output import print_json
 from tensoropt.cli.progress import progress_display
 from tensoropt.errors import UsageError
-from tensoropt.explaining import brief
 
 _SHOWN = 6
 """Rewrites of one kind that are listed one by one; ``--verbose`` lists all."""
@@ -95,6 +94,8 @@ def _show(report: dict[str, Any], verbose: bool) -> None:
 
 def _rewrites(rewrites: list[dict[str, Any]], most: int) -> list[str]:
     """Each rewrite where there are few of its kind, else how many there are and how much faster they made their regions."""
+    from tensoropt.explaining import brief
+
     kinds: dict[str, list[dict[str, Any]]] = {}
     for rewrite in rewrites:
         kinds.setdefault(rewrite["pattern"].partition("(")[0], []).append(rewrite)
