@@ -25,8 +25,8 @@ def regrouped(expanded: Rewriting) -> Iterator[Rewriting]:
     The first has its constants gathered and every product as a whole; the others multiply pairs of factors, one order each.
     """
     gathered = expanded.copy()
-    for path, term in reversed(products(gathered.root)):  # what changes in an addend moves the accesses of later ones
-        _gather_constants(gathered, path, term)
+    while any(_gathers_constants(gathered, path, term) for path, term in products(gathered.root)):
+        pass  # what changes in one addend moves those that are looked at next, so they are looked up again
     places = [path for path, _ in products(gathered.root) if gathered.scope(path).reduction]
     if not any(len(product_factors(gathered.scope(path).body)) > 2 for path in places):
         _gather_terms(gathered)
@@ -40,10 +40,9 @@ def regrouped(expanded: Rewriting) -> Iterator[Rewriting]:
         yield way
 
 
-def _gather_constants(rewriting: Rewriting, path: Path, term: int) -> None:
-    """Every constant factor whose iterators another one uses too is multiplied with that one: it adds no elements."""
-    while any(rewriting.apply(rule, path, site) for rule, site in _constant_pairs(rewriting, path, term)):
-        pass
+def _gathers_constants(rewriting: Rewriting, path: Path, term: int) -> bool:
+    """Whether a constant factor whose iterators another one uses too was multiplied with that one: it adds no elements."""
+    return any(rewriting.apply(rule, path, site) for rule, site in _constant_pairs(rewriting, path, term))
 
 
 def _constant_pairs(rewriting: Rewriting, path: Path, term: int) -> Iterator[tuple[str, Site]]:
