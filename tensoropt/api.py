@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tensoropt.archives import read_arrays, write_arrays
 from tensoropt.check import CheckResult, check_outputs, check_statements, random_feeds
-from tensoropt.errors import CheckError, InputError, ModelError, UsageError
+from tensoropt.errors import CheckError, ModelError, UsageError
 from tensoropt.ir.program import Array, Program
 from tensoropt.pass_manager import Context, Progress
 from tensoropt.quiet import Quiet
@@ -345,7 +346,7 @@ def run(
     else:
         model = optimize(path, tune="off", threads=threads, check=check, shapes=shapes)
         tensors = model.program.inputs
-    feeds = _read_inputs(Path(inputs)) if inputs else random_feeds(tensors, seed)
+    feeds = read_arrays(Path(inputs)) if inputs else random_feeds(tensors, seed)
     results: dict[str, Array] = model.run(feeds)
     times = []
     for _ in range(repeat):
@@ -353,7 +354,7 @@ def run(
         results = model.run(feeds)
         times.append(time.perf_counter() - started)
     if outputs:
-        _write_outputs(Path(outputs), results)
+        write_arrays(Path(outputs), results)
     agreement = _check_run(folder, model, feeds, results) if check else None
     return {
         "latency_ms": sorted(times)[len(times) // 2] * 1e3,
@@ -378,38 +379,6 @@ def _check_run(folder: Path, model: Any, feeds: Mapping[str, Array], results: Ma
             f"{result.worst.allowed:.3g} is allowed"
         )
     return result.as_json()
-
-
-def _read_inputs(path: Path) -> dict[str, Array]:
-    import zipfile
-
-    import numpy as np
-
-    try:
-        with zipfile.ZipFile(path), np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path}: this is not a readable .npz file of inputs by name ({error})") from error
-
-
-def _write_outputs(path: Path, results: Mapping[str, Array]) -> None:
-    """The outputs as one ``.npz``, complete or not at all. Any name will do, which ``np.savez`` does not offer."""
-    import zipfile
-
-    import numpy as np
-
-    if not path.name or path.is_dir():
-        raise UsageError(f"{path}: a folder cannot hold the outputs; give the name of an .npz file")
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        with zipfile.ZipFile(partial, "w") as archive:
-            for name, array in results.items():
-                with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                    np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise UsageError(f"{path}: the outputs cannot be written there ({error.strerror})") from error
 
 
 def _summary(array: Array) -> dict[str, Any]:
