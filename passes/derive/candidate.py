@@ -139,6 +139,8 @@ class SearchReport:
     first_goal_seconds: float | None = None
     seconds: float = 0.0
     failure: str | None = None
+    excluded: frozenset[str] = frozenset()
+    """Rules that the search was not to use; they are not counted."""
 
     def of_rule(self, name: str) -> RuleCounts:
         """The counts of a rule, made where there are none."""

@@ -12,7 +12,7 @@ from tensoropt.ir.printer import format_scope
 from tensoropt.rewrite.rule import Refusal
 
 
-def what_is_missing(state: State) -> str:
+def what_is_missing(state: State, excluded: frozenset[str] = frozenset()) -> str:
     """Why the core of a state is no library operator, and why the moves that would lead on are refused."""
     core = state.core
     factors = factors_of(core)
@@ -29,7 +29,7 @@ def what_is_missing(state: State) -> str:
     for move in proposals(core):
         current = state
         for rule, site in move:
-            following = moved(current, rule, site, SearchReport())
+            following = moved(current, rule, site, SearchReport(excluded=excluded))
             if isinstance(following, Refusal):
                 refused.setdefault(rule, following.reason)
                 break

@@ -161,6 +161,7 @@ def explored(
 ) -> Iteration[Visit]:
     """What matches an operator, in the order in which the search comes upon it, while ``report`` counts along."""
     started = time.monotonic()
+    report.excluded = frozenset(excluded_rules)
     if factors_of(compute.expression) is None or not varies(compute.expression):
         return
     if 0 in (*compute.output.shape, *(iterator.extent for iterator in compute.expression.reduction)):
@@ -168,7 +169,7 @@ def explored(
     least = inf
     written: frozenset[Named] = frozenset()
     nearest: tuple[tuple[int, int], State] | None = None
-    for state, far in _visited(compute.expression, program_constants, limits, excluded_rules, report, deadline):
+    for state, far in _visited(compute.expression, program_constants, limits, report, deadline):
         if state.moves == 0:
             written = as_written(state, compute.output, program_constants)
         if nearest is None or (far, state.moves) < nearest[0]:
@@ -182,14 +183,13 @@ def explored(
             least = min(least, seconds)
             yield Visit(draft, seconds)
     if nearest is not None and report.first_goal_seconds is None:
-        report.nearest = what_is_missing(nearest[1])
+        report.nearest = what_is_missing(nearest[1], report.excluded)
 
 
 def _visited(
     start: Scope,
     constants: Collection[str],
     limits: SearchLimits,
-    excluded: Collection[str],
     report: SearchReport,
     deadline: float | None,
 ) -> Iteration[tuple[State, int]]:
@@ -212,7 +212,7 @@ def _visited(
         if state.moves == limits.depth:
             continue
         for move in proposals(state.core, constants):
-            following = _after(state, move, excluded, report)
+            following = _after(state, move, report)
             if following is None:
                 continue
             if least_seconds(following.core) > most:
@@ -226,11 +226,9 @@ def _visited(
             heappush(queue, (far * 2 + following.moves, -count, far, following))
 
 
-def _after(state: State, move: Move, excluded: Collection[str], report: SearchReport) -> State | None:
+def _after(state: State, move: Move, report: SearchReport) -> State | None:
     current = state
     for rule, site in move:
-        if rule in excluded:
-            return None
         result = moved(current, rule, site, report)
         if isinstance(result, Refusal):
             return None

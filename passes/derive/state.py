@@ -69,7 +69,9 @@ def _place(iterator: Iterator, core: Scope) -> tuple[list[tuple[str, int, int]],
 
 
 def applied(report: SearchReport, rule: str, root: Scope, path: Path, site: Site) -> Scope | Refusal:
-    """The root with the rule applied at the site, counted in the report."""
+    """The root with the rule applied at the site, counted in the report; refused where the report excludes the rule."""
+    if rule in report.excluded:
+        return Refusal("the rule is excluded")
     counts = report.of_rule(rule)
     started = time.perf_counter()
     result = apply_at(RULES_BY_NAME[rule], root, path, site)

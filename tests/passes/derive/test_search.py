@@ -209,10 +209,16 @@ def test_the_report_counts_every_rule() -> None:
     assert report.first_goal_seconds <= report.seconds
 
 
-def test_excluded_rules_are_not_used() -> None:
+@pytest.mark.parametrize(
+    "rule",
+    ["stage", "skew_traversal", "split_traversal", "merge", "tighten", "drop_units", "compact_window", "match_matmul"],
+)
+def test_excluded_rules_are_not_used(rule: str) -> None:
     scope = transposed_convolution(1, 6, 5, 4, 4, 2, 1)
-    candidates = derive(Compute(Tensor("O", scope.type), scope), {"K"}, MANY, {"stage"})
-    assert all("stage" not in (step.rule for step in found.derivation.steps) for found in candidates)
+    report = SearchReport()
+    candidates = derive(Compute(Tensor("O", scope.type), scope), {"K"}, limits(4), {rule}, report)
+    assert all(rule not in (step.rule for step in found.derivation.steps) for found in candidates)
+    assert rule not in report.rules
 
 
 def test_the_cache_renames_tensors() -> None:
