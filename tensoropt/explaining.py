@@ -38,9 +38,9 @@ class Trace:
         return Trace(*(tuple(data.get(name, ())) for name in ("derivations", "regions", "searches")))
 
     def of(self, name: str) -> Trace:
-        """What concerns a node or value."""
+        """What concerns a node or value; what was derived of several nodes together names them all."""
         derivations, regions = (
-            tuple(entry for entry in entries if name in (entry["node"], entry["value"]))
+            tuple(entry for entry in entries if name in (entry["node"], entry["value"], *entry.get("nodes", ())))
             for entries in (self.derivations, self.regions)
         )
         searches = tuple(self.searches[place] for place in dict.fromkeys(region["search"] for region in regions))

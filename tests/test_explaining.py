@@ -111,3 +111,10 @@ def test_traces_of_earlier_versions_are_read(trace: dict[str, Any]) -> None:
 )
 def test_parameters_that_say_nothing_are_left_out(pattern: str, expected: str) -> None:
     assert brief(pattern) == expected
+
+
+def test_every_node_of_a_combination_tells_of_it() -> None:
+    entry = {"node": "Conv_0", "nodes": ["Conv_0", "BatchNormalization_1"], "value": "t"}
+    trace = Trace((entry, {"node": "Conv_4", "value": "v"}), (), ())
+    for name in ("Conv_0", "BatchNormalization_1", "t"):
+        assert trace.of(name).derivations == (entry,)

@@ -121,6 +121,7 @@ def record(compute: Compute, proposal: Proposal, verdict: Verdict, context: Cont
     measured = verdict.cost is not None and verdict.cost.source != "failed"
     entry = {
         "node": compute.origin[0] if compute.origin else compute.output.name,
+        "nodes": list(compute.origin),
         "value": compute.output.name,
         **proposal.as_json(),
         "milliseconds": verdict.cost.seconds * 1e3 if verdict.cost is not None and measured else None,
