@@ -106,6 +106,14 @@ def nested(maker: Maker) -> Case:
     return Scope(x, body, y, maker.pick(reducers)), None
 
 
+@aims_at("relax_reduction", "split_reduction")
+def falling(maker: Maker) -> Case:
+    """One read that runs backwards, of an axis that reaches further than the range."""
+    x, r = Iterator("x", 2), Iterator("r", maker.random.randint(3, 4))
+    index = Index.of(r) * maker.pick((-1, -1, -2)) + maker.random.randint(1, 6)
+    return Scope((x,), Access(tensor("A", [maker.random.randint(3, 9)]), [index]), (r,)), None
+
+
 @aims_at("tighten")
 def divided(maker: Maker) -> Case:
     """One read of a short axis at ``±s·(x//k) + c``, which several x meet."""

@@ -22,6 +22,9 @@ from tensoropt.rewrite.rule import Rule
 HELPERS = ("passes.derive.support", "passes.derive.product", "passes.derive.operands", "passes.derive.polynomials")
 """Modules that hold conditions of several rules; a later one may use an earlier one."""
 
+_LONGEST = 80
+"""Longer conditions are cut in the name of a mutant."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
@@ -37,7 +40,8 @@ class Mutant:
     def name(self) -> str:
         """Stable while the source of the function stays."""
         again = f" #{self.number}" if self.number else ""
-        return f"{self.module.rpartition('.')[2]}.{self.function}: {self.condition}{again}"
+        text = self.condition if len(self.condition) <= _LONGEST else f"{self.condition[:_LONGEST]}..."
+        return f"{self.module.rpartition('.')[2]}.{self.function}: {text}{again}"
 
 
 def rule_modules() -> list[str]:
