@@ -61,6 +61,17 @@ def _concatenation(maker: Maker, scope: Scope) -> Site:
     return Site.of(iterator=iterator.name if iterator else "x", before=before, after=after, parts=tuple(parts))
 
 
+def _layers(maker: Maker, scope: Scope) -> Site:
+    before, after = maker.random.randint(0, 2), maker.random.randint(0, 2)
+    parts: list[Argument] = []
+    for place, access in enumerate(accesses(scope.body)):
+        if isinstance(access.source, Tensor) and maker.chance(2):
+            text = "x".join(str(int(extent)) for extent in access.source.shape) + access.source.dtype.value
+            names = tuple(f"L{place}_{text}_{other}" for other in range(before + after + maker.chance(12)))
+            parts.append((place, names))
+    return Site.of(before=before, after=after, parts=tuple(parts), stacked=())
+
+
 FREE: dict[str, Callable[[Maker, Scope], Site]] = {
     "split": lambda m, s: Site.of(iterator=_name(m, s), factor=m.random.randint(1, 5), offset=m.random.randint(-1, 4)),
     "skew": lambda m, s: Site.of(iterator=_name(m, s), sign=m.pick((1, -1, 1, -1, 2)), terms=_terms(m, s)),
@@ -75,6 +86,7 @@ FREE: dict[str, Callable[[Maker, Scope], Site]] = {
     "separate_terms": lambda m, s: Site.of(access=_place(m, s)),
     "group_terms": lambda m, s: Site.of(terms=_few(m)),
     "concatenate": _concatenation,
+    "stack": _layers,
     "cut_range": lambda m, s: Site.of(iterator=_name(m, s), at=m.random.randint(0, 6)),
     "join_ranges": lambda m, s: Site.of(iterator=_name(m, s)),
     "collapse_traversal": lambda m, s: Site.of(terms=_terms(m, s)),
