@@ -49,7 +49,8 @@ from tensoropt.ir.types import DataType
 def contents(tensor: Tensor, positions: Any, domain: Domain, seed: int) -> Value:
     """Pseudo-random elements of a tensor at row-major positions: a function of name, position and seed, so no array is needed.
 
-    Integers alternate between small ones, among which many are equal or 0, and large ones, by the parity of the seed.
+    Integers alternate between small ones, among which many are equal, and large ones, by the parity of the seed; none is 0, so that
+    tensors can be divided by.
     """
     draws = mixed(positions, f"{tensor.name}/{seed}/0")
     if domain is Domain.PRIME:
@@ -59,10 +60,11 @@ def contents(tensor: Tensor, positions: Any, domain: Domain, seed: int) -> Value
         return residues(draws, SAFE_PRIME), residues(second, SUBGROUP)
     if tensor.dtype is DataType.BOOL:
         return ((draws % np.uint64(2)).astype(np.bool_),)
-    low, count = (-8, 17) if seed % 2 else (-(2**13), 2**14 + 1)
+    size = 8 if seed % 2 or tensor.dtype.value.startswith("u") else 2**13
+    numbers = (draws % np.uint64(2 * size)).astype(np.int64) + 1  # up to twice the size
     if tensor.dtype.value.startswith("u"):
-        low, count = 0, 17
-    return ((draws % np.uint64(count)).astype(np.int64) + low,)
+        return (numbers,)
+    return (np.where(numbers > size, size - numbers, numbers),)
 
 
 def random_values(tensors: Iterable[Tensor], domain: Domain, seed: int) -> dict[str, Value]:
