@@ -41,7 +41,21 @@ class CpuTarget:
         import tvm
 
         attributes = [f"+{feature}" for feature in self.features if feature.startswith(("avx", "fma", "sse", "f16c"))]
-        return tvm.target.Target({"kind": "llvm", "mcpu": self.mcpu, "mattr": attributes, "num-cores": self.threads})
+        return tvm.target.Target(
+            {
+                "kind": "llvm",
+                "mcpu": self.mcpu,
+                "mattr": attributes,
+                "num-cores": self.threads,
+                "cl-opt": [_WITHOUT_TBAA],
+            }
+        )
+
+
+_WITHOUT_TBAA = "-enable-tbaa:bool=0"
+"""TVM gives every buffer a type of its own, so that LLVM takes kernels' buffers apart by type. But values share the arena: once
+kernels are inlined, LLVM would move reads of a value behind writes of another one that comes to lie at the same place. What holds
+within a kernel, that its pointers do not alias, is said of its parameters."""
 
 
 def available_threads() -> int:
