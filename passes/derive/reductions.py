@@ -107,6 +107,7 @@ def explored_reductions(
     if not is_plain_reduction(compute.expression):
         return
     started = time.monotonic()
+    report.excluded = frozenset(excluded)
     start = Tower(compute.expression)
     seen = {canonical_key(start.root)}
     queue = deque([start])

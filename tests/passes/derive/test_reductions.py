@@ -165,10 +165,16 @@ def test_what_is_folded_beyond_the_plane_is_cut() -> None:
     assert found_for(compute)[0] == []
 
 
-@pytest.mark.parametrize("rule", ["stage", "collapse_traversal", "merge"])
-def test_excluded_rules_are_not_used(rule: str) -> None:
-    found = derive_reduction(pool(27, 3, 1, 1), (), EVERYTHING, {rule})
+@pytest.mark.parametrize("reducer", [Reducer.MAX, Reducer.SUM])
+@pytest.mark.parametrize(
+    "rule", ["stage", "collapse_traversal", "merge", "tighten", "drop_units", "unit_factor", "match_convolution"]
+)
+def test_excluded_rules_are_not_used(rule: str, reducer: Reducer) -> None:
+    report = SearchReport()
+    found = derive_reduction(pool(27, 3, 2, 1, reducer), (), EVERYTHING, {rule}, report)
+    assert found
     assert all(step.rule != rule for candidate in found for step in candidate.derivation.steps)
+    assert rule not in report.rules
 
 
 def test_contractions_and_nested_folds_are_left_to_others() -> None:
