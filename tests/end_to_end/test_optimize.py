@@ -10,6 +10,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import tensoropt
+from codegen.tune.worker import MeasuredCost
 from passes import pipeline
 from tensoropt.cli import main
 from tensoropt.errors import InputError
@@ -17,6 +18,7 @@ from tensoropt.ir.expression import Access, Scope
 from tensoropt.ir.index import Index
 from tensoropt.ir.program import Array, Compute, Program, Statement
 from tensoropt.pass_manager import Context
+from tests.strategies.estimated_costs import PreferChange
 
 
 @pytest.fixture(autouse=True)
@@ -110,15 +112,18 @@ def test_a_perceptron_through_every_verb(tmp_path: Path, capsys: pytest.CaptureF
 
 
 def test_a_transposed_convolution_is_rewritten_and_explained(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Which way is faster is not this test's question, and on a busy machine nobody knows: the derived one is taken."""
+    prefer = PreferChange()
+    monkeypatch.setattr(MeasuredCost, "compare", lambda self, alternatives: prefer.compare(alternatives))
     path, folder = upsampler(tmp_path), tmp_path / "out"
     assert main(["optimize", str(path), "-o", str(folder), "--tune", "off", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     kept = [entry for entry in report["derivations"] if entry["kept"]]
     assert {entry["node"] for entry in kept} == {"up"}
     assert kept[0]["chain"]
-    assert kept[0]["milliseconds"] < kept[0]["original_milliseconds"]
+    assert kept[0]["certificate"]["steps"] == len(kept[0]["chain"])
     assert report["latency_ms"]["after"] > 0
     feeds = {"x": np.random.default_rng(6).standard_normal((1, 64, 8, 8)).astype(np.float32)}
     expected = reference(path, feeds)
