@@ -21,8 +21,8 @@ from typing import Any, Protocol
 
 from examples.bare_operators import convolution, expression, pooling, transposed_convolution
 from passes.derive.candidate import Candidate, SearchLimits, SearchReport
-from passes.derive.certificate import Checker
-from passes.derive.matching import LibraryMatch
+from passes.derive.certify.certificate import Checker
+from passes.derive.operators.matching import LibraryMatch
 from passes.derive.reductions import derive_reduction, explored_reductions
 from passes.derive.search import Visit, checked_draft, derive, explored
 from tensoropt.ir.program import Compute

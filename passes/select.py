@@ -13,14 +13,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from passes.alternatives import alternative
-from passes.derive.cache import DeriveCache
 from passes.derive.candidate import Candidate, SearchLimits, SearchReport
 from passes.derive.compaction import shortened
 from passes.derive.cost import estimated_seconds
-from passes.derive.task import derivable
+from passes.derive.tasks.cache import DeriveCache
+from passes.derive.tasks.task import derivable
 from passes.fuse import Fuse, Group
 from passes.records import candidate_record, nothing_found, passed_over_record, reason, region_record
-from tensoropt.cost import KernelCost
+from tensoropt.cost import MARGIN, KernelCost
 from tensoropt.ir.canonical import canonical_kernel_key
 from tensoropt.ir.expression import Tensor
 from tensoropt.ir.program import Compute, Program, Statement
@@ -84,7 +84,7 @@ class Select:
     """
 
     name: ClassVar[str] = "select"
-    margin: float = 0.05
+    margin: float = MARGIN
 
     def run(self, program: Program, context: Context) -> Program:
         """See ``Pass``."""

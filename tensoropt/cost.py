@@ -10,6 +10,9 @@ from typing import Protocol
 from tensoropt.ir.expression import Tensor
 from tensoropt.ir.program import Statement
 
+MARGIN = 0.05
+"""The share by which a rewrite must beat what it replaces: equal kernels are told apart by a few percent of noise."""
+
 
 @dataclass(frozen=True, slots=True)
 class KernelCost:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from passes.derive.certificate import substituted
+from passes.derive.certify.certificate import substituted
 from passes.derive.polynomials import terms_of
 from tensoropt.ir.canonical import canonical_key
 from tensoropt.ir.expression import (

@@ -22,8 +22,9 @@ from passes.combine.proposal import (
     unordered,
 )
 from passes.combine.regions import Region, Regions
-from passes.derive.certificate import Certificate, Checker
+from passes.derive.certify.certificate import Certificate, Checker
 from passes.derive.rules import RULES_BY_NAME
+from tensoropt.cost import MARGIN
 from tensoropt.ir.expression import Scope, Tensor, replace_sources, tensors
 from tensoropt.ir.program import Compute, Program, Statement
 from tensoropt.pass_manager import Context
@@ -62,7 +63,7 @@ class CombineChains:
 
     name: ClassVar[str] = "combine_chains"
     depth: int = 1
-    margin: float = 0.03
+    margin: float = MARGIN
     allowance: int = 1 << 16
 
     def run(self, program: Program, context: Context) -> Program:

@@ -12,11 +12,12 @@ from typing import Any, ClassVar
 
 from passes.alternatives import alternative
 from passes.combine.proposal import Proposal, Verdict, compared, record
-from passes.derive.certificate import Certificate, Checker, substituted
+from passes.derive.certify.certificate import Certificate, Checker, substituted
 from passes.derive.cost import estimated_seconds
 from passes.derive.rules import RULES_BY_NAME
 from passes.derive.state import MERGE_RULE, Application
 from passes.fuse import Fuse, Group
+from tensoropt.cost import MARGIN
 from tensoropt.ir.canonical import canonical_kernel_key
 from tensoropt.ir.expression import Access, Apply, Scope, Tensor, accesses, replace_sources
 from tensoropt.ir.program import Compute, Program, Statement
@@ -47,7 +48,7 @@ class DivideLate:
     """Takes divisions out of sums where that is measured to be faster by ``margin``, with what fuses on both sides counted."""
 
     name: ClassVar[str] = "divide_late"
-    margin: float = 0.03
+    margin: float = MARGIN
 
     def run(self, program: Program, context: Context) -> Program:
         """See ``Pass``."""

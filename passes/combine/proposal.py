@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from passes.derive.candidate import proof_as_json
-from passes.derive.certificate import Certificate
+from passes.derive.certify.certificate import Certificate
 from passes.derive.cost import estimated_seconds
 from passes.normalise.fold_constants import FoldConstants
 from tensoropt.cost import Alternative, KernelCost

@@ -10,11 +10,11 @@ from passes.alternatives import alternative
 from passes.combine.branches import Branch, branches_of, parts_of
 from passes.combine.outlining import statements_of
 from passes.combine.proposal import Proposal, Verdict, compared, constants_grow, fused_seconds, record
-from passes.derive.certificate import Certificate, Checker
+from passes.derive.certify.certificate import Certificate, Checker
 from passes.derive.rules import RULES_BY_NAME
 from passes.normalise.dead_code import RemoveDeadCode
 from passes.normalise.inline_movers import InlineMovers
-from tensoropt.cost import Alternative
+from tensoropt.cost import MARGIN, Alternative
 from tensoropt.ir.canonical import canonical_key
 from tensoropt.ir.expression import Access, Scope, Tensor, accesses
 from tensoropt.ir.program import Compute, Program, Statement
@@ -49,7 +49,7 @@ class MergeShared:
     """
 
     name: ClassVar[str] = "merge_shared"
-    margin: float = 0.03
+    margin: float = MARGIN
     promising: float = 1.05
 
     def run(self, program: Program, context: Context) -> Program:

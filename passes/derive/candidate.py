@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from passes.derive.certificate import Certificate
-from passes.derive.matching import LibraryMatch
+from passes.derive.certify.certificate import Certificate
+from passes.derive.operators.matching import LibraryMatch
 from tensoropt.ir.expression import tensors
 from tensoropt.ir.printer import format_type
 from tensoropt.ir.program import Compute

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from passes.derive.candidate import SearchReport
-from passes.derive.certificate import Checker
+from passes.derive.certify.certificate import Checker
 from passes.derive.rules import RULES_BY_NAME
 from passes.derive.state import State, compacted
 from tensoropt.ir.program import Compute, Program, Statement

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from math import prod
 
 from passes.derive.candidate import SearchReport
-from passes.derive.matching import LibraryMatch, describe, recognised
-from passes.derive.product import factors_of
+from passes.derive.operators.matching import LibraryMatch, describe, recognised
+from passes.derive.operators.product import factors_of
+from passes.derive.operators.solving import band_sites, convolution_sites, matmul_sites
 from passes.derive.proposals import mixed_components
-from passes.derive.solving import band_sites, convolution_sites, matmul_sites
 from passes.derive.state import MERGE, MERGE_RULE, Application, State, applied, compacted
 from tensoropt.ir.expression import Access, Scope, Tensor, accesses, free_iterators, replace_sources, tensors
 from tensoropt.ir.operators import Parameters

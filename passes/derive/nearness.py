@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from passes.derive.candidate import SearchReport
-from passes.derive.product import factors_of, used
+from passes.derive.operators.product import factors_of, used
 from passes.derive.proposals import mixed_components, proposals
 from passes.derive.state import State, moved
 from tensoropt.ir.expression import Access, Scope, accesses

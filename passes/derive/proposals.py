@@ -11,7 +11,7 @@ from itertools import combinations
 from math import gcd
 
 from passes.derive.components import Terms, components
-from passes.derive.product import factors_of, is_constant
+from passes.derive.operators.product import factors_of, is_constant
 from passes.derive.rules.splitting import digit_iterators
 from tensoropt.ir.expression import Access, Scope, accesses, free_iterators
 from tensoropt.ir.index import FloorDiv, Index, Iterator, Modulo

@@ -13,7 +13,7 @@ from collections.abc import Iterator as Iteration
 from dataclasses import replace
 
 from passes.derive.candidate import Candidate, PassedOver, SearchLimits, SearchReport, label_of
-from passes.derive.certificate import Checker
+from passes.derive.certify.certificate import Checker
 from passes.derive.cost import estimated_seconds
 from passes.derive.drafts import Draft, drafts_of
 from passes.derive.search import Visit, checked_draft, passed_over

@@ -16,11 +16,11 @@ from math import inf, prod
 from typing import Any
 
 from passes.derive.candidate import Candidate, PassedOver, SearchLimits, SearchReport
-from passes.derive.certificate import Checker
+from passes.derive.certify.certificate import Checker
 from passes.derive.cost import estimated_seconds, least_seconds
 from passes.derive.drafts import Draft, Named, as_written, drafts_of
 from passes.derive.nearness import what_is_missing
-from passes.derive.product import factors_of
+from passes.derive.operators.product import factors_of
 from passes.derive.proposals import Move, distance, proposals
 from passes.derive.rules import RULES_BY_NAME
 from passes.derive.state import State, moved, normalised, varies

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 
 from passes.derive.candidate import SearchReport
-from passes.derive.product import used
+from passes.derive.operators.product import used
 from passes.derive.rules import RULES_BY_NAME
 from tensoropt.ir.canonical import canonical_key
 from tensoropt.ir.expression import Access, Scope, accesses

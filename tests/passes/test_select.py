@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from passes.derive import task
-from passes.derive.cache import DeriveCache
 from passes.derive.candidate import SearchReport
-from passes.derive.task import Found
+from passes.derive.tasks import task
+from passes.derive.tasks.cache import DeriveCache
+from passes.derive.tasks.task import Found
 from passes.select import Select
 from tensoropt.cost import Alternative, KernelCost
 from tensoropt.ir.expression import Scope, Tensor, replace_sources, tensors
@@ -142,7 +142,7 @@ def test_the_program_does_not_depend_on_what_is_stored_nor_on_who_searches(monke
     assert context.search["from_disk"] == 2
     assert again == first
     monkeypatch.setenv("TENSOROPT_CACHE_DIR", os.environ["TENSOROPT_CACHE_DIR"] + "2")
-    monkeypatch.setattr("passes.derive.cache._SERIAL_SECONDS", 0.0)
+    monkeypatch.setattr("passes.derive.tasks.cache._SERIAL_SECONDS", 0.0)
     parallel, context = selected(workers=2)
     assert context.search["workers"] == 2
     assert parallel == first

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from passes.derive.patterns import MatchBandMatmul, MatchConvolution, MatchMatmul, MatchMatmulBand
+from passes.derive.operators.patterns import MatchBandMatmul, MatchConvolution, MatchMatmul, MatchMatmulBand
 from passes.derive.rules.boundary import CompactWindow, DropUnits, RelaxReduction, RelaxTraversal, Tighten
 from passes.derive.rules.collapsing import CollapseTraversal, DropIdle
 from passes.derive.rules.distribution import Distribute, DistributeSum, GroupTerms, SeparateTerms

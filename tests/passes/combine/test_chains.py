@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from passes.combine.chains import CombineChains
-from passes.derive.certificate import Checker
+from passes.derive.certify.certificate import Checker
 from passes.normalise.dead_code import RemoveDeadCode
 from passes.normalise.fold_constants import FoldConstants
 from passes.pipeline import NORMALISE

@@ -10,7 +10,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from passes.combine.late_division import DivideLate, late_divisions
-from passes.derive.certificate import Certificate, Checker
+from passes.derive.certify.certificate import Certificate, Checker
 from passes.derive.rules import RULES_BY_NAME
 from passes.pipeline import COMBINE
 from tensoropt.cost import Alternative, KernelCost

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from passes.derive.interpreted import interpreted_difference
+from passes.derive.certify.interpreted import interpreted_difference
 from passes.derive.rules import RULES_BY_NAME
 from tensoropt.ir.exact import DomainRefusal
 from tensoropt.ir.expression import Scope, scopes

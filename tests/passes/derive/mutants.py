@@ -19,7 +19,12 @@ from typing import Any
 from passes.derive.rules import RULES
 from tensoropt.rewrite.rule import Rule
 
-HELPERS = ("passes.derive.support", "passes.derive.product", "passes.derive.operands", "passes.derive.polynomials")
+HELPERS = (
+    "passes.derive.support",
+    "passes.derive.operators.product",
+    "passes.derive.operators.operands",
+    "passes.derive.polynomials",
+)
 """Modules that hold conditions of several rules; a later one may use an earlier one."""
 
 _LONGEST = 80
@@ -73,7 +78,7 @@ def mutated_rules(mutant: Mutant) -> list[Rule]:
     names = {mutant.module: mutant.tree}
     if mutant.module in HELPERS:
         later = HELPERS[HELPERS.index(mutant.module) + 1 :]
-        names |= {module: _tree(module) for module in (*later, "passes.derive.solving", *rule_modules())}
+        names |= {module: _tree(module) for module in (*later, "passes.derive.operators.solving", *rule_modules())}
         touched = {mutant.module}
         for module, tree in names.items():
             if _uses(tree, touched):

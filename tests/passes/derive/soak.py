@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from passes.derive.comparison import Comparison
+from passes.derive.certify.comparison import Comparison
 from passes.derive.rules import RULES
 from tensoropt.ir.canonical import canonical_key
 from tensoropt.ir.exact import DomainRefusal, choose_domain

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from passes.derive.certificate import Certificate, Checker
+from passes.derive.certify.certificate import Certificate, Checker
 from passes.derive.rules import RULES, RULES_BY_NAME
 from tensoropt.ir.canonical import canonical_key
 from tensoropt.ir.exact import Domain, choose_domain

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from passes.derive.candidate import Candidate, SearchLimits, SearchReport
-from passes.derive.certificate import substituted
+from passes.derive.certify.certificate import substituted
 from passes.derive.cost import estimated_seconds
 from passes.derive.reductions import derive_reduction, is_plain_reduction
 from passes.derive.rules import RULES_BY_NAME

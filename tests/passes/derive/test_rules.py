@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.errors import NoSuchExample
 
 from passes.derive import support
-from passes.derive.comparison import difference
+from passes.derive.certify.comparison import difference
 from passes.derive.proposals import proposals
 from passes.derive.rules import RULES, RULES_BY_NAME, boundary, reindexing, splitting, staging
 from tensoropt.ir.canonical import canonical_key

@@ -9,12 +9,12 @@ import time
 import numpy as np
 import pytest
 
-from passes.derive.cache import DeriveCache
 from passes.derive.candidate import Candidate, SearchLimits, SearchReport
-from passes.derive.certificate import Checker, substituted
-from passes.derive.comparison import difference
+from passes.derive.certify.certificate import Checker, substituted
+from passes.derive.certify.comparison import difference
 from passes.derive.rules import RULES_BY_NAME
 from passes.derive.search import derive
+from passes.derive.tasks.cache import DeriveCache
 from tensoropt.ir.canonical import canonical_key
 from tensoropt.ir.exact import Domain
 from tensoropt.ir.expression import Access, Apply, Scope, Tensor, replace_sources, tensors

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from passes.derive.candidate import SearchReport
-from passes.derive.comparison import difference
+from passes.derive.certify.comparison import difference
 from passes.derive.towers import Tower, after, moves, stride_of, windows
 from tensoropt.ir.exact import choose_domain
 from tensoropt.ir.expression import Access, Reducer, Scope, Tensor, reducer_identity, tensors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given, settings
 
-from passes.derive.comparison import difference
+from passes.derive.certify.comparison import difference
 from passes.derive.rules import RULES_BY_NAME
 from tensoropt.ir.exact import choose_domain
 from tensoropt.ir.expression import Access, Apply, IndexValue, Reducer, Scope

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passes.derive.certificate import Certificate, Checker
-from passes.derive.comparison import difference
+from passes.derive.certify.certificate import Certificate, Checker
+from passes.derive.certify.comparison import difference
 from passes.derive.rules import RULES_BY_NAME
 from passes.derive.state import Application
 from tensoropt.ir.exact import Domain, choose_domain

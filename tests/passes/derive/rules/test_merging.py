@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 
-from passes.derive.comparison import difference
+from passes.derive.certify.comparison import difference
 from passes.derive.rules import RULES_BY_NAME
 from tensoropt.ir.canonical import canonical_key
 from tensoropt.ir.exact import choose_domain

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from passes.derive.comparison import difference
+from passes.derive.certify.comparison import difference
 from passes.derive.rules import RULES_BY_NAME
 from tensoropt.ir.exact import choose_domain
 from tensoropt.ir.expression import Access, Apply, Constant, Reducer, Scalar, Scope, Tensor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passes.derive.comparison import difference
+from passes.derive.certify.comparison import difference
 from passes.derive.rules import RULES_BY_NAME
 from tensoropt.ir.canonical import canonical_key
 from tensoropt.ir.exact import choose_domain

@@ -9,7 +9,7 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from passes.derive.comparison import difference
+from passes.derive.certify.comparison import difference
 from passes.derive.rules import RULES_BY_NAME
 from tensoropt.ir.exact import choose_domain
 from tensoropt.ir.expression import Scope

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passes.derive.shrinking import shrunk
+from passes.derive.certify.shrinking import shrunk
 from tensoropt.ir.expression import Scope, Tensor, accesses, scopes, tensors
 from tensoropt.ir.index import Index
 from tensoropt.ir.parser import parse_scope

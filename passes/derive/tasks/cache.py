@@ -8,12 +8,12 @@ from contextlib import ExitStack
 from dataclasses import replace
 from types import TracebackType
 
-from passes.derive import store
 from passes.derive.candidate import Candidate, SearchLimits, SearchReport
 from passes.derive.cost import estimated_seconds
-from passes.derive.pool import SearchPool, share_of_time
-from passes.derive.renaming import named, named_report
-from passes.derive.task import Found, Task
+from passes.derive.tasks import store
+from passes.derive.tasks.pool import SearchPool, share_of_time
+from passes.derive.tasks.renaming import named, named_report
+from passes.derive.tasks.task import Found, Task
 from tensoropt.ir.program import Compute
 from tensoropt.quiet import Quiet
 from tensoropt.rewrite.derivation import ReplayError

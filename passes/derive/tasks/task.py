@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from passes.derive.candidate import Candidate, SearchLimits, SearchReport
 from passes.derive.reductions import derive_reduction, is_plain_reduction
-from passes.derive.renaming import nameless
 from passes.derive.search import derive
+from passes.derive.tasks.renaming import nameless
 from tensoropt.ir.expression import Tensor
 from tensoropt.ir.program import Compute
 from tensoropt.ir.structure import is_contraction

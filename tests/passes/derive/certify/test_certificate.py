@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 
-from passes.derive.certificate import Certificate, Checker
-from passes.derive.degree import degrees, error_bound
-from passes.derive.interpreted import interpreted_difference, largest
-from passes.derive.probes import points_of, probes
+from passes.derive.certify.certificate import Certificate, Checker
+from passes.derive.certify.degree import degrees, error_bound
+from passes.derive.certify.interpreted import interpreted_difference, largest
+from passes.derive.certify.probes import points_of, probes
 from passes.derive.rules import RULES_BY_NAME
 from tensoropt.ir.exact import Domain, choose_domain
 from tensoropt.ir.expression import Access, Apply, Cast, Constant, Scope, Tensor, accesses

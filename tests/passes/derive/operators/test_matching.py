@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from passes.derive.candidate import Candidate, SearchLimits
-from passes.derive.matching import LibraryMatch, recognised
-from passes.derive.operands import windowed
-from passes.derive.patterns import MatchBandMatmul, MatchConvolution, MatchMatmul, MatchMatmulBand
-from passes.derive.product import Operand, pairing
+from passes.derive.operators.matching import LibraryMatch, recognised
+from passes.derive.operators.operands import windowed
+from passes.derive.operators.patterns import MatchBandMatmul, MatchConvolution, MatchMatmul, MatchMatmulBand
+from passes.derive.operators.product import Operand, pairing
 from passes.derive.search import derive
 from tensoropt.ir.expression import Access, Apply, Cast, Constant, Scope, Tensor, accesses, tensors
 from tensoropt.ir.index import Index, Iterator

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from passes.derive.candidate import Candidate, SearchReport
-from passes.derive.certificate import Certificate, substituted
-from passes.derive.matching import LibraryMatch
+from passes.derive.certify.certificate import Certificate, substituted
+from passes.derive.operators.matching import LibraryMatch
 from passes.derive.rules import RULES_BY_NAME
-from passes.derive.task import Found, Task
+from passes.derive.tasks.task import Found, Task
 from tensoropt.disk_cache import read_entry, sources_digest, write_entry
 from tensoropt.ir.canonical import canonical_kernel_key, canonical_key
 from tensoropt.ir.expression import Tensor, scopes, tensors
@@ -32,13 +32,19 @@ from tensoropt.rewrite.derivation import Derivation
 _KIND = "derived"
 
 
-@cache
-def _sources() -> str:
+def source_folders() -> list[Path]:
+    """The packages whose source decides what a search finds."""
+    import passes.derive
     import tensoropt.ir
     import tensoropt.rewrite
 
-    roots = [Path(__file__), *(Path(str(package.__file__)) for package in (tensoropt.ir, tensoropt.rewrite))]
-    return sources_digest(root.resolve().parent for root in roots)
+    packages = (passes.derive, tensoropt.ir, tensoropt.rewrite)
+    return [Path(str(package.__file__)).resolve().parent for package in packages]
+
+
+@cache
+def _sources() -> str:
+    return sources_digest(source_folders())
 
 
 def fingerprint() -> str:

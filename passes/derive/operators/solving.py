@@ -7,8 +7,8 @@ from collections.abc import Iterator as Iteration
 from itertools import combinations, permutations
 
 from passes.derive.components import components
-from passes.derive.operands import Group, digits, fused_iterator
-from passes.derive.product import LEFT, OUTER, RIGHT, Operand, factors_of, is_constant, pairing, read_of
+from passes.derive.operators.operands import Group, digits, fused_iterator
+from passes.derive.operators.product import LEFT, OUTER, RIGHT, Operand, factors_of, is_constant, pairing, read_of
 from tensoropt.ir.expression import Access, Scalar, Scope, free_iterators, substitute
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.structure import view_source

@@ -15,9 +15,9 @@ from fractions import Fraction
 from itertools import pairwise
 from math import lcm
 
+from passes.derive.certify.proportions import Node, Proportions
+from passes.derive.certify.segments import Axis, Cuts, axis_of, cuts_of, shift_of
 from passes.derive.components import components
-from passes.derive.proportions import Node, Proportions
-from passes.derive.segments import Axis, Cuts, axis_of, cuts_of, shift_of
 from tensoropt.ir.expression import (
     Access,
     Constant,

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-from passes.derive.comparison import Comparison, same, seeds_for
-from passes.derive.degree import error_bound
-from passes.derive.interpreted import interpreted_difference
-from passes.derive.probes import corners_of, points_of
+from passes.derive.certify.comparison import Comparison, same, seeds_for
+from passes.derive.certify.degree import error_bound
+from passes.derive.certify.interpreted import interpreted_difference
+from passes.derive.certify.probes import corners_of, points_of
+from passes.derive.certify.shrinking import base_name, shrunk
 from passes.derive.rules import RULES_BY_NAME
-from passes.derive.shrinking import base_name, shrunk
 from tensoropt.ir.canonical import canonical_key
 from tensoropt.ir.exact import Domain, DomainRefusal, Value, choose_domain
 from tensoropt.ir.exact_points import evaluate_at

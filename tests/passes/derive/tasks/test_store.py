@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
@@ -15,18 +16,21 @@ from typing import Any
 
 import pytest
 
-from passes.derive import rules, store
-from passes.derive.cache import DeriveCache
+from passes.derive import rules
 from passes.derive.candidate import SearchLimits
-from passes.derive.rules import RULES_BY_NAME
-from passes.derive.task import Found, Task
+from passes.derive.certify.certificate import Checker
+from passes.derive.rules import RULES, RULES_BY_NAME
+from passes.derive.tasks import store
+from passes.derive.tasks.cache import DeriveCache
+from passes.derive.tasks.task import Found, Task
 from tensoropt.disk_cache import entry_path, sources_digest
 from tensoropt.ir.expression import Scope, Tensor, replace_sources, tensors
 from tensoropt.ir.program import Compute
+from tensoropt.rewrite.derivation import Derivation
 from tensoropt.rewrite.rule import Refusal, Site
 from tests.strategies.operators import convolution, transposed_convolution
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 UPSAMPLED = transposed_convolution(1, 6, 5, 4, 4, 2, 1)
 LIMITS = SearchLimits(states=60)
 
@@ -212,10 +216,16 @@ def test_a_changed_source_invalidates(tmp_path: Path) -> None:
     assert len({before, changed, sources_digest([tmp_path])}) == 3
 
 
+def test_the_sources_of_all_rules_and_of_the_check_count() -> None:
+    used = [*(type(rule) for rule in RULES), Checker, Scope, Derivation]
+    files = [Path(inspect.getfile(kind)).resolve() for kind in used]
+    assert all(any(folder in file.parents for folder in store.source_folders()) for file in files)
+
+
 WRITER = """
 import sys
-from passes.derive import store
-from tests.passes.derive.test_store import task_of
+from passes.derive.tasks import store
+from tests.passes.derive.tasks.test_store import task_of
 task = task_of()
 made = task.solve()
 print("ready", flush=True)

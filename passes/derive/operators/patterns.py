@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from passes.derive import solving
-from passes.derive.operands import Group, digits, fused_iterator, group_of, position, relaid, windowed
-from passes.derive.product import Pairing, as_type, multiplied, pairing
-from passes.derive.solving import several
+from passes.derive.operators import solving
+from passes.derive.operators.operands import Group, digits, fused_iterator, group_of, position, relaid, windowed
+from passes.derive.operators.product import Pairing, as_type, multiplied, pairing
+from passes.derive.operators.solving import several
 from tensoropt.ir.expression import Access, Apply, Reducer, Scalar, Scope, substitute
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.rewrite.rule import Refusal, Site

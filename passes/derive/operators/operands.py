@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from math import gcd, prod
 
 from passes.derive.naming import find_iterator
-from passes.derive.product import Operand, as_type, multiplied
+from passes.derive.operators.product import Operand, as_type, multiplied
 from tensoropt.ir.expression import Access, Scope, free_iterators
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.types import DataType

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from passes.derive.task import Task
+from passes.derive.tasks.task import Task
 
 PARENT = "TENSOROPT_SEARCH_PARENT"
 """The environment variable that holds the parent's identifier."""

@@ -19,8 +19,8 @@ from threading import Condition, Thread
 from types import TracebackType
 
 from passes.derive.candidate import SearchReport
-from passes.derive.task import Found, Task
-from passes.derive.worker import PARENT
+from passes.derive.tasks.task import Found, Task
+from passes.derive.tasks.worker import PARENT
 from tensoropt.isolated import Failed, Worker
 
 TOTAL_BYTES = 900 << 20
@@ -32,7 +32,7 @@ _LONGEST_SECONDS = 600.0
 _GRACE_SECONDS = 20.0
 """What a search may take beyond its deadline, to check what it found."""
 _TICK_SECONDS = 0.2
-_MODULE = "passes.derive.worker"
+_MODULE = "passes.derive.tasks.worker"
 
 
 class SearchPool:

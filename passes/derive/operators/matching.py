@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from passes.derive.product import factor_accesses
+from passes.derive.operators.product import factor_accesses
 from tensoropt.ir.canonical import canonical_key
 from tensoropt.ir.expression import Access, Apply, Scope, accesses
 from tensoropt.ir.index import Index, Iterator

@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from passes.derive import cache
-from passes.derive.cache import DeriveCache
 from passes.derive.candidate import Candidate, SearchLimits
-from passes.derive.pool import SearchPool
-from passes.derive.task import Task
+from passes.derive.tasks import cache
+from passes.derive.tasks.cache import DeriveCache
+from passes.derive.tasks.pool import SearchPool
+from passes.derive.tasks.task import Task
 from tensoropt.ir.expression import Scope, Tensor
 from tensoropt.ir.program import Compute
 from tensoropt.quiet import Quiet
 from tensoropt.rewrite.derivation import ReplayError
 from tests.strategies.operators import convolution, transposed_convolution
 
-ROOT = Path(__file__).resolve().parents[3]
+ROOT = Path(__file__).resolve().parents[4]
 LIMITS = SearchLimits(states=40)
 SCOPES = [
     transposed_convolution(1, 6, 5, 4, 4, 2, 1),
@@ -35,7 +35,7 @@ SCOPES = [
 
 MISBEHAVING = """
 import os, sys, time
-from passes.derive import worker
+from passes.derive.tasks import worker
 
 kept = worker.answer
 
@@ -72,7 +72,7 @@ def task_of(scope: Scope, depth: int = LIMITS.depth) -> Task:
 
 def test_workers_find_what_this_process_finds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "_SERIAL_SECONDS", 0.0)
-    monkeypatch.setattr("passes.derive.store.read", lambda task: None)
+    monkeypatch.setattr("passes.derive.tasks.store.read", lambda task: None)
     computes = [statement(scope, number) for number, scope in enumerate(SCOPES)]
     serial = DeriveCache()
     expected = [serial.derive(compute, {"K"}, LIMITS) for compute in computes]
@@ -129,7 +129,7 @@ def test_a_defect_of_a_search_costs_its_own_statement(monkeypatch: pytest.Monkey
     def defective(*arguments: object) -> list[Candidate]:
         raise AssertionError("defective")
 
-    monkeypatch.setattr("passes.derive.task.derive", defective)
+    monkeypatch.setattr("passes.derive.tasks.task.derive", defective)
     found = DeriveCache()
     assert found.derive(statement(SCOPES[0]), {"K"}, LIMITS) == []
     report = found.report(statement(SCOPES[0]), {"K"}, LIMITS)
@@ -142,7 +142,7 @@ def test_a_chain_that_holds_for_some_names_only_is_searched_for_others(monkeypat
         raise ReplayError("another name")
 
     expected = DeriveCache().derive(statement(SCOPES[1]), {"K"}, LIMITS)
-    monkeypatch.setattr("passes.derive.cache.named", refusing)
+    monkeypatch.setattr("passes.derive.tasks.cache.named", refusing)
     found = DeriveCache().derive(statement(SCOPES[1]), {"K"}, LIMITS)
     assert [candidate.label for candidate in found] == [candidate.label for candidate in expected]
     assert {candidate.derivation.start for candidate in found} == {SCOPES[1]}
@@ -172,8 +172,8 @@ def test_leaving_early_ends_the_processes(module: str) -> None:
 
 
 PARENT = """
-from passes.derive.pool import SearchPool
-from tests.passes.derive.test_pool import SCOPES, task_of
+from passes.derive.tasks.pool import SearchPool
+from tests.passes.derive.tasks.test_pool import SCOPES, task_of
 silent = task_of(SCOPES[0], 104)
 with SearchPool(1, module="misbehaving_search") as pool:
     pool.submit(silent)

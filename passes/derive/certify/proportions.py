@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from math import gcd, lcm
 
-from passes.derive.segments import Axis
+from passes.derive.certify.segments import Axis
 
 Node = tuple[Axis, int]
 """A segment of an axis, by where it begins."""

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from passes.derive.candidate import Candidate, SearchReport
-from passes.derive.certificate import substituted
-from passes.derive.matching import LibraryMatch
+from passes.derive.certify.certificate import substituted
+from passes.derive.operators.matching import LibraryMatch
 from passes.derive.rules import RULES_BY_NAME
 from tensoropt.ir.canonical import canonical_kernel_key, canonical_key
 from tensoropt.ir.expression import Scope, Tensor, replace_sources, scopes
