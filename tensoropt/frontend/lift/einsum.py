@@ -35,7 +35,8 @@ class _Factor:
 def lift_einsum(node: Node) -> list[Statement]:
     """Repeated letters take diagonals, letters that the output lacks are summed, an ellipsis broadcasts.
 
-    Of three or more operands the pair with the smallest product is contracted first, until two are left.
+    What one operand alone is summed over is summed before it meets the others. Of three or more operands the pair
+    with the smallest product is contracted first, until two are left.
     """
     operands = [node.operand(position) for position in range(len(node.operands))]
     inputs, output = parse_equation(str(node.attribute("equation")), [operand.rank for operand in operands])
@@ -46,6 +47,12 @@ def lift_einsum(node: Node) -> list[Statement]:
     iterators = {letter: Iterator(letter, extent) for letter, extent in extents.items()}
     factors = [_Factor(operand, tuple(letters)) for letters, operand in zip(inputs, operands, strict=True)]
     statements: list[Statement] = []
+    for place, factor in enumerate(factors):
+        left = _kept_alone(factor, [*factors[:place], *factors[place + 1 :]], output)
+        if left is not None:
+            total = node.intermediate("sum", node.output.dtype, [extents[letter] for letter in left])
+            statements.append(_contract(node, total, left, [factor], iterators))
+            factors[place] = _Factor(tensor_operand(total), tuple(left))
     while len(factors) > 2:
         kept, pair = min(_pairs(factors, output), key=lambda found: prod(extents[letter] for letter in found[0]))
         product = node.intermediate("product", node.output.dtype, [extents[letter] for letter in kept])
@@ -55,12 +62,21 @@ def lift_einsum(node: Node) -> list[Statement]:
     return [*statements, _contract(node, node.output, output, factors, iterators)]
 
 
+def _kept_alone(factor: _Factor, others: Sequence[_Factor], output: Sequence[str]) -> list[str] | None:
+    """The letters of a factor without those summed over it alone; None where summing them first saves nothing."""
+    elsewhere = set[str]().union(*(other.varying for other in others))
+    summed = factor.varying - elsewhere - set(output)
+    if not summed or elsewhere <= factor.varying:
+        return None
+    return list(dict.fromkeys(letter for letter in factor.letters if letter in factor.varying - summed))
+
+
 def _pairs(factors: Sequence[_Factor], output: Sequence[str]) -> list[tuple[list[str], list[_Factor]]]:
     """Each pair of factors with the letters that its product keeps: those that the output or another factor has."""
     pairs = []
     for one, other in combinations(range(len(factors)), 2):
         rest = [factor for position, factor in enumerate(factors) if position not in (one, other)]
-        wanted = set(output).union(*(factor.letters for factor in rest))
+        wanted = set(output).union(*(factor.varying for factor in rest))
         pair = [factors[one], factors[other]]
         pairs.append((sorted(wanted & (pair[0].varying | pair[1].varying)), pair))
     return pairs
@@ -69,7 +85,10 @@ def _pairs(factors: Sequence[_Factor], output: Sequence[str]) -> list[tuple[list
 def _contract(
     node: Node, result: Tensor, kept: Sequence[str], factors: Sequence[_Factor], iterators: Mapping[str, Iterator]
 ) -> Compute:
-    summed = dict.fromkeys(letter for factor in factors for letter in factor.letters if letter not in kept)
+    # a letter along which these factors only broadcast is summed where another factor varies along it
+    varying = set[str]().union(*(factor.varying for factor in factors))
+    letters = dict.fromkeys(letter for factor in factors for letter in factor.letters)
+    summed = [letter for letter in letters if letter in varying and letter not in kept]
     values = [factor.read(iterators) for factor in factors]
     body = values[0] if len(values) == 1 else apply("mul", values[0], values[1])
     return node.compute(result, [iterators[letter] for letter in kept], body, [iterators[letter] for letter in summed])
