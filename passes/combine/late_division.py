@@ -6,7 +6,7 @@ exponentials is then a pass of its own over them, so it pays where they fit into
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -19,7 +19,7 @@ from passes.derive.state import MERGE_RULE, Application
 from passes.fuse import Fuse, Group
 from tensoropt.cost import MARGIN
 from tensoropt.ir.canonical import canonical_kernel_key
-from tensoropt.ir.expression import Access, Apply, Scope, Tensor, accesses, replace_sources
+from tensoropt.ir.expression import Access, Apply, Reducer, Scalar, Scope, Tensor, accesses, replace_sources
 from tensoropt.ir.program import Compute, Program, Statement
 from tensoropt.ir.structure import is_contraction, is_mover
 from tensoropt.ir.types import DataType
@@ -30,7 +30,7 @@ from tensoropt.rewrite.rule import Refusal, Site
 _RULE = "divide_after"
 
 _WIDE = (DataType.FLOAT32, DataType.FLOAT64)
-"""Types in which sums that are not divided yet do not overflow; half types would, and round them once more."""
+"""Types in which sums of exponentials do not overflow before they are divided; half types would, and round them once more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class DivideLate:
 
 
 def late_divisions(program: Program) -> list[Late]:
-    """The products of a program that read a quotient which nothing else needs, and that divide less often than it."""
+    """The products of a program that read softmax's shares, which nothing else needs, and that divide less often than these."""
     producers, readers = program.producers(), program.consumers()
 
     def private(access: Access) -> Compute | None:
@@ -127,7 +127,7 @@ def late_divisions(program: Program) -> list[Late]:
                 members.insert(0, producer)
                 (read,) = accesses(producer.expression.body)
                 producer = private(read)
-            if producer is not None and _is_quotient(producer) and len(_sources(statement, access)) == 1:
+            if producer is not None and _is_share(producer, producers) and len(_sources(statement, access)) == 1:
                 late = _late((producer, *members))
                 if late is not None:
                     found.append(late)
@@ -139,9 +139,26 @@ def _sources(statement: Compute, access: Access) -> list[Access]:
     return [other for other in accesses(statement.expression.body) if other.source is access.source]
 
 
-def _is_quotient(statement: Compute) -> bool:
+def _is_share(statement: Compute, producers: Mapping[Tensor, Statement]) -> bool:
+    """Whether a statement divides exponentials of at most 1: sums of others may overflow unless they are divided first."""
     body = statement.expression.body
-    return not statement.expression.reduction and isinstance(body, Apply) and body.operation == "div"
+    if statement.expression.reduction or not isinstance(body, Apply) or body.operation != "div":
+        return False
+    power = _assigned(body.arguments[0], producers)
+    if power is None or not isinstance(power.body, Apply) or power.body.operation != "exp":
+        return False
+    shifted = power.body.arguments[0]
+    if not isinstance(shifted, Apply) or shifted.operation != "sub":
+        return False
+    top = _assigned(shifted.arguments[1], producers)
+    return top is not None and top.reducer is Reducer.MAX
+
+
+def _assigned(node: Scalar, producers: Mapping[Tensor, Statement]) -> Scope | None:
+    """The expression of what a read reads."""
+    source = node.source if isinstance(node, Access) else None
+    producer = producers.get(source) if isinstance(source, Tensor) else None
+    return producer.expression if isinstance(producer, Compute) else None
 
 
 def _late(members: tuple[Compute, ...]) -> Late | None:

@@ -129,6 +129,20 @@ def test_half_types_are_divided_early() -> None:
     assert late_divisions(attention(2, 5, 7, 3, kind=TensorProto.FLOAT16)) == []
 
 
+def test_other_quotients_are_divided_early() -> None:
+    """``(X / s)·V`` with X and s near the largest float: the undivided sum would overflow."""
+    nodes = [helper.make_node("Div", ["X", "s"], ["shares"]), helper.make_node("MatMul", ["shares", "V"], ["O"])]
+    shapes = {"X": (4, 32), "s": (4, 1), "V": (32, 2)}
+    infos = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    output = [helper.make_tensor_value_info("O", TensorProto.FLOAT, None)]
+    graph = helper.make_graph(nodes, "normalised", infos, output)
+    program = load_program(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)).program
+    late = DivideLate().run(program, Context(Costs(0.5)))
+    values = inputs_of(program) | {"X": np.full((4, 32), 1e38, np.float32), "s": np.full((4, 1), 1e38, np.float32)}
+    np.testing.assert_allclose(result(late, values), result(program, values), rtol=1e-5)
+    assert np.isfinite(result(late, values)).all()
+
+
 def test_a_quotient_by_what_is_summed_stays() -> None:
     """``Σ_j (E[i, j] / S[j])·V[j, k]``: softmax along the other axis."""
     nodes = [
