@@ -56,14 +56,6 @@ def place_of(body: Scalar, position: int) -> tuple[int, int] | None:
     return None
 
 
-def position_of(body: Scalar, term: int, place: int) -> int:
-    """The inverse of ``place_of``: the position of an access that is a factor."""
-    terms = terms_of(body)
-    factors = product_factors(terms[term][1])
-    ahead = [value for _, value in terms[:term]] + factors[:place]
-    return sum(len(accesses(node)) for node in ahead)
-
-
 def iterators_in_order(nodes: Iterable[Scalar]) -> list[Iterator]:
     """The iterators that the scalars use, in the order of their first appearance in indices; then the others by name."""
     parts = list(nodes)
