@@ -62,12 +62,6 @@ def points_of(roots: Sequence[Scope]) -> list[Any]:
     return axes
 
 
-def corners_of(root: Scope) -> list[Any]:
-    """A few points: both ends of all axes, and two within."""
-    random = np.random.default_rng(_SEED)
-    return [np.asarray([0, extent - 1, *random.integers(0, extent, 2)]) for extent in map(int, root.shape)]
-
-
 def _classes(extent: int, probe: Probe, random: np.random.Generator) -> list[int]:
     chosen = {place for place in (0, 1, extent - 2, extent - 1) if 0 <= place < extent}
     chosen |= {place for place in probe.breaks if 0 <= place < extent}
