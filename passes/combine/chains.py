@@ -134,7 +134,7 @@ class CombineChains:
         if isinstance(certificate, Refusal):
             return Remembered(way.rewriting, None, Verdict.unproved(certificate.reason))
         if sums_of(region.members, constants) == sums_of(way.statements, constants):
-            verdict = Verdict(True, "less work and nothing added: constants are multiplied into the weights")
+            verdict = Verdict(True, "less work and nothing added: affine statements go into weights and biases")
         else:
             other = alternative(way.statements, (whole.output,), constants, "combined", context)
             verdict = compared(context.cost_model.compare([written, other]), self.margin)
@@ -177,7 +177,8 @@ def _form(expression: Scope, constants: frozenset[str]) -> Any:
 def _pattern(old: Sequence[Compute], new: Sequence[Compute], constants: frozenset[str]) -> str:
     before, after = sums_of(old, constants), sums_of(new, constants)
     if before == after:
-        return "constants folded into weights"
+        known = any(statement.inputs and constants.issuperset(t.name for t in statement.inputs) for statement in new)
+        return "constants folded into weights" if known else "affine statements joined"
     if len(after) < len(before):
         return f"{len(before)} sums of products as {len(after)}"
     return "products in another order"

@@ -22,7 +22,7 @@ Move = tuple[tuple[str, Site], ...]
 
 
 _KERNELS = (3,)
-"""Kernel sizes that convolutions with larger kernels are cut to, beside half of what they have."""
+"""Kernel sizes that convolutions with larger kernels are cut to, beside half of what they have: what libraries are fastest at."""
 
 _LARGEST_KERNEL = 32
 """Longer sums are no kernels of a convolution."""

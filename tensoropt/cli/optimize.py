@@ -32,7 +32,10 @@ def optimize(
     ] = None,
     threads: Threads = None,
     time_limit: Annotated[
-        float | None, typer.Option("--time-limit", metavar="SECONDS", help="Stop searching after this.")
+        float | None,
+        typer.Option(
+            "--time-limit", metavar="SECONDS", help="Search and measure for about so long, then use the best so far."
+        ),
     ] = None,
     seed: Seed = 0,
     no_check: Annotated[bool, typer.Option("--no-check", help="Do not compare with ONNX Runtime.")] = False,

@@ -11,7 +11,9 @@ from tensoropt.errors import UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads; all processors by default.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of random inputs and of the search.")]
+Seed = Annotated[
+    int, typer.Option("--seed", min=0, help="Seed of random inputs; the search is the same for every seed.")
+]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Say more on standard error.")]
 Shape = Annotated[
     list[str] | None,

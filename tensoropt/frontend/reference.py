@@ -67,8 +67,16 @@ def _run(loaded: LoadedModel, feeds: Mapping[str, Array], names: list[str], thre
     if _newer_than_runtime(loaded.model):
         return _run_in_reference_evaluator(loaded, feeds, names)
     session = _session(loaded, names, threads, optimized=False)
-    results = session.run(names, dict(feeds))
+    try:
+        results = session.run(names, dict(feeds))
+    except Exception as error:
+        raise _cannot_run(loaded, error) from None
     return dict(zip(names, results, strict=True))
+
+
+def _cannot_run(loaded: LoadedModel, error: Exception) -> ModelError:
+    reason = str(error).strip().splitlines()[0]
+    return ModelError(f"{loaded.path or 'the model'} does not run in ONNX Runtime, so it cannot be checked: {reason}")
 
 
 def _session(loaded: LoadedModel, extra_outputs: Iterable[str], threads: int, optimized: bool) -> Any:
@@ -89,10 +97,7 @@ def _session(loaded: LoadedModel, extra_outputs: Iterable[str], threads: int, op
     try:
         return onnxruntime.InferenceSession(message.SerializeToString(), options, providers=["CPUExecutionProvider"])
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(
-            f"{loaded.path or 'the model'} does not run in ONNX Runtime, so it cannot be checked: {reason}"
-        ) from None
+        raise _cannot_run(loaded, error) from None
 
 
 def _message(loaded: LoadedModel, extra_outputs: Iterable[str]) -> tuple[onnx.ModelProto, dict[str, Array]]:

@@ -12,6 +12,7 @@ import onnx_ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper, parser
 
+from tensoropt.errors import ModelError
 from tensoropt.frontend import LoadedModel, load_program
 from tensoropt.frontend.reference import reference_names, reference_session, reference_values
 from tensoropt.ir.interpreter import run_program
@@ -255,3 +256,13 @@ def test_constant_if_is_spliced(condition: bool) -> None:
     loaded = load_program(model)
     agree(loaded, {"x": normal(0, 2, 3)})
     assert [statement.outputs[0].name for statement in loaded.program.statements] == ["y.t", "y"]
+
+
+def test_a_model_that_onnxruntime_fails_to_run_is_the_models_fault() -> None:
+    """ONNX Runtime loads this equation, whose broadcast axes are summed, and refuses it when it runs."""
+    loaded = load_program(
+        parsed('g (float[1,6,3] x, float[4,3,7] w) => (float[] y) { y = Einsum <equation = "...ij,...jk->ik"> (x, w) }')
+    )
+    feeds = {tensor.name: np.ones(tuple(map(int, tensor.shape)), np.float32) for tensor in loaded.program.inputs}
+    with pytest.raises(ModelError, match="does not run in ONNX Runtime"):
+        reference_values(loaded, feeds, ["y"])

@@ -52,7 +52,6 @@ def tensor_accesses(draw: st.DrawFn, iterators: list[Iterator], name: str, fills
     return Access(source, found, draw(fills))
 
 
-_ZERO = st.just(0.0)
 _FILLS = st.sampled_from([0.0, 0.0, 0.0, 1.0, -2.0])
 
 
