@@ -37,7 +37,7 @@ def rewritten(build: Callable[[], Program], is_wanted: Callable[[Combined], bool
             len(found.derivations),
             found.seconds,
             found.seconds,
-            told["estimated_seconds"] * 1e3 if told else before,
+            told["estimated_seconds"] * 1e3 if told and not told["kept"] else after,
             min(before, after),
             told["pattern"] if told and told["kept"] else "as written",
             None,
