@@ -13,37 +13,15 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from examples.bare_operators import expression
-from passes.derive.cost import estimated_seconds
+from passes.derive.cost import EstimatedCosts, estimated_seconds
 from passes.pipeline import COMBINE, NORMALISE
-from tensoropt.cost import Alternative, KernelCost
 from tensoropt.frontend import load_program
 from tensoropt.ir.expression import scopes
-from tensoropt.ir.program import Compute, Program, Statement
+from tensoropt.ir.program import Compute, Program
 from tensoropt.ir.structure import is_contraction
 from tensoropt.pass_manager import Context, run_passes
 
 Shape = tuple[int, ...]
-
-
-class EstimatedCosts:
-    """``tensoropt.cost.CostModel`` by the estimate that ranks candidates: nothing is compiled for the table."""
-
-    def cost(self, kernel: Statement, constants: frozenset[str] = frozenset()) -> KernelCost:
-        """See ``CostModel``."""
-        return self.compare([Alternative((kernel,), kernel.outputs, constants)])[0]
-
-    def compare(self, alternatives: Sequence[Alternative]) -> list[KernelCost]:
-        """See ``CostModel``."""
-        return [
-            KernelCost(
-                estimated_seconds(
-                    tuple(kernel for kernel in alternative.kernels if isinstance(kernel, Compute)),
-                    alternative.constants,
-                ),
-                source="predicted",
-            )
-            for alternative in alternatives
-        ]
 
 
 @dataclass(frozen=True, slots=True)

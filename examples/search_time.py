@@ -12,8 +12,8 @@ import tempfile
 from collections.abc import Sequence
 from time import perf_counter
 
-from examples.combined_operators import EstimatedCosts
 from examples.models import BUILDERS
+from passes.derive.cost import EstimatedCosts
 from passes.pipeline import COMBINE, NORMALISE, REWRITE
 from tensoropt.frontend import load_program
 from tensoropt.pass_manager import Context, run_passes

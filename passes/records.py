@@ -14,10 +14,10 @@ def candidate_record(
 ) -> dict[str, Any]:
     """A candidate; ``cost`` is None where it was not measured."""
     return {
-        **_place(core),
+        **place(core),
         **candidate.as_json(),
-        "milliseconds": _milliseconds(cost),
-        "original_milliseconds": _milliseconds(original),
+        "milliseconds": milliseconds(cost),
+        "original_milliseconds": milliseconds(original),
         "cost_source": cost.source if cost is not None else "estimated",
         "kept": kept,
         "why": why,
@@ -28,7 +28,7 @@ def passed_over_record(core: Compute, draft: PassedOver) -> dict[str, Any]:
     """What the search found and neither checked nor measured, or what failed the check."""
     told = draft.why.startswith(("not ", "the check "))
     return {
-        **_place(core),
+        **place(core),
         "derivation": None,
         "domain": None,
         "certificate": None,
@@ -46,9 +46,9 @@ def region_record(
 ) -> dict[str, Any]:
     """The outcome for a region; ``search`` is the position of its search among the searches."""
     return {
-        **_place(core),
+        **place(core),
         "kept": kept.label if kept is not None else None,
-        "original_milliseconds": _milliseconds(original),
+        "original_milliseconds": milliseconds(original),
         "why": why,
         "search": search,
     }
@@ -78,9 +78,11 @@ def reason(cost: KernelCost, original: KernelCost, chosen: bool, other: bool) ->
     return f"another candidate is faster: {gain}" if other else f"not faster than the model as written: {gain}"
 
 
-def _place(core: Compute) -> dict[str, Any]:
+def place(core: Compute) -> dict[str, Any]:
+    """The node and the value that a record is about."""
     return {"node": core.origin[0] if core.origin else core.output.name, "value": core.output.name}
 
 
-def _milliseconds(cost: KernelCost | None) -> float | None:
+def milliseconds(cost: KernelCost | None) -> float | None:
+    """None where nothing was measured, or nothing could be."""
     return None if cost is None or cost.source == "failed" else cost.seconds * 1e3

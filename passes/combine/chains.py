@@ -16,13 +16,13 @@ from passes.combine.proposal import (
     Verdict,
     compared,
     constants_grow,
-    fused_seconds,
     record,
     sums_of,
     unordered,
 )
 from passes.combine.regions import Region, Regions
 from passes.derive.certify.certificate import Certificate, Checker
+from passes.derive.cost import fused_seconds
 from passes.derive.rules import RULES_BY_NAME
 from tensoropt.cost import MARGIN
 from tensoropt.ir.expression import Scope, Tensor, replace_sources, tensors

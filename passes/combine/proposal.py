@@ -8,9 +8,9 @@ from typing import Any
 
 from passes.derive.candidate import proof_as_json
 from passes.derive.certify.certificate import Certificate
-from passes.derive.cost import estimated_seconds
 from passes.normalise.fold_constants import FoldConstants
-from tensoropt.cost import Alternative, KernelCost
+from passes.records import milliseconds, place
+from tensoropt.cost import KernelCost
 from tensoropt.ir.expression import Scope, scopes
 from tensoropt.ir.program import Compute, Program
 from tensoropt.ir.structure import is_contraction
@@ -56,12 +56,6 @@ class Verdict:
     def unproved(reason: str) -> Verdict:
         """The verdict on a proposal that the check refused."""
         return Verdict(False, f"it failed its check: {reason}")
-
-
-def fused_seconds(found: Alternative, constants: Collection[str]) -> float:
-    """What the fused kernels of an alternative are estimated to take."""
-    kernels = tuple(kernel for kernel in found.kernels if isinstance(kernel, Compute))
-    return estimated_seconds(kernels, constants)
 
 
 def sums_of(statements: Sequence[Compute], constants: Collection[str]) -> Sums:
@@ -118,14 +112,12 @@ def constants_grow(program: Program, old: Sequence[Compute], new: Sequence[Compu
 
 def record(compute: Compute, proposal: Proposal, verdict: Verdict, context: Context) -> None:
     """What ``optimize --json`` and ``inspect --why`` show; what was found and not taken before is not told again."""
-    measured = verdict.cost is not None and verdict.cost.source != "failed"
     entry = {
-        "node": compute.origin[0] if compute.origin else compute.output.name,
+        **place(compute),
         "nodes": list(compute.origin),
-        "value": compute.output.name,
         **proposal.as_json(),
-        "milliseconds": verdict.cost.seconds * 1e3 if verdict.cost is not None and measured else None,
-        "original_milliseconds": verdict.original.seconds * 1e3 if verdict.original is not None else None,
+        "milliseconds": milliseconds(verdict.cost),
+        "original_milliseconds": milliseconds(verdict.original),
         "cost_source": verdict.cost.source if verdict.cost is not None else "estimated",
         "kept": verdict.kept,
         "why": verdict.why,

@@ -25,7 +25,7 @@ from tensoropt.ir.expression import (
     tensors,
 )
 from tensoropt.ir.program import Compute, Program, Statement
-from tensoropt.ir.structure import is_contraction, is_mover, product_factors
+from tensoropt.ir.structure import is_mover, product_factors
 
 _MOST = 12
 """Statements of a region at the most."""
@@ -107,7 +107,7 @@ class Regions:
 
     @staticmethod
     def _weight(statement: Compute) -> int:
-        return int(is_contraction(statement.expression) or bool(statement.expression.reduction))
+        return int(bool(statement.expression.reduction))
 
     def _absorbable(self, place: _Place) -> list[_Place]:
         """The producers that only this statement reads, once, as a factor, and whose sums need not be repeated there."""

@@ -9,8 +9,9 @@ from typing import ClassVar
 from passes.alternatives import alternative
 from passes.combine.branches import Branch, branches_of, parts_of
 from passes.combine.outlining import statements_of
-from passes.combine.proposal import Proposal, Verdict, compared, constants_grow, fused_seconds, record
+from passes.combine.proposal import Proposal, Verdict, compared, constants_grow, record
 from passes.derive.certify.certificate import Certificate, Checker
+from passes.derive.cost import fused_seconds
 from passes.derive.rules import RULES_BY_NAME
 from passes.normalise.dead_code import RemoveDeadCode
 from passes.normalise.inline_movers import InlineMovers

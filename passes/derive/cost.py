@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from passes.derive.components import components
+from tensoropt.cost import Alternative, KernelCost
 from tensoropt.ir.expression import Access, Scope, accesses, free_iterators, scopes, tensors
-from tensoropt.ir.program import Compute
+from tensoropt.ir.program import Compute, Statement
 from tensoropt.ir.structure import arithmetic, is_contraction, view_source
 
 _OPERATIONS_PER_SECOND = 150e9
@@ -29,6 +30,24 @@ def estimated_seconds(statements: tuple[Compute, ...], constants: Collection[str
         elif view_source(statement.expression) is None:
             total += _statement_seconds(statement.expression)
     return total
+
+
+def fused_seconds(found: Alternative, constants: Collection[str]) -> float:
+    """What the fused kernels of an alternative are estimated to take."""
+    kernels = tuple(kernel for kernel in found.kernels if isinstance(kernel, Compute))
+    return estimated_seconds(kernels, constants)
+
+
+class EstimatedCosts:
+    """``tensoropt.cost.CostModel`` by the estimate that ranks candidates, where nothing is to be compiled."""
+
+    def cost(self, kernel: Statement, constants: frozenset[str] = frozenset()) -> KernelCost:
+        """See ``CostModel``."""
+        return self.compare([Alternative((kernel,), kernel.outputs, constants)])[0]
+
+    def compare(self, alternatives: Sequence[Alternative]) -> list[KernelCost]:
+        """See ``CostModel``."""
+        return [KernelCost(fused_seconds(found, found.constants), source="predicted") for found in alternatives]
 
 
 def least_seconds(core: Scope) -> float:

@@ -10,13 +10,11 @@ import time
 from collections import deque
 from collections.abc import Collection, Iterable
 from collections.abc import Iterator as Iteration
-from dataclasses import replace
 
-from passes.derive.candidate import Candidate, PassedOver, SearchLimits, SearchReport, label_of
-from passes.derive.certify.certificate import Checker
+from passes.derive.candidate import Candidate, SearchLimits, SearchReport
 from passes.derive.cost import estimated_seconds
 from passes.derive.drafts import Draft, drafts_of
-from passes.derive.search import Visit, checked_draft, passed_over
+from passes.derive.search import Visit, checked_drafts
 from passes.derive.state import State, applied, normalised
 from passes.derive.towers import Tower, after, moves, stride_of, windows
 from tensoropt.ir.canonical import canonical_key
@@ -24,7 +22,7 @@ from tensoropt.ir.expression import Reducer, Scope, Tensor, accesses
 from tensoropt.ir.program import Compute
 from tensoropt.ir.structure import is_contraction
 from tensoropt.ir.types import DataType
-from tensoropt.rewrite.rule import Refusal, Site
+from tensoropt.rewrite.rule import Site
 
 _NARROW = (DataType.FLOAT16, DataType.BFLOAT16)
 """Types whose sums are accumulated in f32 within one kernel: parts in statements of their own would be rounded once more each."""
@@ -50,32 +48,9 @@ def derive_reduction(
     report.goals = len(visits)
     original = estimated_seconds((compute,), program_constants)
     most = limits.dearer * min([original, *(visit.estimated_seconds for visit in visits[:1])])
-    checker = Checker()
-    kept: list[Candidate] = []
-    for visit in visits:
-        if visit.estimated_seconds > most:
-            times = visit.estimated_seconds / most * limits.dearer
-            report.passed_over.append(_told(visit, f"estimated {times:.1f} times as dear as the best"))
-        elif len(kept) == limits.candidates:
-            report.passed_over.append(_told(visit, f"{len(kept)} others were estimated cheaper"))
-        elif kept and deadline is not None and time.monotonic() > deadline:
-            report.truncated = "time"
-            report.passed_over.append(_told(visit, "not checked, the time limit had passed"))
-        else:
-            candidate = checked_draft(checker, compute, visit)
-            if isinstance(candidate, Refusal):
-                report.rejected.append(candidate.reason)
-                report.passed_over.append(_told(visit, f"the check failed: {candidate.reason}"))
-            else:
-                kept.append(candidate)
+    kept = checked_drafts(compute, visits, most, limits, report, deadline)
     report.seconds = time.monotonic() - started
     return kept
-
-
-def _told(visit: Visit, why: str) -> PassedOver:
-    """What the report says of a form that becomes no candidate."""
-    draft = visit.draft
-    return replace(passed_over(visit, why), pattern=label_of(draft.matched, [rule for rule, _, _ in draft.chain]))
 
 
 def is_plain_reduction(scope: Scope) -> bool:

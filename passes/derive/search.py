@@ -8,14 +8,15 @@ are checked exactly. Deterministic where work is limited in states; what a deadl
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Mapping
 from collections.abc import Iterator as Iteration
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import inf, prod
+from types import MappingProxyType
 from typing import Any
 
-from passes.derive.candidate import Candidate, PassedOver, SearchLimits, SearchReport
+from passes.derive.candidate import Candidate, PassedOver, SearchLimits, SearchReport, label_of
 from passes.derive.certify.certificate import Checker
 from passes.derive.cost import estimated_seconds, least_seconds
 from passes.derive.drafts import Draft, Named, as_written, drafts_of
@@ -49,8 +50,8 @@ class Visit:
 
     @property
     def label(self) -> str:
-        """The operators with their parameters."""
-        return " + ".join(map(str, self.draft.matched))
+        """What it leads to: the operators with their parameters, or generated kernels."""
+        return label_of(self.draft.matched, [rule for rule, _, _ in self.draft.chain])
 
 
 def derive(
@@ -83,35 +84,51 @@ def derive(
             shortest[key] = visit
     report.goals = len(drafts)
     most = limits.dearer * min(estimated_seconds((compute,), program_constants), least)
+    ranked = _varied([visit for _, _, visit in sorted(drafts.values(), key=lambda entry: entry[:2])])
+    kept = checked_drafts(compute, ranked, most, limits, report, deadline, shortest)
+    report.seconds = time.monotonic() - started
+    return kept
+
+
+def checked_drafts(
+    compute: Compute,
+    ranked: Iterable[Visit],
+    most: float,
+    limits: SearchLimits,
+    report: SearchReport,
+    deadline: float | None,
+    shortest: Mapping[str, Visit] = MappingProxyType({}),
+) -> list[Candidate]:
+    """The first candidates that pass their check, as many as the limits say, of drafts in the order of preference.
+
+    What is estimated dearer than ``most`` is not checked, and after the deadline one that passed is enough. ``shortest`` gives
+    by label another way to an operator, which may be easier to check. The report tells of all that becomes no candidate.
+    """
     checker = Checker()
     kept: list[Candidate] = []
-    for visit in _varied([visit for _, _, visit in sorted(drafts.values(), key=lambda entry: entry[:2])]):
+    for visit in ranked:
         if visit.estimated_seconds > most:
             dearer = visit.estimated_seconds / most * limits.dearer
             report.passed_over.append(passed_over(visit, f"estimated {dearer:.1f} times as dear as the best"))
             continue
         if len(kept) == limits.candidates:
-            report.passed_over.append(
-                passed_over(visit, f"{len(kept)} others were estimated cheaper or of another kind")
-            )
+            others = f"{len(kept)} others were estimated cheaper{' or of another kind' if shortest else ''}"
+            report.passed_over.append(passed_over(visit, others))
             continue
         if kept and deadline is not None and time.monotonic() > deadline:
             report.truncated = "time"
             report.passed_over.append(passed_over(visit, "not checked, the time limit had passed"))
             continue
         candidate = checked_draft(checker, compute, visit)
-        other = shortest[visit.label]
+        other = shortest.get(visit.label, visit)
         if isinstance(candidate, Refusal) and other is not visit and other.estimated_seconds <= most:
             report.rejected.append(candidate.reason)
-            candidate = checked_draft(
-                checker, compute, other
-            )  # another way to the operator, which may be easier to check
+            candidate = checked_draft(checker, compute, other)
         if isinstance(candidate, Refusal):
             report.rejected.append(candidate.reason)
             report.passed_over.append(passed_over(visit, f"the check failed: {candidate.reason}"))
         else:
             kept.append(candidate)
-    report.seconds = time.monotonic() - started
     return kept
 
 

@@ -123,17 +123,15 @@ class Checker:
             return small
         points = points_of((states[0], result))
         count = len(points[0]) if points else 1
+        contents = _POINT_SEEDS
         if states[0].type.elements:
             ends = _summands(states[0], result)
-            contents = _POINT_SEEDS
             if ends * count > _HEAVY:
                 contents, points = 1, [axis[: count // 2] for axis in points]
             between = [state for state in states[1:-1] if _summands(state) <= min(_LONGER * ends, _LONGEST)]
             reason = self._compare_points(states[0], result, between, points, domain, contents)
             if reason is not None:
                 return Refusal(reason)
-        else:
-            contents = _POINT_SEEDS
         seeds = seeds_for(domain, small.type.elements, self._seed)
         return Certificate(
             domain,

@@ -8,6 +8,7 @@ import pytest
 
 from passes.combine.chains import CombineChains
 from passes.derive.certify.certificate import Checker
+from passes.derive.cost import EstimatedCosts
 from passes.normalise.dead_code import RemoveDeadCode
 from passes.normalise.fold_constants import FoldConstants
 from passes.pipeline import NORMALISE
@@ -17,7 +18,6 @@ from tensoropt.ir.program import Compute, Program
 from tensoropt.ir.structure import is_contraction
 from tensoropt.pass_manager import Context, run_passes
 from tensoropt.rewrite.rule import Refusal
-from tests.strategies.estimated_costs import EstimatedCosts
 from tests.strategies.small_models import expected, feeds_of, model, program_of
 
 

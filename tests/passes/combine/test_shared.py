@@ -8,6 +8,7 @@ import pytest
 
 from passes.combine.branches import branches_of
 from passes.combine.shared import MergeShared
+from passes.derive.cost import EstimatedCosts
 from passes.normalise.dead_code import RemoveDeadCode
 from passes.normalise.fold_constants import FoldConstants
 from passes.normalise.inline_movers import InlineMovers
@@ -18,7 +19,7 @@ from tensoropt.ir.interpreter import run_program
 from tensoropt.ir.program import Compute, Program
 from tensoropt.ir.structure import is_contraction, is_mover
 from tensoropt.pass_manager import Context, run_passes
-from tests.strategies.estimated_costs import EstimatedCosts, PreferChange
+from tests.strategies.estimated_costs import PreferChange
 from tests.strategies.small_models import expected, feeds_of, model, program_of
 
 ATTENTION = model(
