@@ -15,6 +15,7 @@ from passes.plan.lifetimes import lifetimes
 from passes.plan.packer import pack
 from passes.plan.validator import problems
 from passes.select import Select
+from passes.winograd import FilterByPoints
 from tensoropt.ir.program import Program
 from tensoropt.pass_manager import Context, Pass, run_passes
 from tensoropt.plan_types import Plan
@@ -41,6 +42,13 @@ COMBINE: tuple[Pass, ...] = (
 )
 """Statements rewritten together: derivations of several expressions."""
 
+FILTER: tuple[Pass, ...] = (
+    FilterByPoints(),  # convolutions by fewer products, before the search and once more for those that it derives
+    FoldConstants(),  # their weights, transformed
+    RemoveDeadCode(),
+)
+"""Convolutions get kernels that no library operator stands for."""
+
 REWRITE: tuple[Pass, ...] = (
     Select(),  # derives candidates for every contraction, and takes the fastest cover
     FoldConstants(),  # what derivation computes from weights alone
@@ -57,7 +65,21 @@ KERNELS: tuple[Pass, ...] = (
 
 def optimize(program: Program, context: Context) -> Program:
     """The program of kernels, rewritten by derivation where that is faster."""
-    return run_passes(program, (*NORMALISE, *COMBINE, *REWRITE, *KERNELS), context)
+    program = run_passes(program, (*NORMALISE, *COMBINE, *FILTER, *REWRITE, *FILTER), context)
+    return run_passes(program, KERNELS, context)
+
+
+def portable(context: Context) -> Program:
+    """The optimized program as other runtimes should get it: statements that only our own kernels profit from are as they were."""
+    names = [name for name, _ in context.stages]
+    program = context.stages[names.index(KERNELS[0].name) - 1][1]
+    statements = [context.written_as.get(statement.outputs[0], statement) for statement in program.statements]
+    constants = {**program.constants}
+    for _, earlier in context.stages:  # the weights before they were transformed
+        constants = {**earlier.constants, **constants}
+    return run_passes(
+        program.with_statements(statements, constants), (RemoveDeadCode(), *KERNELS), Context(context.cost_model)
+    )
 
 
 def compile_as_written(program: Program, context: Context) -> Program:

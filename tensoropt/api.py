@@ -156,7 +156,7 @@ def optimize(
     from codegen.targets.cpu import available_threads, host_target
     from codegen.tune.schedules import search
     from codegen.tune.worker import MeasuredCost
-    from passes.pipeline import compile_as_written, plan
+    from passes.pipeline import compile_as_written, plan, portable
     from passes.pipeline import optimize as optimize_program
     from tensoropt.frontend import load_program
 
@@ -209,7 +209,7 @@ def optimize(
         result = check_model(imported, program, built, feeds, seed)
         clock.lap("check")
         require_agreement(result, imported)
-    exported, exported_latency = _export(program, imported, feeds, cpu.threads, check)
+    exported, exported_latency = _export(portable(context), imported, feeds, cpu.threads, check)
     clock.lap("export")
     latency = _latencies(before, built, feeds, rewritten)
     clock.lap("latency")

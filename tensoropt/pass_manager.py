@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from tensoropt.cost import CostModel
-from tensoropt.ir.program import Program
+from tensoropt.ir.expression import Tensor
+from tensoropt.ir.program import Program, Statement
 from tensoropt.ir.verifier import verify
 from tensoropt.quiet import Quiet
 
@@ -22,7 +23,8 @@ class Context:
 
     ``workers`` is how many processes may search at the same time. ``derivations`` holds everything that was found,
     ``regions`` the outcome for each statement that was derived, ``searches`` the reports that these refer to, and ``search``
-    figures of all searches together.
+    figures of all searches together. ``written_as`` holds, by their output, statements that were rewritten for the sake of our own
+    kernels only: other runtimes do better with the operator that they were.
     """
 
     cost_model: CostModel
@@ -40,6 +42,7 @@ class Context:
     search: dict[str, Any] = field(default_factory=dict)
     stages: list[tuple[str, Program]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    written_as: dict[Tensor, Statement] = field(default_factory=dict)
 
     def time_is_up(self) -> bool:
         """Whether the time limit has passed; stages then stop with the best that they have."""

@@ -8,9 +8,10 @@ from math import prod
 from typing import Any
 
 from codegen.lower import tir
-from codegen.lower.stages import split_stages
+from codegen.lower.stages import Stage, split_stages
 from codegen.schedules.cpu import choose, rows
 from codegen.schedules.cpu.context import Context, Epilogue, Packing
+from codegen.schedules.cpu.filtering import emit as filtering
 from codegen.targets.cpu import CpuTarget
 from tensoropt.ir.expression import Scope, Tensor, scopes, tensors
 from tensoropt.ir.program import Array
@@ -104,10 +105,8 @@ def lower(
     stages = split_stages(expression)
     result = stages[-1].result
     buffers[result] = tir.view(result_pointer, tir.STORED[output.dtype], output.type.elements, "out")
-    for stage in stages[:-1]:
-        buffers[stage.result] = scratch.take(tir.STORED[stage.result.dtype], stage.result.type.elements)
     context = Context(target, buffers, constants, width, scratch.take, packed, variant or {})
-    bodies, names = _scheduled(context, [Epilogue(stage) for stage in stages if stage.result.type.elements])
+    bodies, names = _scheduled(context, [stage for stage in stages if stage.result.type.elements])
     used = tuple(tensor for tensor in pointers if tensor in buffers.used)
     declarations = [tir.declare(buffers[tensor], pointers[tensor]) for tensor in used]
     declarations += [tir.declare(view, at) for view, at in zip(packed_buffers, packed_pointers, strict=True)]
@@ -119,12 +118,18 @@ def lower(
     return Kernel(tir.function(parameters, body), used, tuple(packings), (output,), scratch.used, tuple(names))
 
 
-def _scheduled(context: Context, stages: list[Epilogue]) -> tuple[list[Any], list[str]]:
+def _scheduled(context: Context, stages: list[Stage]) -> tuple[list[Any], list[str]]:
     """The statements of all stages and the names of their schedules."""
-    together = rows.schedule(context, stages) if len(stages) > 1 else None
+    filtered = filtering.schedule(context, stages) if len(stages) > 2 else None
+    if filtered is not None:
+        return [filtered[1]], [filtered[0]]
+    for stage in stages[:-1]:
+        context.buffers[stage.result] = context.workspace(tir.STORED[stage.result.dtype], stage.result.type.elements)
+    epilogues = [Epilogue(stage) for stage in stages]
+    together = rows.schedule(context, epilogues) if len(stages) > 1 else None
     if together is not None:
         return [together], [f"rows of {len(stages)} stages"]
-    chosen = [choose.schedule(context, stage) for stage in stages]
+    chosen = [choose.schedule(context, epilogue) for epilogue in epilogues]
     return [body for _, body in chosen], [name for name, _ in chosen]
 
 

@@ -19,8 +19,8 @@ from codegen.build import BuiltProgram, compile_program
 from codegen.runtime import load_runtime
 from codegen.tune.requests import Build, Forget, Time
 from tensoropt.cost import Alternative
+from tensoropt.ir.constant_values import constant_value
 from tensoropt.ir.expression import Tensor
-from tensoropt.ir.interpreter import evaluate
 from tensoropt.ir.program import Array, Compute, Program, Statement
 from tensoropt.ir.structure import view_source
 from tensoropt.plan_types import ALIGNMENT, Plan
@@ -48,7 +48,7 @@ def as_program(alternative: Alternative) -> tuple[Program, Plan]:
     kernels: list[Statement] = []
     for kernel in alternative.kernels:  # what constants alone decide is no work of the model
         if isinstance(kernel, Compute) and kernel.inputs and all(tensor.name in constants for tensor in kernel.inputs):
-            constants[kernel.output.name] = evaluate(kernel.expression, constants)
+            constants[kernel.output.name] = constant_value(kernel.expression, constants)
         else:
             kernels.append(kernel)
     offsets: dict[str, int] = {}

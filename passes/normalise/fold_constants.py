@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from math import prod
 from typing import ClassVar
 
 import numpy as np
 
-from passes.normalise.constant_products import evaluate_product, plain_product
-from tensoropt.ir.expression import Scope, Tensor, scopes
-from tensoropt.ir.interpreter import evaluate
+from tensoropt.ir.constant_values import constant_value, plain_product, points
+from tensoropt.ir.expression import Tensor
 from tensoropt.ir.program import Array, Compute, Program, Statement
 from tensoropt.pass_manager import Context
-
-_FEW_POINTS = 1 << 20
-"""Up to so many points the interpreter is fast enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +37,7 @@ class FoldConstants:
         for statement in program.statements:
             if isinstance(statement, Compute) and self.folds(statement, constants.keys()):
                 empty = {tensor.name: _empty(tensor) for tensor in statement.inputs if not tensor.type.elements}
-                constants[statement.output.name] = self._value(statement.expression, {**empty, **constants})
+                constants[statement.output.name] = constant_value(statement.expression, {**empty, **constants})
             else:
                 kept.append(statement)
         return program.with_statements(kept, constants) if len(kept) < len(program.statements) else program
@@ -55,20 +50,8 @@ class FoldConstants:
         size = statement.output.type.bytes
         read = sum(tensor.type.bytes for tensor in statement.inputs)
         limit = self.points if plain_product(statement.expression) is None else self.products
-        return (size <= self.small or size <= self.growth * read) and _points(statement.expression) <= limit
-
-    @staticmethod
-    def _value(expression: Scope, values: Mapping[str, Array]) -> Array:
-        if plain_product(expression) is None or _points(expression) <= _FEW_POINTS:
-            return evaluate(expression, values)
-        return evaluate_product(expression, values)
+        return (size <= self.small or size <= self.growth * read) and points(statement.expression) <= limit
 
 
 def _empty(tensor: Tensor) -> Array:
     return np.empty(tuple(int(extent) for extent in tensor.shape), tensor.dtype.numpy)
-
-
-def _points(expression: Scope) -> int:
-    return sum(
-        scope.type.elements * prod(iterator.extent for iterator in scope.reduction) for scope in scopes(expression)
-    )

@@ -244,6 +244,26 @@ def odd_convolution(maker: Maker) -> Case:
     return Scope((f, y), maker.product(factors), (c, r, *unused)), site
 
 
+@aims_at("winograd")
+def odd_window(maker: Maker) -> Case:
+    """The site of a window on what is nearly one: other steps, another axis or factor that moves too, a fill, another fold."""
+    y, z, r, c = Iterator("y", maker.random.randint(1, 6)), Iterator("z", 2), Iterator("r", 3), Iterator("c", 2)
+    odd = maker.random.randrange(12)
+    index = Index.of(y) + r - maker.random.randint(-1, 2)
+    index = {0: Index.of(y) * 2 + r, 1: Index.of(y) + Index.of(r) * 2, 2: Index.of(r) - y + 2}.get(odd, index)
+    index = index + z if odd == 3 else Index.of(y) // 2 + r if odd == 4 else index
+    channel = Index.of(c) + (y if odd == 5 else r if odd == 6 else 0)
+    kind = I64 if odd == 11 else F32
+    data = Access(tensor("A", [4, 6], kind), [channel, index], 1 if odd == 7 else 0)
+    weights: list[Iterator] = [z, c, r, *([y] if odd == 8 else [])]
+    kernel: Scalar = Access(tensor("K", [2, 2, 3, *([y.extent] if odd == 8 else [])], kind), weights)
+    if maker.chance(4):
+        kernel = Apply("mul", kernel, Access(tensor("C", [2], kind), [c]))
+    body: Scalar = Apply("add" if odd == 9 else "mul", data, kernel)
+    reducer = maker.pick((Reducer.MAX, Reducer.PROD)) if odd == 10 else Reducer.SUM
+    return Scope((z, y), body, (c, r), reducer), Site.of(iterator="y", tap="r", factor=maker.pick((2, 3, 4)))
+
+
 @aims_at("match_matmul")
 def odd_matmul(maker: Maker) -> Case:
     """The site of a matmul on what is nearly one: a factor outside the sum that varies with it, a batch without axis."""

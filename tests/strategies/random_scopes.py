@@ -204,6 +204,22 @@ class Maker:
         self.random.shuffle(traversal)
         return Scope(traversal, self.product(factors), reduction)
 
+    def correlation(self) -> Scope:
+        """Windows that move by single steps along one or two axes, times taps, and often what is like it and is none."""
+        count = self.random.randint(1, 2)
+        places = [Iterator(f"y{number}", self.random.randint(1, 7)) for number in range(count)]
+        taps = [Iterator(f"r{number}", self.random.randint(2, 4)) for number in range(count)]
+        channels, filters = self.iterators("cd", 1), self.iterators("f", 1)
+        odd = 2 if self.chance(8) else 1
+        moved = [
+            Index.of(place) * odd + tap - self.random.randint(-1, 2) for place, tap in zip(places, taps, strict=True)
+        ]
+        shape = [axis.extent for axis in channels] + [place.extent + self.random.randint(0, 3) for place in places]
+        data = Access(tensor("A", shape), [*channels, *moved], 1.0 if self.chance(10) else 0.0)
+        factors: list[Scalar] = [data, self.plain_read([*filters, *channels, *taps], "K")]
+        self.random.shuffle(factors)
+        return Scope((*filters, *places), self.product(factors), (*channels, *taps))
+
     def band(self) -> Scope:
         """General by general to a band, or a band by general, dilated or not, with batches."""
         row, diagonal = Iterator("m", self.random.randint(2, 5)), Iterator("w", self.random.randint(2, 4))
@@ -362,6 +378,7 @@ FAMILIES: dict[str, Callable[[Maker], Scope]] = {
     "products": lambda maker: maker.contraction(maker.random.randint(3, 4)),
     "matmul": Maker.matmul,
     "windows": Maker.windows,
+    "correlation": Maker.correlation,
     "band": Maker.band,
     "polynomial": Maker.polynomial,
     "exponentials": Maker.exponentials,

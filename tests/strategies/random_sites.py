@@ -94,6 +94,7 @@ FREE: dict[str, Callable[[Maker, Scope], Site]] = {
     "view_residues": lambda m, s: Site.of(access=_place(m, s), axis=_axis(m), factor=m.random.randint(1, 4)),
     "block_exponentials": lambda m, s: Site.of(iterators=_names(m, s)),
     "divide_after": lambda m, s: Site.of(factor=_axis(m)),
+    "winograd": lambda m, s: Site.of(iterator=_name(m, s), tap=_name(m, s), factor=m.random.randint(1, 5)),
 }
 """Arguments drawn freely, most of which a rule refuses; by the rule's name or its first word. Rules without any take none."""
 
@@ -116,6 +117,7 @@ FAMILIES_OF: dict[str, tuple[str, ...]] = {
     "split_overlapping": ("closed",),
     "block_exponentials": ("exponentials",),
     "shift_to_maximum": ("softmax",),
+    "winograd": ("correlation",),
     "match_matmul": ("matmul",),
     "match_convolution": ("windows",),
     "match_band_matmul": ("band",),

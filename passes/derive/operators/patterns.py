@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from passes.derive.operators import solving
 from passes.derive.operators.operands import Group, digits, fused_iterator, group_of, position, relaid, windowed
 from passes.derive.operators.product import Pairing, as_type, multiplied, pairing
-from passes.derive.operators.solving import several
+from passes.derive.operators.solving import parted
 from tensoropt.ir.expression import Access, Apply, Reducer, Scalar, Scope, substitute
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.rewrite.rule import Refusal, Site
@@ -54,7 +54,7 @@ class MatchMatmul:
         batch, rows, columns, sums = groups.values()
         if batch is None or rows is None or columns is None or sums is None:
             return _MISSING
-        if several(sums) != several(scope.reduction) or several((*batch, *rows, *columns)) != several(scope.traversal):
+        if not parted(sums, scope.reduction) or not parted((*batch, *rows, *columns), scope.traversal):
             return _ELSEWHERE
         in_left, in_right = pair.left.iterators, pair.right.iterators
         if not set(sums) <= in_left & in_right:
@@ -106,9 +106,9 @@ class MatchConvolution:
         )
         if batch is None or groups is None or filters is None or channels is None or spatial is None or taps is None:
             return _MISSING
-        if several((*channels, *taps)) != several(scope.reduction):
+        if not parted((*channels, *taps), scope.reduction):
             return _ELSEWHERE
-        if several((*batch, *groups, *filters, *spatial)) != several(scope.traversal):
+        if not parted((*batch, *groups, *filters, *spatial), scope.traversal):
             return _ELSEWHERE
         in_data, in_kernel = pair.left.iterators, pair.right.iterators
         if {*batch, *spatial} & in_kernel or set(filters) & in_data or not {*channels, *taps} <= in_kernel:
@@ -170,9 +170,9 @@ class MatchBandMatmul:
         found = _band(scope, site, "sums")
         if isinstance(found, Refusal):
             return found
-        if several(found.free) != several(scope.reduction):
+        if not parted(found.free, scope.reduction):
             return _ELSEWHERE
-        if several((*found.batch, found.row, found.tap)) != several(scope.traversal):
+        if not parted((*found.batch, found.row, found.tap), scope.traversal):
             return _ELSEWHERE
         if found.tap in found.pair.left.iterators or not set(found.free) <= found.pair.left.iterators:
             return Refusal("the diagonals stand in both operands, or a reduction in one only")
@@ -201,9 +201,9 @@ class MatchMatmulBand:
         found = _band(scope, site, "columns")
         if isinstance(found, Refusal):
             return found
-        if several((found.tap,)) != several(scope.reduction):
+        if not parted((found.tap,), scope.reduction):
             return _ELSEWHERE
-        if several((*found.batch, found.row, *found.free)) != several(scope.traversal):
+        if not parted((*found.batch, found.row, *found.free), scope.traversal):
             return _ELSEWHERE
         if found.tap not in found.pair.left.iterators or set(found.free) & found.pair.left.iterators:
             return Refusal("the diagonals stand in one operand, or a column in both")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable
 from collections.abc import Iterator as Iteration
 from itertools import combinations, permutations
@@ -59,6 +60,12 @@ def in_order_of(access: Access, iterators: Collection[Iterator]) -> Group:
 def several(iterators: Iterable[Iterator]) -> set[Iterator]:
     """Those with several elements; one of a single element stands in no index, and wherever it goes nothing changes."""
     return {iterator for iterator in iterators if iterator.extent != 1}
+
+
+def parted(parts: Iterable[Iterator], whole: Iterable[Iterator]) -> bool:
+    """Whether the parts hold each iterator of several elements of the whole exactly once: named twice, it would be summed twice."""
+    counted = [Counter(iterator for iterator in found if iterator.extent != 1) for found in (parts, whole)]
+    return counted[0] == counted[1]
 
 
 def matmul_sites(scope: Scope, constants: Collection[str] = ()) -> Iteration[Site]:

@@ -15,6 +15,7 @@ from passes.derive.rules.reindexing import SkewReduction, SkewTraversal
 from passes.derive.rules.splitting import SplitReduction, SplitTraversal
 from passes.derive.rules.stacking import Stack
 from passes.derive.rules.staging import Merge, Stage
+from passes.derive.rules.winograd import Winograd
 from tensoropt.rewrite.rule import Rule
 
 RULES: tuple[Rule, ...] = (
@@ -49,6 +50,7 @@ RULES: tuple[Rule, ...] = (
     BlockExponentials(),
     ShiftToMaximum(),
     DivideAfter(),
+    Winograd(),
     MatchMatmul(),
     MatchConvolution(),
     MatchBandMatmul(),

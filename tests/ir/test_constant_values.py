@@ -7,12 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passes.normalise.constant_products import evaluate_product, plain_product
 from passes.normalise.fold_constants import FoldConstants
-from tensoropt.ir.expression import Access, Apply, Reducer, Scope
+from tensoropt.ir.constant_values import evaluate_product, plain_product
+from tensoropt.ir.expression import Access, Apply, Constant, IndexValue, Reducer, Scope, tensors
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.interpreter import evaluate
 from tensoropt.ir.program import Compute
+from tensoropt.ir.types import DataType
 from tests.strategies.networks import context, program, random_array, tensor
 
 
@@ -43,8 +44,17 @@ def products(draw: st.DrawFn) -> Scope:
 def test_products_are_what_the_interpreter_says(scope: Scope) -> None:
     factors = plain_product(scope)
     assert factors is not None
-    values = {source.name: random_array(source) for source, _ in factors}
+    values = {source.name: random_array(source) for source in tensors(scope)}
     np.testing.assert_allclose(evaluate_product(scope, values), evaluate(scope, values), rtol=1e-5, atol=1e-6)
+
+
+def test_tables_are_factors_too() -> None:
+    i, j, k = Iterator("i", 3), Iterator("j", 2), Iterator("k", 4)
+    same = Apply("eq", IndexValue(Index.of(i)), Constant(1, DataType.INT64))
+    table = Apply("where", same, Constant(0.5, DataType.FLOAT32), Constant(-2.0, DataType.FLOAT32))
+    scope = Scope([i, j], Apply("mul", table, Access(tensor("X", 2, 4), [j, k])), [k])
+    values = {"X": random_array(tensor("X", 2, 4))}
+    np.testing.assert_allclose(evaluate_product(scope, values), evaluate(scope, values), rtol=1e-6)
 
 
 @pytest.mark.parametrize("what", ["shifted", "part", "maximum", "repeated"])

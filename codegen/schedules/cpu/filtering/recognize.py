@@ -1,0 +1,318 @@
+"""Which kernels are convolutions by products at points, by the form of their stages.
+
+    Y[.., h, w] = Σ<i> Ay(h % my, i) · { Σ<j> Ax(w % mx, j) · M[j, i, .., h / my, w / mx] }
+    M[j, i, n, f, ty, tx] = Σ<c> U[j, i, f, c] · V[j, i, n, c, ty, tx]
+    V[j, i, n, c, ty, tx] = Σ<b> Bx(j, b) · { Σ<a> By(i, a) · D[n, c, my·ty + a + ey, mx·tx + b + ex] }
+
+with the transform of one axis missing for windows of one row or one column. U is constant, the tables depend on indices alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from codegen.lower.stages import Stage
+from codegen.schedules.cpu.context import Context
+from tensoropt.ir.expression import (
+    Access,
+    Constant,
+    IndexValue,
+    Reducer,
+    Scalar,
+    Scope,
+    Tensor,
+    leaves,
+    substitute,
+)
+from tensoropt.ir.index import FloorDiv, Index, Iterator
+from tensoropt.ir.interpreter import evaluate
+from tensoropt.ir.structure import product_factors
+from tensoropt.ir.types import DataType
+
+Matrix = tuple[tuple[float, ...], ...]
+
+_LEAST_TILES = 4
+"""Tiles along a line from which vectors of them pay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One transformed axis: ``step`` outputs at once, the matrices, and the iterators of tile, point and place in the window."""
+
+    step: int
+    inputs: Matrix
+    outputs: Matrix
+    tile: Iterator
+    point: Iterator
+    place: Iterator
+
+    @property
+    def points(self) -> int:
+        """Products along the axis."""
+        return len(self.inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class Filtering:
+    """A convolution by products at points. Iterators are those of M.
+
+    ``window`` reads the input at a tile and a place; ``column`` is its contiguous axis, which ``across`` transforms.
+    ``outputs`` gives the iterators of the transformed result in terms of M's and of ``offsets`` within a tile (down, across).
+    """
+
+    window: Access
+    column: int
+    weights: Access
+    down: Axis | None
+    across: Axis
+    lines: tuple[Iterator, ...]
+    features: tuple[Iterator, ...]
+    channels: tuple[Iterator, ...]
+    outputs: dict[Iterator, Index]
+    offsets: tuple[Iterator, Iterator]
+
+    @property
+    def points(self) -> int:
+        """Products of both axes together."""
+        return self.across.points * (self.down.points if self.down is not None else 1)
+
+    @property
+    def depth(self) -> int:
+        """Terms of each product."""
+        return prod(iterator.extent for iterator in self.channels)
+
+    @property
+    def height(self) -> int:
+        """Output features."""
+        return prod(iterator.extent for iterator in self.features)
+
+
+def recognize(context: Context, stages: Sequence[Stage]) -> Filtering | None:
+    """The parts of such a kernel; None for every other."""
+    if len(stages) not in (3, 5) or any(stage.scope.dtype is not DataType.FLOAT32 for stage in stages):
+        return None
+    if any(stage.result is not stage.scope for stage in stages[:-1]):
+        return None
+    products = stages[len(stages) // 2].scope
+    outward = _output_transforms(stages[-1].scope, products)
+    operands = _operands(context, products)
+    if outward is None or operands is None or len(outward.axes) != len(stages) // 2:
+        return None
+    weights, transformed = operands
+    inward = _input_transforms(transformed)
+    if inward is None or len(inward.axes) != len(outward.axes):
+        return None
+    window = inward.window
+    if not isinstance(window.source, Tensor) or context.is_constant(window.source) or window.outside.value != 0:
+        return None
+    axes: list[Axis] = []
+    for point, (step, matrix) in outward.axes.items():
+        if point not in inward.axes:
+            return None
+        tile, place, own_step, inputs = inward.axes[point]
+        if own_step != step or len(inputs) != len(matrix[0]):
+            return None
+        axes.append(Axis(step, inputs, matrix, tile, point, place))
+    column = len(window.indices) - 1
+    across = next((axis for axis in axes if axis.tile in window.indices[column].iterators()), None)
+    down = next((axis for axis in axes if axis is not across), None)
+    across = across or _untouched(products, window.indices[column])
+    if across is None or across.step not in (1, 2, 4) or across.tile.extent < _LEAST_TILES:
+        return None
+    if across.points - across.step > _LEAST_TILES:
+        return None  # one more vector holds what the last window needs
+    points = {axis.point for axis in axes}
+    features = tuple(i for i in products.traversal if i.extent != 1 and i not in points and i in _free(weights))
+    lines = tuple(
+        i
+        for i in products.traversal
+        if i.extent != 1 and i not in points and i not in features and i is not across.tile
+    )
+    channels = tuple(i for i in products.reduction if i.extent != 1)
+    shared = _free(weights) & set(lines)
+    spread = set(features) & _free(window)
+    others = [index for number, index in enumerate(window.indices) if number != column]
+    if shared or spread or any(across.tile in index.iterators() for index in others):
+        return None
+    offsets = Iterator("down", down.step if down is not None else 1), Iterator("across", across.step)
+    placed = _placed(outward, down, across, offsets)
+    return Filtering(window, column, weights, down, across, lines, features, channels, placed, offsets)
+
+
+def _untouched(products: Scope, index: Index) -> Axis | None:
+    """The contiguous axis of the input where it is not transformed: tiles of one output."""
+    moving = [iterator for iterator in products.traversal if dict(index.terms) == {iterator: 1}]
+    one: Matrix = ((1.0,),)
+    return Axis(1, one, one, moving[0], Iterator("point_", 1), Iterator("place_", 1)) if moving else None
+
+
+def _free(access: Access) -> set[Iterator]:
+    return {iterator for index in access.indices for iterator in index.iterators()}
+
+
+def _placed(
+    outward: _Outward, down: Axis | None, across: Axis, offsets: tuple[Iterator, Iterator]
+) -> dict[Iterator, Index]:
+    """Iterators of the result in terms of those of the products."""
+    placed: dict[Iterator, Index] = {}
+    for iterator, of in outward.read.items():
+        placed[iterator] = Index.of(of)
+        for axis, offset in ((down, offsets[0]), (across, offsets[1])):
+            if axis is not None and of is axis.tile:
+                placed[iterator] = Index.of(of) * axis.step + offset
+    return placed
+
+
+@dataclass(frozen=True, slots=True)
+class _Outward:
+    """Steps and matrices by the point iterator of the products, and their iterator that each of the result's reads."""
+
+    axes: dict[Iterator, tuple[int, Matrix]]
+    read: dict[Iterator, Iterator]
+
+
+def _output_transforms(result: Scope, products: Scope) -> _Outward | None:
+    found: list[tuple[Iterator, int, Matrix]] = []
+    where: dict[Iterator, Iterator] = {iterator: iterator for iterator in result.traversal}
+    points: dict[Iterator, int] = {}
+    scope = result
+    while scope is not products:
+        step = _output_transform(scope)
+        if step is None:
+            return None
+        position, size, matrix, source = step
+        inner: dict[Iterator, Iterator] = {}
+        names = dict(zip(scope.traversal, source.traversal[1:], strict=True))
+        for outer, current in where.items():
+            inner[outer] = names[current]
+        points = {names[point]: number for point, number in points.items()}
+        points[source.traversal[0]] = len(found)
+        found.append((scope.traversal[position], size, matrix))
+        where, scope = inner, source
+    axes = {point: (found[number][1], found[number][2]) for point, number in points.items()}
+    return _Outward(axes, where)
+
+
+def _output_transform(scope: Scope) -> tuple[int, int, Matrix, Scope] | None:
+    """(position of the axis, outputs at once, matrix, what is transformed)."""
+    parts = _table_times_access(scope)
+    if parts is None:
+        return None
+    table, access = parts
+    (point,) = scope.reduction
+    source = access.source
+    if not isinstance(source, Scope) or not access.stays_inside or access.indices[0] is not Index.of(point):
+        return None
+    if len(source.traversal) != len(scope.traversal) + 1:
+        return None
+    position, step = -1, 0
+    for number, (index, iterator) in enumerate(zip(access.indices[1:], scope.traversal, strict=True)):
+        if index is Index.of(iterator):
+            continue
+        atom = index.terms[0][0] if len(index.terms) == 1 and index.constant == 0 else None
+        if not isinstance(atom, FloorDiv) or atom.index is not Index.of(iterator) or position >= 0:
+            return None
+        position, step = number, atom.divisor
+    if position < 0:
+        return None
+    matrix = _matrix(table, scope.traversal[position], step, point, point.extent)
+    return None if matrix is None else (position, step, matrix, source)
+
+
+@dataclass(frozen=True, slots=True)
+class _Inward:
+    """Tile, place, step and matrix by the point iterator, and the access to the input in terms of the products' iterators."""
+
+    axes: dict[Iterator, tuple[Iterator, Iterator, int, Matrix]]
+    window: Access
+
+
+def _input_transforms(access: Access) -> _Inward | None:
+    """The transforms behind an access whose indices are iterators of the products."""
+    axes: dict[Iterator, tuple[Iterator, Iterator, int, Matrix]] = {}
+    number = 0
+    while isinstance(access.source, Scope):
+        scope = access.source
+        parts = _table_times_access(scope)
+        if parts is None:
+            return None
+        table, inner = parts
+        if not _zero_outside(access, scope, inner):
+            return None
+        point, tile, place = scope.traversal[0], scope.traversal[-1], scope.reduction[0]
+        mapping = dict(zip(scope.traversal, access.indices, strict=True))
+        own_point, own_tile = _single(mapping[point]), _single(mapping[tile])
+        axis = [index for index in inner.indices if place in index.iterators()]
+        if own_point is None or own_tile is None or len(axis) != 1:
+            return None
+        terms = dict(axis[0].terms)
+        step = terms.get(tile, 0)
+        if set(terms) != {tile, place} or terms[place] != 1 or step < 1:
+            return None
+        if any(tile in index.iterators() for index in inner.indices if index is not axis[0]):
+            return None
+        matrix = _matrix(table, point, point.extent, place, place.extent)
+        if matrix is None:
+            return None
+        renamed = Iterator(f"place{number}_", place.extent)
+        axes[own_point] = own_tile, renamed, step, matrix
+        moved = substitute(inner, {**mapping, place: Index.of(renamed)})
+        assert isinstance(moved, Access)
+        access, number = moved, number + 1
+    return _Inward(axes, access)
+
+
+def _zero_outside(access: Access, scope: Scope, inner: Access) -> bool:
+    """Whether reading outside the scope is reading outside what it reads: 0 along axes that are passed on as they are."""
+    for iterator, index in zip(scope.traversal, access.indices, strict=True):
+        if index.low >= 0 and index.high < iterator.extent:
+            continue
+        same = [
+            extent for own, extent in zip(inner.indices, inner.source.shape, strict=True) if own is Index.of(iterator)
+        ]
+        if same != [iterator.extent] or access.outside.value != 0 or inner.outside.value != 0:
+            return False
+    return True
+
+
+def _operands(context: Context, products: Scope) -> tuple[Access, Access] | None:
+    """The constant factor and the transformed input of the products."""
+    factors = product_factors(products.body)
+    if products.reducer is not Reducer.SUM or len(factors) != 2:
+        return None
+    for weights, transformed in (factors, factors[::-1]):
+        if not isinstance(weights, Access) or not isinstance(transformed, Access):
+            return None
+        if context.is_constant(weights.source) and weights.stays_inside and isinstance(transformed.source, Scope):
+            return weights, transformed
+    return None
+
+
+def _table_times_access(scope: Scope) -> tuple[Scalar, Access] | None:
+    if scope.reducer is not Reducer.SUM or len(scope.reduction) != 1:
+        return None
+    factors = product_factors(scope.body)
+    if len(factors) != 2:
+        return None
+    for table, access in (factors, factors[::-1]):
+        if isinstance(access, Access) and all(isinstance(leaf, Constant | IndexValue) for leaf in leaves(table)):
+            return table, access
+    return None
+
+
+def _matrix(table: Scalar, row: Iterator, rows: int, column: Iterator, columns: int) -> Matrix | None:
+    """The values of a table; None where it depends on anything else than its row and column."""
+    first, second = Iterator("row", rows), Iterator("column", columns)
+    named = substitute(table, {row: Index.of(first), column: Index.of(second)})
+    others = {iterator for leaf in leaves(named) if isinstance(leaf, IndexValue) for iterator in leaf.index.iterators()}
+    if not others <= {first, second}:
+        return None
+    values = evaluate(Scope((first, second), named), {})
+    return tuple(tuple(float(value) for value in line) for line in values)
+
+
+def _single(index: Index) -> Iterator | None:
+    atom = index.terms[0][0] if len(index.terms) == 1 and index.constant == 0 else None
+    return atom if isinstance(atom, Iterator) and index is Index.of(atom) else None
