@@ -7,6 +7,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tensoropt.features import Coefficients
+
+CYCLES = Coefficients(
+    multiply_adds=0.5,
+    operations=0.5,
+    shuffles=0.75,
+    loads=0.5,
+    near_bytes=1 / 30,
+    far_bytes=1 / 8,
+    steps=4.0,
+    stores=3.0,
+    gathers=50.0,
+    overheads=1.0,
+    starts=6000.0,
+)
+"""Cycles of vector instructions and of what goes with them: two multiply-adds a cycle, each of which waits four cycles for the
+one before; the rest was fitted by eye. They rank schedules; where more is wanted, the best few are measured."""
+
 
 @dataclass(frozen=True, slots=True)
 class CpuTarget:

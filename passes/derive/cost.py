@@ -6,14 +6,13 @@ from collections.abc import Collection, Sequence
 
 from passes.derive.components import components
 from tensoropt.cost import Alternative, KernelCost
-from tensoropt.ir.expression import Access, Scope, accesses, free_iterators, scopes, tensors
+from tensoropt.features import Coefficients, Features, of_expression
+from tensoropt.ir.expression import Access, Scope, accesses, free_iterators, scopes
 from tensoropt.ir.program import Compute, Statement
 from tensoropt.ir.structure import arithmetic, is_contraction, view_source
 
-_OPERATIONS_PER_SECOND = 150e9
-_SCALAR_OPERATIONS_PER_SECOND = 4e9
-_BYTES_PER_SECOND = 25e9
-_LAUNCH_SECONDS = 2e-6
+SMALL_CPU = Coefficients(multiply_adds=1 / 150e9, operations=1 / 4e9, far_bytes=1 / 25e9, starts=2e-6)
+"""Seconds of what a statement is counted as: arithmetic in packed products, other operations, bytes of its tensors, launches."""
 _BAND_STRAIN = 2.5
 """What a band costs more than a dense product: each of its rows meets other rows, so nothing is used twice from registers."""
 _VECTOR = 16
@@ -28,7 +27,7 @@ def estimated_seconds(statements: tuple[Compute, ...], constants: Collection[str
         if all(tensor.name in known for tensor in statement.inputs):
             known.add(statement.output.name)
         elif view_source(statement.expression) is None:
-            total += _statement_seconds(statement.expression)
+            total += SMALL_CPU.cost(features(statement.expression))
     return total
 
 
@@ -52,21 +51,20 @@ class EstimatedCosts:
 
 def least_seconds(core: Scope) -> float:
     """What the arithmetic of a core takes at least."""
-    return arithmetic(core) / _OPERATIONS_PER_SECOND
+    return SMALL_CPU.cost(Features(multiply_adds=arithmetic(core)))
 
 
-def _statement_seconds(expression: Scope) -> float:
-    moved = expression.type.bytes + sum(tensor.type.bytes for tensor in tensors(expression))
-    computed = sum(_scope_seconds(scope) for scope in scopes(expression))
-    return max(computed, moved / _BYTES_PER_SECOND) + _LAUNCH_SECONDS
-
-
-def _scope_seconds(scope: Scope) -> float:
-    if not is_contraction(scope):
-        return arithmetic(scope) * _strain(scope) / _SCALAR_OPERATIONS_PER_SECOND
-    sides = _sides(scope)
-    padding = min(_padding(one, _VECTOR) * _padding(other, _ROWS) for one, other in (sides, sides[::-1]))
-    return arithmetic(scope) * padding * _band_strain(scope) / _OPERATIONS_PER_SECOND
+def features(expression: Scope) -> Features:
+    """The counts of a statement. Work is counted with what its form adds to it: axes filled up, bands, reads one by one."""
+    multiply_adds = operations = 0.0
+    for scope in scopes(expression):
+        if is_contraction(scope):
+            sides = _sides(scope)
+            padding = min(_padding(one, _VECTOR) * _padding(other, _ROWS) for one, other in (sides, sides[::-1]))
+            multiply_adds += arithmetic(scope) * padding * _band_strain(scope)
+        else:
+            operations += arithmetic(scope) * _strain(scope)
+    return of_expression(expression, multiply_adds, operations)
 
 
 def _sides(scope: Scope) -> tuple[int, int]:

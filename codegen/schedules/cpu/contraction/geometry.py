@@ -14,11 +14,10 @@ from codegen.lower.emitter import flat_index
 from codegen.lower.reads import contiguous_groups, merge, plain, reads
 from codegen.schedules.cpu.context import Context, Epilogue
 from codegen.schedules.cpu.contraction.classify import Contraction, Side
+from codegen.targets.cpu import CYCLES
+from tensoropt.features import Features
 from tensoropt.ir.expression import Access
 from tensoropt.ir.index import Iterator
-
-_SECOND_CACHE_BYTES_PER_CYCLE = 30.0
-"""What a tile's vectors come in at, as they stay in the second cache while its rows are in the first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +139,7 @@ def _for_side(context: Context, epilogue: Epilogue, contraction: Contraction, ve
                     contiguous, direct_vectors, direct_rows,
                 )  # fmt: skip
                 geometry = replace(geometry, depth=_depth(context, contraction, geometry, lanes))
-                cycles = _estimate(context, contraction, geometry, lanes, smooth, row_smooth)
+                cycles = CYCLES.total(features(context, contraction, geometry, lanes, smooth, row_smooth))
                 result.append(replace(geometry, cycles=cycles))
     return result
 
@@ -254,44 +253,43 @@ def _depth(context: Context, contraction: Contraction, geometry: Geometry, lanes
     return max(fitting, default=total)
 
 
-def _estimate(
+def features(
     context: Context, contraction: Contraction, geometry: Geometry, lanes: int, smooth: bool, row_smooth: bool
-) -> float:
-    """Cycles of the slowest thread. Two vector multiply-adds a cycle; the other figures were fitted by eye."""
+) -> list[tuple[float, Features]]:
+    """What the slowest thread does: register tiles and packing of each kind of item, each so many times."""
     side, rows = contraction.sides[geometry.vector], contraction.sides[1 - geometry.vector]
     extent = prod(iterator.extent for iterator in geometry.inner)
     batches = contraction.batches * prod(iterator.extent for iterator in geometry.outer)
     depth, threads = contraction.depth, context.target.threads
-    passes = -(-depth // geometry.depth)
-    stream = lanes * 4 / _SECOND_CACHE_BYTES_PER_CYCLE if rows.extent > geometry.rows else 0.0
+    again = -(-depth // geometry.depth) - 1
+    streamed = lanes * 4.0 if rows.extent > geometry.rows else 0.0
 
-    def tiles(height: int, size: int) -> float:
-        total = 0.0
-        for _, count, used in even_tiles(height, geometry.rows):
-            for run in vector_runs(size, geometry.vectors, lanes):
-                work = max(used * run.size / 2, 4.0, (used + run.size) / 2, run.size * stream)
-                store = used * run.size * (3.0 if geometry.contiguous else 50.0) + 10
-                total += count * run.count * (depth * work + store + used * run.size * 2.0 * (passes - 1))
-        return total
+    def tile(height: int, vectors: int) -> Features:
+        sums = float(height * vectors)
+        step = Features(sums, loads=height + vectors, near_bytes=vectors * streamed, steps=1.0)
+        kept = sums * 2 / 3 * again  # partial sums, put away and taken up again
+        end = Features(stores=sums + kept) if geometry.contiguous else Features(stores=kept, gathers=sums)
+        return step * depth + end + Features(overheads=10.0)
 
-    def pack(size: int, run: int, even: bool) -> float:
+    def packing(size: int, run: int, even: bool) -> Features:
         stretches = -(-size // run)
-        vectors = stretches * -(-min(size, run) // lanes)
-        return depth * (vectors * (3.0 if even else 50.0) + stretches + 2)
+        moved = stretches * -(-min(size, run) // lanes)
+        vectors = Features(stores=moved) if even else Features(gathers=moved)
+        return (vectors + Features(overheads=stretches + 2.0)) * depth
 
-    def one(height: int, size: int) -> float:
-        cycles = tiles(height, size) + 100
-        if not (side.constant or geometry.direct_vectors):
-            cycles += pack(size, geometry.run, smooth)
-        if not (rows.constant or geometry.direct_rows):
-            cycles += pack(height, geometry.row_run, row_smooth)
-        return cycles
-
-    total = 0.0
+    pieces: list[tuple[float, Features]] = []
     for _, blocks, size in cut(extent, geometry.block):
-        for _, pieces, height in cut(rows.extent, geometry.row_block):
-            total += -(-batches * blocks * pieces // threads) * one(height, size)
-    return total
+        for _, parts, height in cut(rows.extent, geometry.row_block):
+            items = -(-batches * blocks * parts // threads)
+            for _, count, used in even_tiles(height, geometry.rows):
+                for run in vector_runs(size, geometry.vectors, lanes):
+                    pieces.append((items * count * run.count, tile(used, run.size)))
+            pieces.append((items, Features(overheads=100.0)))
+            if not (side.constant or geometry.direct_vectors):
+                pieces.append((items, packing(size, geometry.run, smooth)))
+            if not (rows.constant or geometry.direct_rows):
+                pieces.append((items, packing(height, geometry.row_run, row_smooth)))
+    return pieces
 
 
 def cut(extent: int, size: int) -> list[tuple[int, int, int]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from codegen.schedules.cpu.context import Context
 from codegen.schedules.cpu.contraction.geometry import even_tiles
 from codegen.schedules.cpu.filtering.linear import combination
 from codegen.schedules.cpu.filtering.recognize import Filtering
+from codegen.targets.cpu import CYCLES
+from tensoropt.features import Features
 
 _PANEL_BYTES = 512 << 10
 """What the products of one point of the features at a time may take, so that they are transformed from the second cache."""
@@ -54,7 +56,7 @@ def cuts(context: Context, filtering: Filtering) -> list[Cut]:
         for rows, vectors in _register_tiles(context, filtering, block * width):
             panel = filtering.points * 4 * block * width
             features = max(rows, min(filtering.height, _PANEL_BYTES // panel // rows * rows))
-            for together in (False, True):
+            for together in (False, True) if block < lines else (True,):
                 cut = Cut(lanes, block, rows, vectors, features, together)
                 if cut not in found:
                     found.append(cut)
@@ -77,37 +79,46 @@ def _register_tiles(context: Context, filtering: Filtering, tiles: int) -> list[
 
 def _rated(context: Context, filtering: Filtering, cut: Cut) -> Cut:
     """With the cycles of the slowest thread."""
-    target = context.target
-    down, across = filtering.down, filtering.across
-    width, lanes = across.tile.extent, target.lanes
-    high = down.points if down is not None else 1
-    step = down.step if down is not None else 1
-    scale = max(cut.lanes * 32 / target.vector_bits, 0.5)  # half vectors take half the time, quarters no less
-    chunks = -(-width // cut.lanes)
-    vectors = across.step + 1
-    load = high * vectors * 2 + vectors * (combination(down.inputs).operations if down is not None else 0)
-    spread = high * (3.0 * across.step + combination(across.inputs).operations + across.points * 2)
-    one_in = (load + spread) * scale
-    gather = high * across.points + high * combination(across.outputs).operations
-    fold = across.step * (combination(down.outputs).operations if down is not None else 0)
-    one_out = (gather + fold + step * across.step * 6.0) * scale
+    threads = context.target.threads
     blocks = -(-lines_of(filtering) // cut.lines)
-    tiles = cut.lines * width
-    column = -(-tiles // lanes)
-    products = 0.0
-    for _, count, rows in even_tiles(filtering.height, cut.rows):
-        for _, many, used in even_tiles(column, cut.vectors):
-            work = max(float(rows * used), rows / 2 + used, used * 2.1)
-            products += count * many * (filtering.depth * work + rows * used * 2.0 + 12)
-    products *= filtering.points
-    streamed = (
-        filtering.points * filtering.depth * filtering.height * 4 / 8.0
-    )  # weights, from the third cache or memory
-    inputs = filtering.depth * cut.lines * chunks * one_in
-    outputs = filtering.height * cut.lines * chunks * one_out
+    inputs, products, outputs = features(context, filtering, cut)
+    block = CYCLES.total([inputs, outputs]) + CYCLES.cost(products)
     if cut.together:
-        share = (inputs + outputs + max(products, streamed)) / target.threads + 12_000
-        cycles = blocks * share
+        cycles = blocks * (block / threads + CYCLES.cost(Features(starts=2.0)))
     else:
-        cycles = -(-blocks // target.threads) * (inputs + outputs + max(products, streamed)) + 4_000
-    return Cut(cut.lanes, cut.lines, cut.rows, cut.vectors, cut.features, cut.together, cycles)
+        cycles = -(-blocks // threads) * block + CYCLES.cost(Features(starts=0.5))
+    return replace(cut, cycles=cycles)
+
+
+def features(
+    context: Context, filtering: Filtering, cut: Cut
+) -> tuple[tuple[float, Features], Features, tuple[float, Features]]:
+    """What one thread does for a block: strips transformed, so many times; all products; strips transformed back."""
+    down, across = filtering.down, filtering.across
+    lanes = context.target.lanes
+    high, step = (down.points, down.step) if down is not None else (1, 1)
+    scale = max(cut.lanes / lanes, 0.5)  # half vectors take half the time, quarters no less
+    chunks = -(-across.tile.extent // cut.lanes)
+    vectors = across.step + 1
+    first = combination(down.inputs).operations * vectors if down is not None else 0
+    last = combination(down.outputs).operations * across.step if down is not None else 0
+    moved = 2.0 * high * across.step
+    inputs = Features(
+        operations=first + high * combination(across.inputs).operations,
+        shuffles=moved + high * (across.points - across.step),
+        stores=(high * across.points + high * vectors) / 2,
+    )
+    outputs = Features(
+        operations=last + high * combination(across.outputs).operations,
+        shuffles=2.0 * step * across.step,
+        stores=step * across.step * 1.5 + high * across.points / 3,
+    )
+    tiles = -(-cut.lines * across.tile.extent // lanes)
+    products = Features(far_bytes=filtering.points * filtering.depth * filtering.height * 4.0)
+    for _, count, rows in even_tiles(filtering.height, cut.rows):
+        for _, many, used in even_tiles(tiles, cut.vectors):
+            one = Features(rows * used * 1.0, loads=rows + used, near_bytes=used * lanes * 4.0, steps=1.0)
+            end = Features(stores=rows * used, overheads=10.0)
+            products = products + (one * filtering.depth + end) * (count * many * filtering.points)
+    strips = cut.lines * chunks * scale
+    return (filtering.depth * strips, inputs), products, (filtering.height * strips, outputs)

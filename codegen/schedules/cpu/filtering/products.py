@@ -22,7 +22,8 @@ _WRITTEN_OUT = 64
 class Products:
     """The products for a group of features: ``M[point, feature, tile] = Σ<c> U[point, feature, c] · V[point, c, tile]``.
 
-    ``group`` is the first feature and their number; ``buffers`` are V and M, ``strides`` those of a row and of a point in either, in elements.
+    ``group`` is the first feature and their number; ``buffers`` are V and M, ``strides`` those of a row and of a point in either,
+    in elements.
     """
 
     def __init__(
