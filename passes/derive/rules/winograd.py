@@ -23,7 +23,9 @@ class Winograd:
     """``L<x, y> Σ<r, q> A[x + r + e, ·]·K(r, ·)  =  L<x, y> Σ<i> Aᵀ(x % m, i) · { L<i, t, y> Σ<q> U[i, ·]·V[i, ·, t] }[i, x / m]``.
 
     U[i] = Σ<r> G(i, r)·K(r) and V[i, ·, t] = Σ<a> Bᵀ(i, a)·A[m·t + a + e], a running to m + |r| − 1: so many products take the
-    place of m·|r|. The tables are those of Toom-Cook interpolation. A is 0 outside, so the last tile may reach beyond it.
+    place of m·|r|. The tables are those of Toom-Cook interpolation. A is 0 outside, so the last tile may reach beyond it. Where
+    the taps are d apart, A[x + d·r + e], the x of each residue p modulo d are a window of their own:
+    V[i, ·, p, t] = Σ<a> Bᵀ(i, a)·A[d·(m·t + a) + p + e], read at x % d and x / (d·m), with Aᵀ((x / d) % m, i).
     """
 
     name: str = "winograd"
@@ -33,7 +35,7 @@ class Winograd:
         for iterator in scope.traversal:
             for tap in scope.reduction:
                 moved = any(
-                    isinstance(factor, Access) and any(_steps(index, iterator, tap) for index in factor.indices)
+                    isinstance(factor, Access) and any(_apart(index, iterator, tap) for index in factor.indices)
                     for factor in product_factors(scope.body)
                 )
                 for tile in _TILES if moved else ():
@@ -67,14 +69,15 @@ class Winograd:
         axes = [axis for axis, index in enumerate(window.indices) if {iterator, tap} & index.iterators()]
         if len(axes) != 1:
             return Refusal("the window moves along several axes")
-        if not _steps(window.indices[axes[0]], iterator, tap):
-            return Refusal("the window does not move by single steps of the axis and the summation")
+        if _apart(window.indices[axes[0]], iterator, tap) < 1:
+            return Refusal("the window does not move by single steps of the axis and equal ones of the summation")
         return _interpolated(scope, iterator, tap, tile, window, kernel, axes[0])
 
 
-def _steps(index: Index, iterator: Iterator, tap: Iterator) -> bool:
-    """Whether an index is their sum and a constant."""
-    return dict(index.terms) == {iterator: 1, tap: 1}
+def _apart(index: Index, iterator: Iterator, tap: Iterator) -> int:
+    """How far the taps are apart in an index that is the iterator, so many taps, and a constant; 0 for another one."""
+    terms = dict(index.terms)
+    return terms[tap] if set(terms) == {iterator, tap} and terms[iterator] == 1 and terms[tap] > 0 else 0
 
 
 def _interpolated(
@@ -82,29 +85,33 @@ def _interpolated(
 ) -> Scope:
     tables = interpolation(tile, tap.extent)
     products = tile + tap.extent - 1
+    apart = _apart(window.indices[axis], iterator, tap)
     taken = [*scope.traversal, *scope.reduction]
     point = fresh_iterator("point", products, taken)
-    block = fresh_iterator("tile", -(-iterator.extent // tile), taken)
+    block = fresh_iterator("tile", -(-iterator.extent // (tile * apart)), taken)
     place = fresh_iterator("place", products, taken)
+    residue = [fresh_iterator("residue", apart, taken)] if apart > 1 else []
 
     own = [fresh_iterator(f"a{number}_", int(extent), taken) for number, extent in enumerate(window.source.shape)]
-    start = window.indices[axis].substitute({iterator: Index.of(block) * tile, tap: Index.of(place)})
-    read_at = [start if number == axis else Index.of(found) for number, found in enumerate(own)]
+    start = Index.of(block) * (tile * apart) + sum(map(Index.of, residue), Index.of(0))
+    read_input = window.indices[axis].substitute({iterator: start, tap: Index.of(place)})
+    read_at = [read_input if number == axis else Index.of(found) for number, found in enumerate(own)]
     inputs = Apply("mul", _table(tables.inputs, point, place, scope.dtype), Access(window.source, read_at))
-    transformed = Scope((point, *own[:axis], *own[axis + 1 :], block), inputs, (place,))
+    transformed = Scope((point, *own[:axis], *own[axis + 1 :], *residue, block), inputs, (place,))
     elsewhere = window.indices[:axis] + window.indices[axis + 1 :]
 
     known = [found for found in taken if found in free_iterators(kernel) and found is not tap]
     weights = Apply("mul", _table(tables.weights, point, tap, scope.dtype), kernel)
     constants = Scope((point, *known), weights, (tap,))
 
-    read_input = Access(transformed, (Index.of(point), *elsewhere, Index.of(block)))
-    product = Apply("mul", Access(constants, (point, *known)), read_input)
-    traversal = tuple(block if found is iterator else found for found in scope.traversal)
+    moved = Access(transformed, (Index.of(point), *elsewhere, *map(Index.of, residue), Index.of(block)))
+    product = Apply("mul", Access(constants, (point, *known)), moved)
+    traversal = [inner for found in scope.traversal for inner in ((*residue, block) if found is iterator else (found,))]
     sums = tuple(found for found in scope.reduction if found is not tap)
     inner = Scope((point, *traversal), product, sums)
-    read = [Index.of(found) // tile if found is iterator else Index.of(found) for found in scope.traversal]
-    outputs = _table(tables.outputs, Index.of(iterator) % tile, point, scope.dtype)
+    digits = [Index.of(iterator) % apart] * len(residue) + [Index.of(iterator) // (tile * apart)]
+    read = [index for found in scope.traversal for index in (digits if found is iterator else (Index.of(found),))]
+    outputs = _table(tables.outputs, Index.of(iterator) // apart % tile, point, scope.dtype)
     return Scope(scope.traversal, Apply("mul", outputs, Access(inner, (Index.of(point), *read))), (point,))
 
 

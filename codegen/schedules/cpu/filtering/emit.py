@@ -50,7 +50,7 @@ class Emission:
         self.context, self.filtering, self.epilogue, self.cut = context, filtering, epilogue, cut
         self.width = context.width
         self.lanes = context.target.lanes
-        self.tiles_of_line = filtering.across.tile.extent
+        self.tiles_of_line = filtering.across.tile.extent * filtering.across.apart
         self.line = Iterator("line", lines_of(filtering))
         self.channel = Iterator("channel", filtering.depth)
         self.feature = Iterator("feature", filtering.height)
@@ -123,7 +123,7 @@ class Emission:
 
     def _strips(self, body: Callable[[Strip, Any, Any], Any]) -> Any:
         """The strips of a line: whole chunks in a loop, and the last one, which may be shorter."""
-        lanes, step = self.cut.lanes, self.filtering.across.step
+        lanes, step = self.cut.lanes, self.filtering.across.step * self.filtering.across.apart
         outputs = next(
             iterator.extent
             for iterator in self.epilogue.stage.scope.traversal
@@ -135,7 +135,7 @@ class Emission:
         if whole:
             strip = Strip(chunk, 0, lanes, lanes)
             parts.append(tir.serial(whole, lambda value: body(strip, value, value * lanes), "chunk", self.width))
-        rest = self.tiles_of_line - whole * lanes
+        rest = self.filtering.across.tile.extent - whole * lanes
         if rest:
             single = Iterator("chunk", 1)
             tail = Strip(single, whole, rest, lanes)

@@ -46,9 +46,9 @@ def lines_of(filtering: Filtering) -> int:
 
 def cuts(context: Context, filtering: Filtering) -> list[Cut]:
     """All ways that make sense, the cheapest first."""
-    width = filtering.across.tile.extent
+    width = filtering.across.tile.extent * filtering.across.apart
     lanes = context.target.lanes
-    while lanes > 4 and lanes // 2 >= width:
+    while lanes > 4 and lanes // 2 >= filtering.across.tile.extent:
         lanes //= 2
     lines, found = lines_of(filtering), []
     for wanted in (16, 32, 48, 64, 96, 128, 192):
@@ -99,21 +99,20 @@ def features(
     high, step = (down.points, down.step) if down is not None else (1, 1)
     scale = max(cut.lanes / lanes, 0.5)  # half vectors take half the time, quarters no less
     chunks = -(-across.tile.extent // cut.lanes)
-    vectors = across.step + 1
+    vectors = across.step * across.apart + 1
     first = combination(down.inputs).operations * vectors if down is not None else 0
     last = combination(down.outputs).operations * across.step if down is not None else 0
-    moved = 2.0 * high * across.step
     inputs = Features(
-        operations=first + high * combination(across.inputs).operations,
-        shuffles=moved + high * (across.points - across.step),
-        stores=(high * across.points + high * vectors) / 2,
+        operations=first + high * combination(across.inputs).operations * across.apart,
+        shuffles=high * (2.0 * (vectors - 1) + (across.points - across.step) * across.apart),
+        stores=(high * across.points * across.apart + high * vectors) / 2,
     )
     outputs = Features(
-        operations=last + high * combination(across.outputs).operations,
-        shuffles=2.0 * step * across.step,
-        stores=step * across.step * 1.5 + high * across.points / 3,
+        operations=(last + high * combination(across.outputs).operations) * across.apart,
+        shuffles=2.0 * step * (vectors - 1),
+        stores=step * (vectors - 1) * 1.5 + high * across.points * across.apart / 3,
     )
-    tiles = -(-cut.lines * across.tile.extent // lanes)
+    tiles = -(-cut.lines * across.tile.extent * across.apart // lanes)
     products = Features(far_bytes=filtering.points * filtering.depth * filtering.height * 4.0)
     for _, count, rows in even_tiles(filtering.height, cut.rows):
         for _, many, used in even_tiles(tiles, cut.vectors):

@@ -44,29 +44,40 @@ def input_strip(
     emitter = context.emitter(variables)
     across, down, lanes = filtering.across, filtering.down, strip.lanes
     rows = down.points if down is not None else 1
-    following = across.points - across.step
-    vectors = across.step + int(following > 0)
+    together = across.step * across.apart
+    vectors = together + int(across.points > across.step)
     columns = _columns(emitter, filtering, strip, vectors)
-    loaded = [_line(context, emitter, filtering, strip, row, columns, where) for row in range(rows)]
-    transformed = loaded
+    lines = [_line(context, emitter, filtering, strip, row, columns, where) for row in range(rows)]
     if down is not None:
         by_vector = [
-            combine(down.inputs, [line[number] for line in loaded], DTYPE, lanes, emitter.bind)
+            combine(down.inputs, [line[number] for line in lines], DTYPE, lanes, emitter.bind)
             for number in range(vectors)
         ]
-        transformed = [[column[row] for column in by_vector] for row in range(rows)]
+        lines = [[column[row] for column in by_vector] for row in range(rows)]
     stores = []
-    for row, line in enumerate(transformed):
-        neighbours = separate(line[: across.step], lanes, emitter.bind)
-        places = list(neighbours)
-        for place in range(across.step, across.points):
-            shift, residue = divmod(place, across.step)
-            filled = [across.step * number + residue for number in range(shift)]
-            places.append(shifted(neighbours[residue], line[across.step], filled, lanes, emitter.bind))
-        for column, value in enumerate(combine(across.inputs, places, DTYPE, lanes, emitter.bind)):
-            offset = tir.integer((row * across.points + column) * plane, context.width)
-            stores.append(tir.store(target, value, base + offset, lanes))
+    for row, line in enumerate(lines):
+        neighbours = separate(line[:together], lanes, emitter.bind)
+        for residue in range(across.apart):
+            places = []
+            for place in range(across.points):
+                shift, within = divmod(place, across.step)
+                own = within * across.apart + residue
+                filled = [together * number + own for number in range(shift)]
+                vector = neighbours[own]
+                places.append(shifted(vector, line[together], filled, lanes, emitter.bind) if shift else vector)
+            for column, value in enumerate(combine(across.inputs, places, DTYPE, lanes, emitter.bind)):
+                point = (row * across.points + column) * plane
+                where_to = base + tir.integer(point + residue * across.tile.extent, context.width)
+                stores.append(_kept(target, value, where_to, strip, across))
     return tir.sequence([*emitter.statements, *stores])
+
+
+def _kept(target: Any, value: Any, place: Any, strip: Strip, across: Axis) -> Any:
+    """Stores points of a strip. Whole vectors may be written beyond its tiles, for what comes next writes there again; but the
+    residues of a line stand one after another, and only the first strip of a line comes before all of the next residue's."""
+    if across.apart == 1 or strip.used == strip.lanes:
+        return tir.store(target, value, place, strip.lanes)
+    return tir.masked_store(target, value, place, tir.first_lanes(strip.used, strip.lanes))
 
 
 def _columns(emitter: Emitter, filtering: Filtering, strip: Strip, vectors: int) -> list[tuple[Index, Any]]:
@@ -74,11 +85,13 @@ def _columns(emitter: Emitter, filtering: Filtering, strip: Strip, vectors: int)
     across = filtering.across
     extent = int(filtering.window.source.shape[filtering.column])
     start = filtering.window.indices[filtering.column]
-    first = start.substitute({across.tile: strip.tile, across.place: Index.of(0)})
+    zero = {iterator: Index.of(0) for iterator in (across.place, across.residue) if iterator is not None}
+    first = start.substitute({across.tile: strip.tile, **zero})
+    together = across.step * across.apart
     found = []
     for number in range(vectors):
         index = first + number * strip.lanes
-        needed = strip.lanes if number < across.step else across.points - across.step
+        needed = strip.lanes if number < together else (across.points - across.step) * across.apart
         mask = None
         lane = tirx.Ramp(tir.integer(0), 1, strip.lanes)
         position = tir.broadcast(emitter.bind(emitter.index(index)), strip.lanes) + lane
@@ -134,23 +147,25 @@ def output_strip(
     emitter = context.emitter(variables)
     across, down, lanes = filtering.across, filtering.down, strip.lanes
     rows = down.points if down is not None else 1
-    lines = []
-    for row in range(rows):
-        points = [
-            emitter.bind(
-                tir.load(source, base + tir.integer((row * across.points + column) * plane, context.width), lanes)
-            )
-            for column in range(across.points)
-        ]
-        lines.append(combine(across.outputs, points, DTYPE, lanes, emitter.bind))
-    if down is not None:
-        by_column = [
-            combine(down.outputs, [line[column] for line in lines], DTYPE, lanes, emitter.bind)
-            for column in range(across.step)
-        ]
-        lines = [[column[row] for column in by_column] for row in range(down.step)]
+    outputs: list[list[Any]] = []
+    for residue in range(across.apart):
+        lines = []
+        for row in range(rows):
+            points = []
+            for column in range(across.points):
+                offset = (row * across.points + column) * plane + residue * across.tile.extent
+                points.append(emitter.bind(tir.load(source, base + tir.integer(offset, context.width), lanes)))
+            lines.append(combine(across.outputs, points, DTYPE, lanes, emitter.bind))
+        if down is not None:
+            by_column = [
+                combine(down.outputs, [line[column] for line in lines], DTYPE, lanes, emitter.bind)
+                for column in range(across.step)
+            ]
+            lines = [[column[row] for column in by_column] for row in range(down.step)]
+        outputs.append(lines)
     statements = list(emitter.statements)
-    for row, line in enumerate(lines):
+    for row in range(len(outputs[0])):
+        line = [lines[row][column] for column in range(across.step) for lines in outputs]
         shuffling = context.emitter(variables)
         vectors = interleave(line, lanes, shuffling.bind)
         statements += shuffling.statements
@@ -159,32 +174,32 @@ def output_strip(
             for number, vector in enumerate(vectors)
         ]
         body = tir.sequence([one for one in stored if one is not None])
-        statements.append(_guarded(context, filtering.down, row, where, variables, epilogue, filtering, body))
+        statements.append(_guarded(context, filtering, epilogue, row, where, variables, body))
     return tir.sequence(statements)
 
 
 def _guarded(
-    context: Context, down: Axis | None, row: int, where: Mapping[Iterator, Index], variables: Variables,
-    epilogue: Epilogue, filtering: Filtering, body: Any,
+    context: Context, filtering: Filtering, epilogue: Epilogue, row: int, where: Mapping[Iterator, Index],
+    variables: Variables, body: Any,
 ) -> Any:  # fmt: skip
     """The body where the line lies inside the result: the last tile may reach below it."""
+    down = filtering.down
     if down is None:
         return body
-    extent = _extent(epilogue, filtering, down)
-    if extent % down.step == 0:
+    iterator = _output(epilogue, filtering, down)
+    line = filtering.outputs[iterator].substitute({filtering.offsets[0]: Index.of(row)})
+    if line.high < iterator.extent:
         return body
-    line = (Index.of(down.tile) * down.step + row).substitute(where)
     emitter = context.emitter(variables)
-    position = emitter.index(line)
-    return tir.sequence([*emitter.statements, tir.when(tirx.LT(position, tir.integer(extent, context.width)), body)])
+    position = emitter.index(line.substitute(where))
+    inside = tirx.LT(position, tir.integer(iterator.extent, context.width))
+    return tir.sequence([*emitter.statements, tir.when(inside, body)])
 
 
-def _extent(epilogue: Epilogue, filtering: Filtering, axis: Axis) -> int:
-    """The extent of the result along a transformed axis."""
+def _output(epilogue: Epilogue, filtering: Filtering, axis: Axis) -> Iterator:
+    """The iterator of the result along a transformed axis."""
     return next(
-        iterator.extent
-        for iterator in epilogue.stage.scope.traversal
-        if axis.tile in filtering.outputs[iterator].iterators()
+        iterator for iterator in epilogue.stage.scope.traversal if axis.tile in filtering.outputs[iterator].iterators()
     )
 
 
@@ -194,9 +209,9 @@ def _stored(
 ) -> Any:  # fmt: skip
     """One vector of neighbouring outputs through the epilogue; None where none of them lies in the result."""
     across, lanes = filtering.across, strip.lanes
-    extent = _extent(epilogue, filtering, across)
-    first = strip.tile * across.step + number * lanes
-    used = min(lanes, strip.used * across.step - number * lanes)
+    extent, together = _output(epilogue, filtering, across).extent, across.step * across.apart
+    first = strip.tile * together + number * lanes
+    used = min(lanes, strip.used * together - number * lanes)
     if strip.used < lanes or first.high + lanes > extent:
         used = min(used, extent - first.high)
     if used <= 0:

@@ -23,13 +23,22 @@ TARGET = replace(host_target(), threads=2)
 
 
 def convolution(
-    images: int, channels: int, filters: int, size: tuple[int, int], taps: tuple[int, int], padding: tuple[int, int]
+    images: int,
+    channels: int,
+    filters: int,
+    size: tuple[int, int],
+    taps: tuple[int, int],
+    padding: tuple[int, int],
+    apart: tuple[int, int] = (1, 1),
 ) -> Compute:
     """A convolution with a bias and a residual behind it, large enough to be rewritten."""
-    outputs = tuple(extent + 2 * pad - tap + 1 for extent, pad, tap in zip(size, padding, taps, strict=True))
+    outputs = tuple(
+        extent + 2 * pad - (tap - 1) * distance
+        for extent, pad, tap, distance in zip(size, padding, taps, apart, strict=True)
+    )
     n, f, h, w = (Iterator(name, extent) for name, extent in zip("nfhw", (images, filters, *outputs), strict=True))
     c, r, s = (Iterator(name, extent) for name, extent in zip("crs", (channels, *taps), strict=True))
-    rows, columns = Index.of(h) + r - padding[0], Index.of(w) + s - padding[1]
+    rows, columns = Index.of(h) + Index.of(r) * apart[0] - padding[0], Index.of(w) + Index.of(s) * apart[1] - padding[1]
     data = Access(tensor("A", images, channels, *size), [n, c, rows, columns])
     body = Apply("mul", data, Access(tensor("K", filters, channels, *taps), [f, c, r, s]))
     return Compute(tensor("out", images, filters, *outputs), Scope((n, f, h, w), body, (c, r, s)), ("conv",))
@@ -63,17 +72,18 @@ def run(one: Filtered, values: dict[str, Array], target: CpuTarget, variant: int
     return kernel(values)["out"], kernel.kernel.schedules[0]
 
 
-@settings(max_examples=15, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=24, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(st.data())
 def test_random_geometry(data: st.DataObject) -> None:
     images, channels, filters = data.draw(st.tuples(st.integers(1, 2), st.integers(2, 20), st.integers(2, 27)))
     taps = data.draw(st.sampled_from([(3, 3), (3, 3), (5, 5), (2, 2), (1, 3), (3, 1), (3, 2), (1, 5)]))
+    apart = data.draw(st.sampled_from([(1, 1), (1, 1), (2, 2), (3, 1), (1, 2)])) if max(taps) == 3 else (1, 1)
     padding = data.draw(st.tuples(st.integers(0, taps[0] - 1), st.integers(0, taps[1] - 1)))
     least = 1 << 20
     width = data.draw(st.integers(max(taps[1] + 8, 20), 75))
     lines = least // (images * channels * filters * taps[0] * taps[1] * width) + 1
-    size = (lines + taps[0] + data.draw(st.integers(0, 4)), width)
-    core = convolution(images, channels, filters, size, taps, padding)
+    size = (lines + taps[0] * apart[0] + data.draw(st.integers(0, 4)), width)
+    core = convolution(images, channels, filters, size, taps, padding, apart)
     values = values_for(core)
     expected = evaluate(finished(core).expression, values)
     scale = float(np.abs(expected).max())

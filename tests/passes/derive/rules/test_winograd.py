@@ -15,11 +15,16 @@ from tensoropt.rewrite.rule import Refusal, Site
 from tests.strategies.networks import tensor
 
 
-def convolution(size: tuple[int, int] = (14, 13), taps: tuple[int, int] = (3, 3), images: int = 2) -> Scope:
-    """Images of 4 channels, 3 filters, one line and column of padding."""
+def convolution(
+    size: tuple[int, int] = (14, 13), taps: tuple[int, int] = (3, 3), images: int = 2, apart: int = 1
+) -> Scope:
+    """Images of 4 channels, 3 filters, one line and column of padding, and taps that are some lines and columns apart."""
     n, f, h, w = (Iterator(name, extent) for name, extent in zip("nfhw", (images, 3, *size), strict=True))
     c, r, s = (Iterator(name, extent) for name, extent in zip("crs", (4, *taps), strict=True))
-    data = Access(tensor("A", images, 4, *size), [n, c, Index.of(h) + r - 1, Index.of(w) + s - 1])
+    data = Access(
+        tensor("A", images, 4, *size),
+        [n, c, Index.of(h) + Index.of(r) * apart - 1, Index.of(w) + Index.of(s) * apart - 1],
+    )
     return Scope((n, f, h, w), Apply("mul", data, Access(tensor("K", 3, 4, *taps), [f, c, r, s])), (c, r, s))
 
 
@@ -33,9 +38,9 @@ def chain(scope: Scope, tile: int) -> Derivation:
 
 
 @pytest.mark.parametrize("tile", [2, 3, 4])
-@pytest.mark.parametrize("taps", [(3, 3), (2, 5)])
-def test_both_axes_are_certified(tile: int, taps: tuple[int, int]) -> None:
-    scope = convolution(taps=taps)
+@pytest.mark.parametrize(("taps", "apart"), [((3, 3), 1), ((2, 5), 1), ((3, 3), 2), ((3, 2), 3)])
+def test_both_axes_are_certified(tile: int, taps: tuple[int, int], apart: int) -> None:
+    scope = convolution(taps=taps, apart=apart)
     derivation = chain(scope, tile)
     output = Tensor("out", scope.type)
     statements = statements_of(derivation.result(RULES_BY_NAME), output, ["K"], ["A", "K"], ())
