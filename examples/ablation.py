@@ -26,10 +26,10 @@ import numpy as np
 import onnx
 
 import tensoropt
-from examples.benchmark import save
 from examples.comparison import isolated
 from examples.models import BUILDERS, MODELS
 from examples.models.weights import Array
+from examples.records import save
 from passes.derive.rules import RULES_BY_NAME
 from tensoropt.machine import describe, whole_cores
 from tensoropt.peers.peer import Run

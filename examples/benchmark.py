@@ -11,8 +11,6 @@ stopped.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +18,7 @@ from typing import Any
 
 from examples.comparison import Settings, compare, isolated
 from examples.models import BUILDERS, MODELS
+from examples.records import rows_of, save
 from examples.tables import latencies, memories, skipped, summary
 from tensoropt.machine import describe
 
@@ -46,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     file: Path | None = options.resume or options.json
     settings = Settings(tuple(options.against.split(",")), options.threads, options.blocks, options.tune)
-    rows = _kept(options.resume)
+    rows = rows_of(options.resume)
     document: dict[str, Any] = {
         "machine": describe(),
         "command": " ".join(["python -m examples.benchmark", *(sys.argv[1:] if arguments is None else arguments)]),
@@ -79,23 +78,6 @@ def _planned(names: Sequence[str], batch: int | None) -> dict[str, tuple[str, in
 
 def _label(name: str, batch: int) -> str:
     return name if batch == 1 else f"{name}, batch {batch}"
-
-
-def _kept(path: Path | None) -> dict[str, dict[str, Any]]:
-    """The rows of an earlier run, failures apart."""
-    if path is None or not path.exists():
-        return {}
-    before: dict[str, dict[str, Any]] = json.loads(path.read_text())["rows"]
-    return {label: row for label, row in before.items() if "failed" not in row}
-
-
-def save(path: Path | None, document: Mapping[str, Any]) -> None:
-    """Whole or not at all: a run that is interrupted can be resumed."""
-    if path is None:
-        return
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(document, indent=2) + "\n")
-    os.replace(partial, path)
 
 
 def _brief(row: Mapping[str, Any]) -> str:

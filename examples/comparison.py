@@ -35,18 +35,16 @@ def compare(name: str, batch: int, settings: Settings) -> dict[str, Any]:
         for formulation in family(name):
             files[formulation] = Path(folder) / f"{formulation}.onnx"
             files[formulation].write_bytes(BUILDERS[formulation](batch).SerializeToString())
-        model = files.pop(name)
         result = tensoropt.bench(
-            model,
+            files[name],
             against=settings.against,
             threads=settings.threads,
             tune=settings.tune,
             blocks=settings.blocks,
-            formulations=list(files.values()),
+            peer_models=list(files.values()),
         )
-    for row in result["engines"].values():
-        row["formulation"] = Path(row.pop("model")).stem if files else name
-    result["engines"]["tensoropt"]["formulation"] = name
+    for engine, row in result["engines"].items():
+        row["formulation"] = name if engine == "tensoropt" else Path(row["model"]).stem
     return {**result, "model": name, "batch": batch}
 
 

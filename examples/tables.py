@@ -91,7 +91,7 @@ def speed_ups(rows: Rows, peers: Iterable[str]) -> dict[str, float]:
     """How many times faster ours is than the fastest of the peers, by label, where one of them took the model."""
     found = {}
     for label, row in rows.items():
-        theirs = [row["engines"][peer]["median_ms"] for peer in peers if peer in row["engines"]]
+        theirs = [row["engines"][peer]["median_ms"] for peer in peers if peer in row.get("engines", {})]
         if theirs:
             found[label] = min(theirs) / row["engines"][OURS]["median_ms"]
     return found

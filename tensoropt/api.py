@@ -421,7 +421,8 @@ def bench(
     shapes: Mapping[str, Sequence[int]] | None = None,
     seed: int = 0,
     blocks: int = 7,
-    formulations: Sequence[str | os.PathLike[str]] = (),
+    check: bool = True,
+    peer_models: Sequence[str | os.PathLike[str]] = (),
     progress: Progress = _silent,
     warn: Callable[[str], None] = lambda sentence: None,
 ) -> dict[str, Any]:
@@ -429,8 +430,9 @@ def bench(
 
     ``against`` names peers, all by default; one that is not installed or does not take the model is skipped with a sentence in
     ``skipped``, which ``warn`` gets too. Peers run the model's file; for a folder, which does not hold the original, its
-    ``optimized.onnx`` with functions inlined. ``formulations`` are other files of the same function: each peer runs the fastest.
-    Every series has ``blocks`` blocks, three where a call takes seconds. Returns what ``bench --json`` prints (see ``docs/benchmarks.md``).
+    ``optimized.onnx`` with functions inlined. ``peer_models`` are files of the same function that peers run instead, each the
+    fastest. Every series has ``blocks`` blocks, three where a call takes seconds; ``check`` is that of ``optimize``, and the
+    outputs are compared with the peers' anyway. Returns what ``bench --json`` prints (see ``docs/benchmarks.md``).
     CheckError where ours differs from the reference, ModelError, ArtefactError and UsageError as ``optimize`` and ``load``.
     """
     import tempfile
@@ -453,14 +455,16 @@ def bench(
             folder, models = given, [_exported_model(given, Path(temporary))]
         else:
             started = time.monotonic()
-            compiled = optimize(path, target, tune=tune, shapes=shapes, threads=threads, seed=seed, progress=progress)
-            folder, models = compiled.save(Path(temporary) / "artefact"), [given, *map(Path, formulations)]
+            compiled = optimize(
+                path, target, tune=tune, shapes=shapes, threads=threads, seed=seed, check=check, progress=progress
+            )
+            folder, models = compiled.save(Path(temporary) / "artefact"), [given]
             report = compiled.report()
             seconds = {"optimize_seconds": time.monotonic() - started, "tune_seconds": report["tune_seconds"]}
             del compiled
         loaded = load(folder, threads)
         feeds = random_feeds(loaded.inputs, seed)
-        subject = Subject(folder, models, loaded.inputs, loaded.outputs, feeds)
+        subject = Subject(folder, list(map(Path, peer_models)) or models, loaded.inputs, loaded.outputs, feeds)
         compared = compare(subject, peers, threads, blocks, progress, warn)
     return {
         "model": str(path),

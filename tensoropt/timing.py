@@ -19,6 +19,8 @@ BLOCK_SECONDS = 0.15
 MOST_CALLS = 100
 FEWEST_TURNS = 3
 """Of a function that is too slow for the time that it has."""
+ESTIMATES = 3
+"""Calls that say how long one takes: a single one may have met another process."""
 LONG_SECONDS = 1.0
 """A call that takes so long gains nothing from an untimed one before it."""
 
@@ -80,9 +82,10 @@ def alternate(
 
 
 def _turns(function: Callable[[], object], blocks: int, block_seconds: float, budget: float) -> _Turns:
-    """How many calls fill a block, from a second call that is timed after a first that warms up."""
-    first = _seconds(function)
-    seconds = first if first > LONG_SECONDS else _seconds(function)
+    """How many calls fill a block, from the fastest of a few; the first warms up and counts only where it takes long."""
+    seconds = _seconds(function)
+    if seconds <= LONG_SECONDS:
+        seconds = min(_seconds(function) for _ in range(ESTIMATES))
     calls = max(1, min(MOST_CALLS, round(block_seconds / seconds)))
     warm = seconds <= LONG_SECONDS
     possible = int(budget / (seconds * (calls + warm)))

@@ -61,12 +61,14 @@ def _show(result: dict[str, Any]) -> None:
         f"{result['model']}: {result['threads']} threads of {machine['processor']} ({result['cores']:.1f} whole cores); "
         f"peers run {result['peers_run']}",
         markup=False,
+        soft_wrap=True,
     )
     console.print(_table(result))
     control = result["control"]
     console.print(
         f"control: ours against ours {control['ratio']:.2f} (1.00 ± 0.03 on a quiet machine); "
-        + ("nothing to compare with" if result["reference"] is None else f"checked against {result['reference']}")
+        + ("nothing to compare with" if result["reference"] is None else f"checked against {result['reference']}"),
+        soft_wrap=True,
     )
     if result["optimize_seconds"] is not None:
         console.print(

@@ -56,7 +56,7 @@ class Peer(Protocol):
 
 
 def brief(error: BaseException) -> str:
-    """What an engine's error says, in one line of at most 200 characters."""
+    """What an engine's error says, in one line of at most 300 characters, without OpenVINO's places in its sources."""
     lines = [line.strip() for line in str(error).splitlines()]
-    said = " ".join(line for line in lines if line and not line.startswith("Exception from "))
-    return f"{type(error).__name__}: {said[:200]}" if said else type(error).__name__
+    said = " ".join(line for line in lines if line and not line.startswith(("Exception from ", "Check '")))
+    return f"{type(error).__name__}: {said[:300]}" if said else type(error).__name__
