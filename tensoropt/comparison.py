@@ -142,7 +142,7 @@ def _contender(peer: Peer, subject: Subject, threads: int) -> Contender:
             trial = Trial(peer, model, subject.shapes, subject.feeds, threads)
             memory = first_run(trial, TRIAL_SECONDS)
             run, results = _prepared(trial)
-            found.append(Contender(peer, run, model, memory, results))
+            found.append(Contender(peer, run, model, memory, _named(results, subject, peer)))
         except Refused as refusal:
             refusals.append(str(refusal))
     if not found:
@@ -167,6 +167,14 @@ def _prepared(trial: Trial) -> tuple[Run, Mapping[str, Array]]:
     finally:
         if usable is not None:
             os.sched_setaffinity(0, usable)
+
+
+def _named(results: Mapping[str, Array], subject: Subject, peer: Peer) -> dict[str, Array]:
+    """Outputs by the names that the model gives them; an engine may know one by another of its names, but keeps their order."""
+    names = list(dict.fromkeys(tensor.name for tensor in subject.outputs))
+    if len(results) != len(names):
+        raise Refused(f"{peer.name} gives {len(results)} outputs where the model has {len(names)}")
+    return dict(zip(names, results.values(), strict=True))
 
 
 def _ours(subject: Subject, threads: int, warn: Callable[[str], None]) -> Contender:
