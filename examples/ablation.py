@@ -29,7 +29,7 @@ import tensoropt
 from examples.comparison import isolated
 from examples.models import BUILDERS, MODELS
 from examples.models.weights import Array
-from examples.records import save
+from examples.runs import save
 from passes.derive.rules import RULES_BY_NAME
 from tensoropt.machine import describe, whole_cores
 from tensoropt.peers.peer import Run

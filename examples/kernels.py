@@ -9,7 +9,6 @@ A process a kernel; `WORD` chooses those whose label has it. `--json` and `--res
 
 from __future__ import annotations
 
-import argparse
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,13 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import tensoropt
-from examples.benchmark import PEERS
-from examples.comparison import Settings, isolated
+from examples.comparison import Settings
 from examples.kernel_cases import CASES, Case
 from examples.peaks import moving_seconds, multiply_add_peak
-from examples.records import rows_of, save
-from examples.tables import OURS, Rows, geometric_mean, speed_ups
-from tensoropt.machine import describe
+from examples.runs import command_of, measure_rows, parser_of, settings_of
+from examples.tables import OURS, Rows, geometric_mean, line, skipped, speed_ups
 
 
 def measure(label: str, settings: Settings) -> dict[str, Any]:
@@ -70,11 +67,11 @@ def table(rows: Rows, peers: Sequence[str]) -> str:
     """The kernels as a Markdown table. Ratio is ours through the best peer's: below 1 is faster."""
     titles = ["kernel", "tensoropt ms", "rate", "share of peak", *(f"{peer} ms" for peer in peers)]
     titles += ["ratio to the best", "control", "cores", "difference"]
-    lines = [_line(titles), _line(["---", *["---:"] * (len(titles) - 1)])]
+    lines = [line(titles), line(["---", *["---:"] * (len(titles) - 1)])]
     best = {label: 1 / gain for label, gain in speed_ups(rows, peers).items()}
     for label, row in rows.items():
         if "failed" in row:
-            lines.append(_line([label, f"failed: {row['failed']}", *[""] * (len(titles) - 2)]))
+            lines.append(line([label, f"failed: {row['failed']}", *[""] * (len(titles) - 2)]))
             continue
         ours = row["engines"][OURS]
         cells = [label, f"{ours['median_ms']:.3f}", _rate(row), f"{row['least_ms'] / ours['median_ms']:.0%}"]
@@ -84,7 +81,7 @@ def table(rows: Rows, peers: Sequence[str]) -> str:
         differences = [one["max_rel_error"] for one in row["engines"].values()]
         cells += [f"{best[label]:.2f}" if label in best else ""]
         cells += [f"{row['control']['ratio']:.2f}", f"{row['cores']:.1f}", f"{max(differences):.1e}"]
-        lines.append(_line(cells))
+        lines.append(line(cells))
     return "\n".join(lines)
 
 
@@ -103,10 +100,7 @@ def summary(rows: Rows, peers: Sequence[str]) -> str:
     if gains:
         mean = geometric_mean(list(gains.values()))
         lines.append(f"- Speed-up over the best peer of each kernel, geometric mean: {mean:.2f} over {len(gains)}.")
-    lines += [
-        f"- {label}: {peer} is skipped: {why}" for label, row in good.items() for peer, why in row["skipped"].items()
-    ]
-    return "\n".join(lines)
+    return "\n".join(filter(None, [*lines, skipped(good)]))
 
 
 def _rate(row: Mapping[str, Any]) -> str:
@@ -116,44 +110,25 @@ def _rate(row: Mapping[str, Any]) -> str:
     return f"{row['bytes'] / milliseconds / 1e6:.0f} GB/s"
 
 
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Time the kernels, print the table, and return 1 if one failed."""
-    parser = argparse.ArgumentParser(prog="python -m examples.kernels", description="Time single kernels.")
+    parser = parser_of("examples.kernels", "Time single kernels.")
     parser.add_argument("words", nargs="*", metavar="WORD", help="kernels whose label has one of these; all by default")
-    parser.add_argument("--against", default=",".join(PEERS), metavar="NAMES", help=f"default {','.join(PEERS)}")
-    parser.add_argument("--tune", choices=("off", "fast", "full"), default="fast", help="default fast")
-    parser.add_argument("--threads", type=int, default=2, metavar="N", help="threads of each engine (default 2)")
-    parser.add_argument("--blocks", type=int, default=7, metavar="N", help="timed blocks of each series (default 7)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write every block's time to FILE")
-    parser.add_argument("--resume", type=Path, metavar="FILE", help="keep what FILE holds, failures apart, and go on")
     options = parser.parse_args(arguments)
-    file: Path | None = options.resume or options.json
-    settings = Settings(tuple(options.against.split(",")), options.threads, options.blocks, options.tune)
     labels = [label for label in CASES if not options.words or any(word in label for word in options.words)]
     if not labels:
         parser.error(f"no kernel has {' or '.join(options.words)} in its label; there are {'; '.join(CASES)}")
-    rows = rows_of(options.resume)
-    document: dict[str, Any] = {
-        "machine": describe(),
-        "command": " ".join(["python -m examples.kernels", *(sys.argv[1:] if arguments is None else arguments)]),
-        "rows": rows,
-    }
-    print("; ".join(f"{key} {value}" for key, value in document["machine"].items()))
-    print(f"\n    {document['command']}\n", flush=True)
-    for place, label in enumerate(labels, start=1):
-        if label not in rows:
-            found = isolated(measure, label, settings)
-            rows[label] = {"failed": found} if isinstance(found, str) else found
-            save(file, document)
-        said = rows[label].get("failed") or f"{rows[label]['engines'][OURS]['median_ms']:.3f} ms"
-        print(f"{place} of {len(labels)}, {label}: {said}", file=sys.stderr, flush=True)
-    chosen = {label: rows[label] for label in labels}
-    print(table(chosen, settings.against), summary(chosen, settings.against), sep="\n\n", flush=True)
-    return int(any("failed" in row for row in chosen.values()))
+    planned = {label: (label,) for label in labels}
+    rows = measure_rows(planned, measure, _brief, options, command_of("examples.kernels", arguments))
+    peers = settings_of(options).against
+    print(table(rows, peers), summary(rows, peers), sep="\n\n", flush=True)
+    return int(any("failed" in row for row in rows.values()))
+
+
+def _brief(row: Mapping[str, Any]) -> str:
+    return (
+        f"{row['engines'][OURS]['median_ms']:.3f} ms, control {row['control']['ratio']:.2f}, cores {row['cores']:.1f}"
+    )
 
 
 if __name__ == "__main__":

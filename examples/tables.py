@@ -21,10 +21,10 @@ def latencies(rows: Rows, peers: Sequence[str]) -> str:
     """Milliseconds of ours and of each peer, with ours through the peer's as ratio: below 1 is faster."""
     titles = ["model", f"{OURS} ms", *(title for peer in peers for title in (f"{peer} ms", "ratio"))]
     titles += ["control", "cores", "difference", "compiled in s"]
-    lines = [_line(titles), _line(["---", *["---:"] * (len(titles) - 1)])]
+    lines = [line(titles), line(["---", *["---:"] * (len(titles) - 1)])]
     for label, row in rows.items():
         if "failed" in row:
-            lines.append(_line([label, f"failed: {row['failed']}", *[""] * (len(titles) - 2)]))
+            lines.append(line([label, f"failed: {row['failed']}", *[""] * (len(titles) - 2)]))
             continue
         cells = [label, f"{row['engines'][OURS]['median_ms']:.3f}"]
         for peer in peers:
@@ -32,18 +32,18 @@ def latencies(rows: Rows, peers: Sequence[str]) -> str:
             cells += ["skipped", ""] if theirs is None else [_milliseconds(theirs, row), f"{theirs['ratio']:.2f}"]
         differences = [row["engines"][peer]["max_rel_error"] for peer in (OURS, *peers) if peer in row["engines"]]
         cells += [f"{row['control']['ratio']:.2f}", f"{row['cores']:.1f}", f"{max(differences):.1e}"]
-        lines.append(_line([*cells, f"{row['optimize_seconds']:.0f}"]))
+        lines.append(line([*cells, f"{row['optimize_seconds']:.0f}"]))
     return "\n".join(lines)
 
 
 def memories(rows: Rows, peers: Sequence[str]) -> str:
     """MiB that loading and running a model takes at most, of each engine in a process of its own."""
     engines = [OURS, *peers]
-    lines = [_line(["model", *(f"{engine} MiB" for engine in engines)]), _line(["---", *["---:"] * len(engines)])]
+    lines = [line(["model", *(f"{engine} MiB" for engine in engines)]), line(["---", *["---:"] * len(engines)])]
     for label, row in rows.items():
         if "failed" not in row:
             peaks = [row["engines"].get(engine, {}).get("peak_mib") for engine in engines]
-            lines.append(_line([label, *("" if peak is None else f"{peak:.0f}" for peak in peaks)]))
+            lines.append(line([label, *("" if peak is None else f"{peak:.0f}" for peak in peaks)]))
     return "\n".join(lines)
 
 
@@ -107,5 +107,6 @@ def _milliseconds(theirs: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     return f"{theirs['median_ms']:.3f}{other}"
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """A row of a table."""
     return f"| {' | '.join(cells)} |"

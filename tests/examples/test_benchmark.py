@@ -28,7 +28,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
         measured = row(name, 1.0, batch, onnxruntime=2.0)
         return next(failures, measured) if name == "infogan" and batch > 1 else measured
 
-    monkeypatch.setattr(benchmark, "isolated", isolated)
+    monkeypatch.setattr("examples.runs.isolated", isolated)
     return rows
 
 
