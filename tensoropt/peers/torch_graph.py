@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from tensoropt.peers.peer import Refused
-from tensoropt.peers.torch_operators import OPERATORS, Node, Operation
+from tensoropt.peers.torch_node import Node, Operation
+from tensoropt.peers.torch_operators import OPERATORS
 
 if TYPE_CHECKING:
     import onnx

@@ -6,154 +6,23 @@ Shapes, axes and pads are read when the operation is made, from constants, so th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial, reduce
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 from torch.nn import functional
 
 from tensoropt.peers.peer import Refused
-
-if TYPE_CHECKING:
-    import numpy as np
-    import onnx
-
-Operation = Callable[..., Any]
-"""Tensors to a tensor, or to a tuple of them; None stands for an operand that is left out."""
-
-
-class Node:
-    """One node: its attributes, and those of its operands that are constant."""
-
-    def __init__(self, proto: onnx.NodeProto, opset: int, constants: Mapping[str, np.ndarray[Any, Any]]) -> None:
-        from onnx import helper
-
-        self.operator, self.domain, self.opset = proto.op_type, proto.domain, opset
-        self.attributes = {attribute.name: helper.get_attribute_value(attribute) for attribute in proto.attribute}
-        self._operands, self._constants = list(proto.input), constants
-        self.outputs = len(proto.output)
-        if self.attributes.get("auto_pad", b"NOTSET") not in (b"NOTSET", b"VALID"):
-            raise Refused(f"{self.operator} with auto_pad is not written for torch")
-
-    def get(self, name: str, otherwise: Any) -> Any:
-        """An attribute; a text as text."""
-        value = self.attributes.get(name, otherwise)
-        return value.decode() if isinstance(value, bytes) else value
-
-    def list(self, position: int, attribute: str = "") -> list[Any] | None:
-        """A constant operand as a list, or the attribute that older versions have in its place; None where there is neither."""
-        if attribute in self.attributes:
-            return list(self.attributes[attribute])
-        if position >= len(self._operands) or not self._operands[position]:
-            return None
-        name = self._operands[position]
-        if name not in self._constants:
-            raise Refused(f"{self.operator} with an operand {name!r} that is not constant is not written for torch")
-        return list(self._constants[name].reshape(-1).tolist())
-
-    def rank_of(self, position: int) -> int | None:
-        """The rank of a constant operand."""
-        name = self._operands[position]
-        return self._constants[name].ndim if name in self._constants else None
+from tensoropt.peers.torch_node import Node, Operation, flat_pads, split_pads
+from tensoropt.peers.torch_pointwise import POINTWISE
+from tensoropt.peers.torch_windows import average_pool, convolution, max_pool, overlap_add, transposed_convolution
 
 
 def _same(function: Operation) -> Callable[[Node], Operation]:
     """An operator without attributes."""
     return lambda node: function
-
-
-def _split_pads(pads: Sequence[int]) -> tuple[list[int], list[int]]:
-    half = len(pads) // 2
-    return list(pads[:half]), list(pads[half:])
-
-
-def _padding(node: Node, rank: int) -> tuple[list[int], list[int] | None]:
-    """The symmetric padding of a window operator, and what must be padded before in ``functional.pad``'s order instead."""
-    before, after = _split_pads(node.get("pads", [0] * 2 * rank))
-    if before == after:
-        return before, None
-    return [0] * rank, _flat(before, after)
-
-
-def _flat(before: Sequence[int], after: Sequence[int]) -> list[int]:
-    """Pads in PyTorch's order: the last axis first, before and after each."""
-    return [amount for pair in zip(reversed(before), reversed(after), strict=True) for amount in pair]
-
-
-def _convolution(node: Node) -> Operation:
-    kernel = node.rank_of(1)
-    rank = len(node.attributes["kernel_shape"]) if "kernel_shape" in node.attributes else (kernel or 4) - 2
-    padding, before = _padding(node, rank)
-    function = (functional.conv1d, functional.conv2d, functional.conv3d)[rank - 1]
-    settings = {
-        "stride": node.get("strides", [1] * rank),
-        "padding": padding,
-        "dilation": node.get("dilations", [1] * rank),
-        "groups": node.get("group", 1),
-    }
-
-    def run(image: Any, weight: Any, bias: Any = None) -> Any:
-        return function(image if before is None else functional.pad(image, before), weight, bias, **settings)
-
-    return run
-
-
-def _transposed_convolution(node: Node) -> Operation:
-    rank = len(node.attributes["kernel_shape"]) if "kernel_shape" in node.attributes else (node.rank_of(1) or 4) - 2
-    padding, before = _padding(node, rank)
-    if before is not None or "output_shape" in node.attributes:
-        raise Refused("ConvTranspose with asymmetric pads or an output shape is not written for torch")
-    function = (functional.conv_transpose1d, functional.conv_transpose2d, functional.conv_transpose3d)[rank - 1]
-    settings = {
-        "stride": node.get("strides", [1] * rank),
-        "padding": padding,
-        "output_padding": node.get("output_padding", [0] * rank),
-        "dilation": node.get("dilations", [1] * rank),
-        "groups": node.get("group", 1),
-    }
-    return lambda image, weight, bias=None: function(image, weight, bias, **settings)
-
-
-def _max_pool(node: Node) -> Operation:
-    kernel = node.get("kernel_shape", None)
-    if node.outputs > 1 or len(kernel) > 2:
-        raise Refused("MaxPool with indices or in three dimensions is not written for torch")
-    padding, before = _padding(node, len(kernel))
-    function = (functional.max_pool1d, functional.max_pool2d)[len(kernel) - 1]
-    settings = {
-        "kernel_size": kernel,
-        "stride": node.get("strides", [1] * len(kernel)),
-        "padding": padding,
-        "dilation": node.get("dilations", [1] * len(kernel)),
-        "ceil_mode": bool(node.get("ceil_mode", 0)),
-    }
-
-    def run(image: Any) -> Any:
-        if before is not None:
-            image = functional.pad(image, before, value=-math.inf)
-        return function(image, **settings)
-
-    return run
-
-
-def _average_pool(node: Node) -> Operation:
-    kernel = node.get("kernel_shape", None)
-    if len(kernel) != 2:
-        raise Refused("AveragePool in other than two dimensions is not written for torch")
-    counted, ceil = bool(node.get("count_include_pad", 0)), bool(node.get("ceil_mode", 0))
-    padding, before = _padding(node, 2)
-    pool = partial(functional.avg_pool2d, kernel_size=kernel, stride=node.get("strides", [1, 1]), ceil_mode=ceil)
-    if before is None:
-        return lambda image: pool(image, padding=padding, count_include_pad=counted)
-
-    def run(image: Any) -> Any:
-        total = pool(functional.pad(image, before))
-        if counted:
-            return total
-        return total / pool(functional.pad(torch.ones_like(image[:1, :1]), before))
-
-    return run
 
 
 def _batch_normalization(node: Node) -> Operation:
@@ -234,7 +103,7 @@ def _pad(node: Node) -> Operation:
     pads, fill = node.list(1, "pads") or [], node.list(2) or [node.get("value", 0.0)]
     if node.get("mode", "constant") != "constant" or node.list(3) is not None:
         raise Refused("Pad in another mode or with axes is not written for torch")
-    amounts = _flat(*_split_pads(pads))
+    amounts = flat_pads(*split_pads(pads))
     return lambda value, *given: functional.pad(value, amounts, value=fill[0])
 
 
@@ -291,10 +160,6 @@ def _resize(node: Node) -> Operation:
     return run
 
 
-def _prelu(value: Any, slope: Any) -> Any:
-    return torch.where(value < 0, value * slope, value)
-
-
 def _clip(node: Node) -> Operation:
     low, high = (node.list(place, name) if node.opset >= 11 else None for place, name in ((1, "min"), (2, "max")))
     least = low[0] if low else node.get("min", None)
@@ -310,32 +175,46 @@ def _einsum(node: Node) -> Operation:
     return partial(torch.einsum, node.get("equation", ""))
 
 
+def _reduction(function: Callable[..., Any]) -> Callable[[Node], Operation]:
+    def make(node: Node) -> Operation:
+        axes, keep = node.list(1, "axes"), bool(node.get("keepdims", 1))
+        if axes is None and node.get("noop_with_empty_axes", 0):
+            return lambda value, given=None: value
+        return lambda value, given=None: function(value, axes or list(range(value.ndim)), keep)
+
+    return make
+
+
+def _expand(node: Node) -> Operation:
+    extents = node.list(1) or []
+    return lambda value, given: value.expand(torch.broadcast_shapes(value.shape, tuple(extents)))
+
+
+def _cast(node: Node) -> Operation:
+    from onnx import helper
+
+    kind = torch.from_numpy(np.empty(0, helper.tensor_dtype_to_np_dtype(node.get("to", 1)))).dtype
+    return lambda value: value.to(kind)
+
+
 OPERATORS: Mapping[str, Callable[[Node], Operation]] = {
-    "Add": _same(torch.add),
-    "Sub": _same(torch.sub),
-    "Mul": _same(torch.mul),
-    "Div": _same(torch.div),
-    "Pow": _same(torch.pow),
-    "Sum": _same(lambda *values: reduce(torch.add, values)),
-    "Relu": _same(torch.relu),
+    **{name: _same(function) for name, function in POINTWISE.items()},
     "LeakyRelu": _leaky_relu,
-    "PRelu": _same(_prelu),
     "Clip": _clip,
-    "Tanh": _same(torch.tanh),
-    "Sigmoid": _same(torch.sigmoid),
-    "Exp": _same(torch.exp),
-    "Erf": _same(torch.erf),
-    "Sqrt": _same(torch.sqrt),
-    "Identity": _same(lambda value: value),
-    "Dropout": _same(lambda value, *given: value),
+    "Cast": _cast,
     "MatMul": _same(torch.matmul),
     "Gemm": _gemm,
     "Einsum": _einsum,
-    "Conv": _convolution,
-    "ConvTranspose": _transposed_convolution,
-    "MaxPool": _max_pool,
-    "AveragePool": _average_pool,
+    "Conv": convolution,
+    "ConvTranspose": transposed_convolution,
+    "Col2Im": overlap_add,
+    "MaxPool": max_pool,
+    "AveragePool": average_pool,
     "GlobalAveragePool": _same(lambda value: value.mean(list(range(2, value.ndim)), keepdim=True)),
+    "ReduceSum": _reduction(torch.sum),
+    "ReduceMean": _reduction(torch.mean),
+    "ReduceMax": _reduction(torch.amax),
+    "ReduceMin": _reduction(torch.amin),
     "BatchNormalization": _batch_normalization,
     "LayerNormalization": _layer_normalization,
     "LRN": _lrn,
@@ -345,6 +224,7 @@ OPERATORS: Mapping[str, Callable[[Node], Operation]] = {
     "Transpose": _transpose,
     "Unsqueeze": _unsqueeze,
     "Squeeze": _squeeze,
+    "Expand": _expand,
     "Concat": _concat,
     "Pad": _pad,
     "Slice": _slice,

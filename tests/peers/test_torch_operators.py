@@ -32,7 +32,7 @@ class Node:
             [helper.make_node(self.operator, names, ["y"], **self.attributes)],
             "node",
             [helper.make_tensor_value_info(n, TensorProto.FLOAT, o) for n, o in pairs if isinstance(o, tuple)],
-            [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+            [onnx.ValueInfoProto(name="y")],
             [numpy_helper.from_array(o, n) for n, o in pairs if isinstance(o, np.ndarray)],
         )
         return helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=9)
@@ -44,6 +44,18 @@ def ints(*values: int) -> np.ndarray[Any, Any]:
 
 IMAGE, WINDOW = (2, 4, 7, 6), {"kernel_shape": [3, 2], "strides": [2, 1]}
 NODES = [
+    *(Node(name, ((2, 3),)) for name in ("Neg", "Abs", "Sign", "Floor", "Ceil", "Round", "Exp", "Erf", "Sin", "Cos")),
+    *(Node(name, ((2, 3), (3,))) for name in ("Max", "Min", "Sub", "Div")),
+    *(Node(name, ((2, 3), (3,))) for name in ("Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal")),
+    Node("Where", (np.array([True, False, True]), (2, 3), (3,))),
+    Node("Expand", ((3, 1), ints(2, 1, 4))),
+    Node("Cast", ((2, 3),), {"to": TensorProto.INT64}),
+    Node("ReduceSum", ((2, 3, 4), ints(0, -1)), {"keepdims": 0}),
+    Node("ReduceSum", ((2, 3),), {"noop_with_empty_axes": 1}),
+    Node("ReduceMax", ((2, 3, 4), ints(1))),
+    Node("ReduceMean", ((2, 3, 4),), {"axes": [1]}, opset=13),
+    Node("ReduceMin", ((2, 3, 4),)),
+    Node("Col2Im", ((1, 12, 6), ints(5, 7), ints(2, 3)), {"strides": [2, 2], "pads": [0, 0, 0, 0]}),
     Node("Sum", ((2, 3), (3,), (2, 1))),
     Node("PRelu", (IMAGE, np.full((4, 1, 1), 0.25, np.float32))),
     Node("Clip", ((5,), np.array(-0.5, np.float32), np.array(0.5, np.float32))),
