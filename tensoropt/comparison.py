@@ -192,7 +192,7 @@ def _disagreement(one: Contender, reference: Contender) -> str:
     worst = one.check.worst
     assert worst is not None
     return (
-        f"its output {worst.name!r} differs from that of {reference.engine.name} by {worst.max_abs_error:.3g} where "
+        f"the output {worst.name!r} differs from that of {reference.engine.name} by {worst.max_abs_error:.3g} where "
         f"{worst.allowed:.3g} is allowed"
     )
 

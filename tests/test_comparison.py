@@ -74,7 +74,7 @@ def test_without_peers_ours_is_timed_against_itself(subject: Subject, timed: lis
 
 
 def test_a_wrong_result_of_ours_is_an_error(subject: Subject, timed: list[list[str]]) -> None:
-    with pytest.raises(CheckError, match=r"its output .* differs from that of wrong by"):
+    with pytest.raises(CheckError, match=r"the output .* differs from that of wrong by"):
         compare(subject, [Wrong()], 1, 5, lambda stage, share, detail: None)
     assert timed == []
 
