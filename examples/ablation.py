@@ -13,22 +13,28 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from examples.alternation import Series, alternate
-from examples.benchmark import isolated, machine
-from examples.comparison import difference, loaded, optimize, random_feeds
+import numpy as np
+import onnx
+
+import tensoropt
+from examples.comparison import isolated
 from examples.models import BUILDERS, MODELS
-from examples.scaling import cores
+from examples.models.weights import Array
+from examples.runs import save
 from passes.derive.rules import RULES_BY_NAME
+from tensoropt.machine import describe, whole_cores
+from tensoropt.peers.peer import Run
 from tensoropt.rewrite.rule import Rule
+from tensoropt.timing import Series, alternate
 
 _NORMAL_FORM = {"boundary", "staging"}
 """Families that nearly every chain uses (merge, tighten, drop_units, stage), which are named only where there is no other."""
@@ -59,7 +65,7 @@ class Ablation:
     error: float
     """Largest difference of the outputs, as a share of the largest value."""
     cores: float
-    """Whole cores that the machine gave, the mean of before and after; see `scaling`."""
+    """Whole cores that the machine gave, the mean of before and after; see `tensoropt.machine`."""
     found: int
     """Derivations that were found, kept or not."""
     sought: int
@@ -85,13 +91,13 @@ def ablate(name: str, threads: int, blocks: int) -> Ablation:
     derived, written = loaded(optimized, threads), loaded(optimize(model, threads, ["all"]), threads)
     error = difference(derived(feeds), written(feeds))
     functions = {"derived": lambda: derived(feeds), "written": lambda: written(feeds), "again": lambda: derived(feeds)}
-    before = cores(threads)
+    before = whole_cores(threads)
     series = alternate(functions, blocks)
     return Ablation(
         name,
         **series,
         error=error,
-        cores=(before + cores(threads)) / 2,
+        cores=(before + whole_cores(threads)) / 2,
         found=len(optimized.derivations),
         sought=len(optimized.regions),
         fired=fired(optimized.derivations),
@@ -110,6 +116,33 @@ def ablate_families(name: str, threads: int, blocks: int) -> dict[str, float]:
         runs[family] = loaded(optimize(model, threads, excluded), threads)
     series = alternate({family: lambda run=run: run(feeds) for family, run in runs.items()}, blocks)  # type: ignore[misc]
     return {family: series[family].median / series[""].median for family in families_of_model}
+
+
+def optimize(model: onnx.ModelProto, threads: int, excluded: Iterable[str] = ()) -> tensoropt.CompiledModel:
+    """Optimize and check the model without the excluded rules; without all, it stays in the algebra that it is written in."""
+    return tensoropt.optimize(model, tune="off", threads=threads, exclude_rules=excluded)
+
+
+def loaded(optimized: tensoropt.CompiledModel, threads: int) -> Run:
+    """Save the model, load it as a user would, and return its `run`."""
+    with tempfile.TemporaryDirectory(prefix="tensoropt-benchmark-") as folder:
+        # The weights stay mapped and the library stays open when their files are gone.
+        run: Run = tensoropt.load(optimized.save(Path(folder) / "artefact"), threads=threads).run
+    return run
+
+
+def random_feeds(model: onnx.ModelProto) -> dict[str, Array]:
+    """Standard normal inputs from seed 0."""
+    random = np.random.RandomState(0)
+    return {
+        value.name: random.standard_normal([d.dim_value for d in value.type.tensor_type.shape.dim]).astype(np.float32)
+        for value in model.graph.input
+    }
+
+
+def difference(results: Mapping[str, Array], references: Mapping[str, Array]) -> float:
+    """The largest difference of any output, as a share of that output's largest value."""
+    return max(float(np.abs(results[name] - value).max() / np.abs(value).max()) for name, value in references.items())
 
 
 def fired(derivations: Iterable[Mapping[str, Any]]) -> tuple[Fired, ...]:
@@ -229,16 +262,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         before = json.loads(options.json.read_text())["models"]
         rows = {name: row for name, row in before.items() if "failed" not in row}
     names: list[str] = options.names or list(MODELS)
-    described = machine()
+    described = describe()
     print("; ".join(f"{key} {value}" for key, value in described.items()), f"\n    {command}\n", sep="\n", flush=True)
     for place, name in enumerate(names, start=1):
         if name not in rows:
             rows[name] = as_json(isolated(ablate, name, options.threads, options.blocks))
-            _save(options.json, {"machine": described, "command": command, "models": rows})
+            save(options.json, {"machine": described, "command": command, "models": rows})
         if options.families and "failed" not in rows[name] and "failed" in rows[name].get("families", {"failed": ""}):
             gains = isolated(ablate_families, name, options.threads, options.blocks)
             rows[name]["families"] = {"failed": gains} if isinstance(gains, str) else gains
-            _save(options.json, {"machine": described, "command": command, "models": rows})
+            save(options.json, {"machine": described, "command": command, "models": rows})
         print(f"{place} of {len(names)}, {name}: {_brief(rows[name])}", file=sys.stderr, flush=True)
     chosen = {name: rows[name] for name in names}
     print(table(chosen), summary(chosen), *filter(None, [family_table(chosen)]), sep="\n\n", flush=True)
@@ -250,15 +283,6 @@ def _brief(row: Mapping[str, Any]) -> str:
         return f"failed: {row['failed']}"
     kept = sum(len(kind["nodes"]) for kind in row["fired"])
     return f"gain {row['gain']:.2f}, control {row['control']:.2f}, cores {row['cores']:.1f}, {kept} kept"
-
-
-def _save(path: Path | None, document: Mapping[str, Any]) -> None:
-    """Whole or not at all: a run that is interrupted can be resumed."""
-    if path is None:
-        return
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(document, indent=2) + "\n")
-    os.replace(partial, path)
 
 
 if __name__ == "__main__":

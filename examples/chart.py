@@ -6,7 +6,6 @@ import json
 import sys
 from html import escape
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 WIDTH, ROW, LEFT, TOP = 760, 24, 170, 56
@@ -15,9 +14,14 @@ BAR = WIDTH - LEFT - 150
 
 def chart(document: dict[str, Any]) -> str:
     """An SVG with a bar for each model: ours through ONNX Runtime's latency; shorter is faster, the line is equal speed."""
-    rows = {name: row for name, row in document["against_onnxruntime"].items() if "ratio" in row}
-    ordered = sorted(rows, key=lambda name: rows[name]["ratio"])
-    longest = max([1.2, *(rows[name]["ratio"] for name in ordered)])
+    rows = {
+        name: row["engines"]
+        for name, row in document["rows"].items()
+        if row.get("batch") == 1 and "onnxruntime" in row["engines"]
+    }
+    ratios = {name: engines["onnxruntime"]["ratio"] for name, engines in rows.items()}
+    ordered = sorted(ratios, key=lambda name: ratios[name])
+    longest = max([1.2, *ratios.values()])
     scale = BAR / longest
     height = TOP + ROW * len(ordered) + 20
     equal = LEFT + scale
@@ -28,10 +32,10 @@ def chart(document: dict[str, Any]) -> str:
         f'<text x="{LEFT}" y="42" fill="#666">{escape(_machine(document["machine"]))}</text>',
     ]
     for position, name in enumerate(ordered):
-        ratio = rows[name]["ratio"]
+        ratio = ratios[name]
         top = TOP + ROW * position
         colour = "#2a7f4f" if ratio <= 1 else "#b5651d"
-        times = f"{ratio:.2f} ({median(rows[name]['ours']['blocks']):.2f} ms)"
+        times = f"{ratio:.2f} ({rows[name]['tensoropt']['median_ms']:.2f} ms)"
         parts += [
             f'<text x="{LEFT - 8}" y="{top + 16}" text-anchor="end">{escape(name.removeprefix("light_"))}</text>',
             f'<rect x="{LEFT}" y="{top + 4}" width="{ratio * scale:.1f}" height="{ROW - 8}" fill="{colour}"/>',

@@ -1,112 +1,51 @@
-"""tensoropt against a reference on one example model: compile both, check that they agree, time them in turn."""
+"""One example model against the peers, by `tensoropt.bench`, in a process of its own."""
 
 from __future__ import annotations
 
+import multiprocessing
 import tempfile
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import onnx
-import onnxruntime as ort
+from typing import Any, ParamSpec, TypeVar
 
 import tensoropt
-from examples.alternation import Series, alternate
 from examples.models import BUILDERS, FORMULATIONS
-from examples.models.weights import Array
-from examples.scaling import cores
 
-Feeds = dict[str, Array]
-Run = Callable[[Feeds], dict[str, Array]]
+Parameters = ParamSpec("Parameters")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """Ours against a reference on one model: milliseconds a call, medians over the blocks."""
+class Settings:
+    """How models are compared."""
 
-    name: str
-    reference: str
-    ours: Series
-    theirs: Series
-    again: Series
-    """Ours a second time, in turn with the others."""
-    error: float
-    """Largest difference of the outputs, as a share of the reference's largest value."""
-    compile_seconds: float
-    cores: float
-    """Whole cores that the machine gave, the mean of before and after; see `scaling`."""
-
-    @property
-    def ratio(self) -> float:
-        """Ours through theirs: below 1 is faster."""
-        return self.ours.median / self.theirs.median
-
-    @property
-    def control(self) -> float:
-        """Ours through ours."""
-        return self.ours.median / self.again.median
+    against: tuple[str, ...]
+    threads: int
+    blocks: int
+    tune: str
 
 
-def against_onnxruntime(name: str, threads: int, blocks: int) -> Comparison:
-    """Compare on one model with ONNX Runtime, which runs the faster of the model's formulations."""
-    model = BUILDERS[name](1)
-    ours, seconds = compiled(model, threads, rewriting=True)
-    feeds = random_feeds(model)
-    reference, theirs = fastest_peer(name, model, feeds, threads)
-    return _compare(name, reference, ours, theirs, feeds, blocks, seconds, threads)
-
-
-def against_unoptimized(name: str, threads: int, blocks: int) -> Comparison:
-    """Compare on one model with tensoropt without rewriting: the same kernels."""
-    model = BUILDERS[name](1)
-    ours, seconds = compiled(model, threads, rewriting=True)
-    plain, _ = compiled(model, threads, rewriting=False)
-    return _compare(name, "without rewriting", ours, plain, random_feeds(model), blocks, seconds, threads)
-
-
-def _compare(
-    name: str, reference: str, ours: Run, theirs: Run, feeds: Feeds, blocks: int, seconds: float, threads: int
-) -> Comparison:
-    error = difference(ours(feeds), theirs(feeds))
-    functions = {"ours": lambda: ours(feeds), "theirs": lambda: theirs(feeds), "again": lambda: ours(feeds)}
-    before = cores(threads)
-    series = alternate(functions, blocks)
-    given = (before + cores(threads)) / 2
-    return Comparison(name, reference, **series, error=error, compile_seconds=seconds, cores=given)
-
-
-def compiled(model: onnx.ModelProto, threads: int, *, rewriting: bool) -> tuple[Run, float]:
-    """Optimize and check the model, save it, load it as a user would; return its `run` and the seconds of the former."""
-    start = time.monotonic()
-    optimized = optimize(model, threads, () if rewriting else ("all",))
-    seconds = time.monotonic() - start
-    return loaded(optimized, threads), seconds
-
-
-def optimize(model: onnx.ModelProto, threads: int, excluded: Iterable[str] = ()) -> tensoropt.CompiledModel:
-    """Optimize and check the model without the excluded rules; without all, it stays in the algebra that it is written in."""
-    return tensoropt.optimize(model, tune="off", threads=threads, exclude_rules=excluded)
-
-
-def loaded(optimized: tensoropt.CompiledModel, threads: int) -> Run:
-    """Save the model, load it as a user would, and return its `run`."""
+def compare(name: str, batch: int, settings: Settings) -> dict[str, Any]:
+    """What `tensoropt.bench` gives for a model; `formulation` says for each peer which of the model's it runs, the fastest."""
     with tempfile.TemporaryDirectory(prefix="tensoropt-benchmark-") as folder:
-        # The weights stay mapped and the library stays open when their files are gone.
-        run: Run = tensoropt.load(optimized.save(Path(folder) / "artefact"), threads=threads).run
-    return run
-
-
-def fastest_peer(name: str, model: onnx.ModelProto, feeds: Feeds, threads: int) -> tuple[str, Run]:
-    """ONNX Runtime on the fastest of the formulations of a model, with the name of that formulation."""
-    builders = family(name)
-    if len(builders) == 1:
-        return "", onnxruntime(model, threads)
-    peers = {other: onnxruntime(BUILDERS[other](1), threads) for other in builders}
-    series = alternate({other: lambda run=run: run(feeds) for other, run in peers.items()}, 5)  # type: ignore[misc]
-    best = min(series, key=lambda other: series[other].median)
-    return best, peers[best]
+        files = {}
+        for formulation in family(name):
+            files[formulation] = Path(folder) / f"{formulation}.onnx"
+            files[formulation].write_bytes(BUILDERS[formulation](batch).SerializeToString())
+        result = tensoropt.bench(
+            files[name],
+            against=settings.against,
+            threads=settings.threads,
+            tune=settings.tune,
+            blocks=settings.blocks,
+            peer_models=list(files.values()),
+        )
+    for engine, row in result["engines"].items():
+        row["formulation"] = name if engine == "tensoropt" else Path(row["model"]).stem
+    return {**result, "model": name, "batch": batch}
 
 
 def family(name: str) -> tuple[str, ...]:
@@ -117,25 +56,18 @@ def family(name: str) -> tuple[str, ...]:
     return (name,)
 
 
-def onnxruntime(model: onnx.ModelProto, threads: int) -> Run:
-    """A session on the CPU with all optimizations and the default of spinning, as a function of the inputs."""
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return lambda feeds: dict(zip(names, session.run(names, feeds), strict=True))
+def isolated(
+    function: Callable[Parameters, Result], *arguments: Parameters.args, **named: Parameters.kwargs
+) -> Result | str:
+    """Run a function in a process of its own, and return what it gives or what went wrong.
 
-
-def random_feeds(model: onnx.ModelProto) -> Feeds:
-    """Standard normal inputs from seed 0."""
-    random = np.random.RandomState(0)
-    return {
-        value.name: random.standard_normal([d.dim_value for d in value.type.tensor_type.shape.dim]).astype(np.float32)
-        for value in model.graph.input
-    }
-
-
-def difference(results: dict[str, Array], references: dict[str, Array]) -> float:
-    """The largest difference of any output, as a share of that output's largest value."""
-    return max(float(np.abs(results[name] - value).max() / np.abs(value).max()) for name, value in references.items())
+    A process each, so that no model is timed beside the threads or in the fragmented memory of the one before.
+    """
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=context) as pool:
+        try:
+            return pool.submit(function, *arguments, **named).result()
+        except BrokenProcessPool:
+            return "the process died"
+        except Exception as error:
+            return f"{type(error).__name__}: {error}".splitlines()[0]

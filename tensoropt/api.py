@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -161,8 +161,7 @@ def optimize(
     from tensoropt.frontend import load_program
 
     excluded = frozenset([exclude_rules] if isinstance(exclude_rules, str) else exclude_rules)
-    if target != "cpu":
-        raise UsageError(f"the target {target!r} is not supported; `tensoropt targets` lists those that are")
+    _require_target(target)
     if tune not in ("off", "fast", "full"):
         raise UsageError(f"--tune is off, fast or full, not {tune!r}")
     unknown = excluded - {"all", *(entry["name"] for entry in rules())}
@@ -233,6 +232,11 @@ def optimize(
     )
 
 
+def _require_target(target: str) -> None:
+    if target != "cpu":
+        raise UsageError(f"the target {target!r} is not supported; `tensoropt targets` lists those that are")
+
+
 def _require_limits(threads: int | None, seed: int, time_limit: float | None) -> None:
     most = max(16, 4 * (os.cpu_count() or 1))
     if threads is not None and not 1 <= threads <= most:
@@ -295,7 +299,13 @@ def _export(
         "original": lambda: original.run(names, dict(feeds)),
         "optimized": lambda: rewritten.run(names, dict(feeds)),
     }
-    return exported, alternate(runs)
+    return exported, _medians(runs)
+
+
+def _medians(runs: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Milliseconds of a call of each, timed in turns within about two seconds."""
+    series = alternate(runs, 5, block_seconds=0.4 / len(runs), budget=2.0)
+    return {name: one.median for name, one in series.items()}
 
 
 def _latencies(
@@ -303,9 +313,9 @@ def _latencies(
 ) -> dict[str, float | None]:
     first, second = before.model(), after.model()
     if not rewritten:
-        only = alternate({"after": lambda: second.run(feeds)})["after"]
+        only = _medians({"after": lambda: second.run(feeds)})["after"]
         return {"before": only, "after": only}
-    return dict(alternate({"before": lambda: first.run(feeds), "after": lambda: second.run(feeds)}))
+    return dict(_medians({"before": lambda: first.run(feeds), "after": lambda: second.run(feeds)}))
 
 
 def require_replaceable(folder: str | os.PathLike[str], force: bool = False) -> None:
@@ -313,6 +323,14 @@ def require_replaceable(folder: str | os.PathLike[str], force: bool = False) -> 
     from codegen.artefact import require_replaceable as require
 
     require(Path(folder).absolute(), force)
+
+
+def load_runtime() -> None:
+    """Loads what a model from an artefact folder needs to run, as ``load`` does. ArtefactError where it is not installed."""
+    from codegen.artefact import load as _  # noqa: F401
+    from codegen.runtime import load_runtime as load_libraries
+
+    load_libraries()
 
 
 def load(folder: str | os.PathLike[str], threads: int | None = None) -> LoadedModel:
@@ -391,6 +409,85 @@ def _summary(array: Array) -> dict[str, Any]:
         "mean": float(wide.mean()) if array.size else 0.0,
         "std": float(wide.std()) if array.size else 0.0,
     }
+
+
+def bench(
+    path: str | os.PathLike[str],
+    *,
+    against: Iterable[str] | None = None,
+    target: str = "cpu",
+    threads: int | None = None,
+    tune: str = "fast",
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    seed: int = 0,
+    blocks: int = 7,
+    check: bool = True,
+    peer_models: Sequence[str | os.PathLike[str]] = (),
+    progress: Progress = _silent,
+    warn: Callable[[str], None] = lambda sentence: None,
+) -> dict[str, Any]:
+    """Time an artefact folder, or a model that is optimized first, against other engines on the same inputs, in turns.
+
+    ``against`` names peers, all by default; one that is not installed or does not take the model is skipped with a sentence in
+    ``skipped``, which ``warn`` gets too. Peers run the model's file; for a folder, which does not hold the original, its
+    ``optimized.onnx`` with functions inlined. ``peer_models`` are files of the same function that peers run instead, each the
+    fastest. Every series has ``blocks`` blocks, three where a call takes seconds; ``check`` is that of ``optimize``, and the
+    outputs are compared with the peers' anyway. Returns what ``bench --json`` prints (see ``docs/benchmarks.md``).
+    CheckError where ours differs from the reference, ModelError, ArtefactError and UsageError as ``optimize`` and ``load``.
+    """
+    import tempfile
+
+    from codegen.targets.cpu import available_threads
+    from tensoropt.comparison import Subject, compare
+    from tensoropt.machine import describe
+    from tensoropt.peers import peers_named
+
+    _require_target(target)
+    _require_limits(threads, seed, None)
+    if blocks < 5:
+        raise UsageError(f"at least 5 blocks make a median, not {blocks}")
+    peers = peers_named([against] if isinstance(against, str) else against)
+    threads = threads or available_threads()
+    given = Path(path)
+    with tempfile.TemporaryDirectory(prefix="tensoropt-bench-") as temporary:
+        seconds: dict[str, float | None] = {"optimize_seconds": None, "tune_seconds": None}
+        if given.is_dir():
+            folder, models = given, [_exported_model(given, Path(temporary))]
+        else:
+            started = time.monotonic()
+            compiled = optimize(
+                path, target, tune=tune, shapes=shapes, threads=threads, seed=seed, check=check, progress=progress
+            )
+            folder, models = compiled.save(Path(temporary) / "artefact"), [given]
+            report = compiled.report()
+            seconds = {"optimize_seconds": time.monotonic() - started, "tune_seconds": report["tune_seconds"]}
+            del compiled
+        loaded = load(folder, threads)
+        feeds = random_feeds(loaded.inputs, seed)
+        subject = Subject(folder, list(map(Path, peer_models)) or models, loaded.inputs, loaded.outputs, feeds)
+        compared = compare(subject, peers, threads, blocks, progress, warn)
+    return {
+        "model": str(path),
+        "peers_run": "optimized.onnx of the folder" if given.is_dir() else "the model",
+        "machine": describe(),
+        "threads": threads,
+        "tune": None if given.is_dir() else tune,
+        **seconds,
+        **compared,
+    }
+
+
+def _exported_model(folder: Path, temporary: Path) -> Path:
+    """The folder's ``optimized.onnx`` as a file without functions, which more engines take."""
+    from codegen.reading import read_manifest
+    from tensoropt.errors import ArtefactError
+    from tensoropt.export.files import save_inlined
+
+    read_manifest(folder)
+    exported = folder / "optimized.onnx"
+    if not exported.is_file():
+        raise ArtefactError(f"{exported}: the file is missing, so peers have nothing to run; optimize the model again")
+    return save_inlined(exported, temporary)
 
 
 def inspect(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import onnx
@@ -36,6 +37,18 @@ def save_onnx(model: onnx.ModelProto, path: str | os.PathLike[str]) -> None:
                 entry.external_data.add(key=key, value=str(value))
             file.write(raw)
     target.write_bytes(light.SerializeToString())
+
+
+def save_inlined(source: Path, folder: Path) -> Path:
+    """Writes a model that was saved, without functions of its own, to a folder: not every runtime takes those."""
+    from onnx.inliner import inline_local_functions
+
+    target = folder / source.name
+    target.write_bytes(inline_local_functions(onnx.load(source, load_external_data=False)).SerializeToString())
+    data = source.with_name(f"{source.name}.data")
+    if data.exists():
+        shutil.copyfile(data, folder / data.name)
+    return target
 
 
 def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -10,7 +10,7 @@ import pytest
 
 from examples import ablation
 from examples.ablation import Ablation, Fired
-from examples.alternation import Series
+from tensoropt.timing import Series
 
 
 def entry(node: str, pattern: str, rules: list[str], kept: bool = True, ratio: float = 2.0) -> dict[str, Any]:

@@ -1,59 +1,63 @@
-"""The tables hold what was measured, failures included; only the seventeen models count in the summary."""
+"""Every row is written when it is measured, an interrupted run goes on, and the chart draws what was written."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from examples import benchmark
-from examples.alternation import Series
-from examples.comparison import Comparison
+from examples.benchmark import BATCH, BATCHED
+from examples.chart import main as draw
+from examples.comparison import Settings
+from examples.models import MODELS
+from tests.strategies.benchmark_rows import row
 
 
-def row(name: str, ours: float, theirs: float, reference: str = "") -> Comparison:
-    first, second = (Series((value,) * 5, 1) for value in (ours, theirs))
-    return Comparison(name, reference, first, second, again=first, error=1e-6, compile_seconds=12.0, cores=2.0)
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
+    """What is measured, in place of measuring it; InfoGAN at a larger batch fails the first time."""
+    rows: list[tuple[str, int]] = []
+    failures = iter(["the process died"])
+
+    def isolated(compare: Any, name: str, batch: int, settings: Settings) -> dict[str, Any] | str:
+        rows.append((name, batch))
+        assert settings.tune == "off"
+        measured = row(name, 1.0, batch, onnxruntime=2.0)
+        return next(failures, measured) if name == "infogan" and batch > 1 else measured
+
+    monkeypatch.setattr("examples.runs.isolated", isolated)
+    return rows
 
 
-def fail(name: str, threads: int, blocks: int) -> Comparison:
-    raise ValueError(f"{name} on {threads} threads\nmore")
+def test_six_models_have_a_larger_batch_too(asked: list[tuple[str, int]]) -> None:
+    benchmark.main(["--tune", "off"])
+    assert asked == [*((name, 1) for name in MODELS), *((name, BATCH) for name in BATCHED)]
+    asked.clear()
+    benchmark.main(["--tune", "off", "--batch", "2", "gcn"])
+    assert asked == [("gcn", 2)]
 
 
-def test_summary_counts_models_once() -> None:
-    rows: dict[str, Comparison | str] = {
-        "infogan": row("infogan", 1, 2),
-        "dcgan": row("dcgan", 3, 1),
-        "gcn": row("gcn", 2, 2),
-        "longformer_chunked": row("longformer_chunked", 100, 1),
-        "srcnn": "the process died",
-    }
-    assert benchmark.summary(rows) == ("Over 3 models: median ratio 1.00, largest 3.00 (dcgan).\nFailed: srcnn.")
-
-
-def test_table_names_the_peers_formulation_and_the_failure() -> None:
-    rows: dict[str, Comparison | str] = {
-        "longformer_gathered": row("longformer_gathered", 3, 2, "longformer_chunked"),
-        "gcn": "out of memory",
-    }
-    lines = benchmark.table(rows, "ONNX Runtime").splitlines()
-    assert lines[2] == "| longformer_gathered | 3.000 | 2.000 (longformer_chunked) | 1.50 | 1.00 | 2.0 | 1.0e-06 | 12 |"
-    assert "failed: out of memory" in lines[3]
-
-
-def test_failure_in_the_process_is_one_line() -> None:
-    assert benchmark.isolated(fail, "gcn", 2, 5) == "ValueError: gcn on 2 threads"
-
-
-def test_main_writes_every_block(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_rows_are_kept_and_failures_are_measured_again(
+    asked: list[tuple[str, int]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    results = iter([row("infogan", 1, 2), row("infogan", 1, 3), "the process died"])
-    monkeypatch.setattr(benchmark, "isolated", lambda *arguments: next(results))
     file = tmp_path / "times.json"
-    assert benchmark.main(["infogan", "gcn", "--json", str(file)]) == 1
+    arguments = ["infogan", "gcn", "--tune", "off", "--against", "onnxruntime"]
+    assert benchmark.main([*arguments, "--json", str(file)]) == 1
     document = json.loads(file.read_text())
-    assert document["against_onnxruntime"]["infogan"]["ours"]["blocks"] == [1] * 5
-    assert document["command"] == f"python -m examples.benchmark infogan gcn --json {file}"
-    assert "python -m examples.benchmark" in capsys.readouterr().out
+    assert list(document["rows"]) == ["infogan", "gcn", "infogan, batch 16"]
+    assert document["rows"]["infogan, batch 16"] == {"failed": "the process died"}
+    assert document["command"] == " ".join(["python -m examples.benchmark", *arguments, "--json", str(file)])
+    assert "failed: the process died" in capsys.readouterr().out
+    asked.clear()
+    assert benchmark.main([*arguments, "--resume", str(file)]) == 0
+    assert asked == [("infogan", BATCH)]
+    printed = capsys.readouterr().out
+    assert "2.00 over batch 1 (2), 2.00 over larger batches (1)" in printed
+    assert [path.name for path in tmp_path.iterdir()] == ["times.json"]
+
+    assert draw([str(file), str(tmp_path / "chart.svg")]) == 0
+    chart = (tmp_path / "chart.svg").read_text()
+    assert chart.count("0.50 (1.00 ms)") == 2, "a bar for each model at batch 1"

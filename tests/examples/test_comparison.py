@@ -1,41 +1,41 @@
-"""A comparison times what it says, on inputs that both sides get, and sees a wrong result."""
+"""A model is compared as it says, in a process of its own, with peers on the formulation that suits them."""
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
+from typing import Any
+
 import onnx
 import pytest
 
-from examples import comparison
-from examples.comparison import Feeds, Run, against_onnxruntime, difference, family
-from examples.models import BUILDERS
+from examples.comparison import Settings, compare, family, isolated
+
+SETTINGS = Settings(("onnxruntime", "torch"), threads=1, blocks=5, tune="off")
 
 
-def stand_in(model: onnx.ModelProto, threads: int, *, rewriting: bool) -> tuple[Run, float]:
-    """In place of our compiler: ONNX Runtime, whose result is doubled."""
-    run = comparison.onnxruntime(model, threads)
+def test_a_model_goes_to_bench_with_all_of_its_formulations(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
 
-    def doubled(feeds: Feeds) -> Feeds:
-        return {name: 2 * value for name, value in run(feeds).items()}
+    def bench(model: Path, **options: Any) -> dict[str, Any]:
+        asked.update(options, batch=onnx.load(model).graph.input[0].type.tensor_type.shape.dim[0].dim_value)
+        engines = {"tensoropt": {"model": "artefact"}, "onnxruntime": {"model": str(options["peer_models"][-1])}}
+        return {"engines": engines, "cores": 2.0}
 
-    return doubled, 1.5
-
-
-def test_comparison_reports_series_and_difference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(comparison, "compiled", stand_in)
-    row = against_onnxruntime("infogan", 1, 5)
-    assert {len(series.blocks) for series in (row.ours, row.theirs, row.again)} == {5}
-    assert row.error == pytest.approx(1.0)
-    assert row.compile_seconds == 1.5
-    assert row.ratio == row.ours.median / row.theirs.median
-    assert row.control == row.ours.median / row.again.median
-
-
-def test_inputs_are_the_same_each_time() -> None:
-    model = BUILDERS["fsrcnn"](1)
-    first, second = comparison.random_feeds(model), comparison.random_feeds(model)
-    assert first.keys() == second.keys() == {"small"}
-    assert np.array_equal(first["small"], second["small"])
+    monkeypatch.setattr("tensoropt.api.bench", bench)
+    found = compare("fsrcnn", 3, SETTINGS)
+    assert (found["model"], found["batch"], found["cores"]) == ("fsrcnn", 3, 2.0)
+    assert found["engines"]["onnxruntime"]["formulation"] == found["engines"]["tensoropt"]["formulation"] == "fsrcnn"
+    assert {name: asked[name] for name in ("batch", "against", "threads", "blocks", "tune")} == {
+        "batch": 3,
+        "against": SETTINGS.against,
+        "threads": 1,
+        "blocks": 5,
+        "tune": "off",
+    }
+    found = compare("longformer_gathered", 1, SETTINGS)
+    assert [path.stem for path in asked["peer_models"]] == ["longformer_gathered", "longformer_chunked"]
+    assert found["engines"]["tensoropt"]["formulation"] == "longformer_gathered"
+    assert found["engines"]["onnxruntime"]["formulation"] == "longformer_chunked"
 
 
 def test_longformer_has_two_formulations() -> None:
@@ -44,6 +44,9 @@ def test_longformer_has_two_formulations() -> None:
     assert family("gcn") == ("gcn",)
 
 
-def test_difference_is_a_share_of_the_largest_value() -> None:
-    reference = np.array([1.0, -4.0])
-    assert difference({"y": np.array([1.0, -3.5]), "z": reference}, {"y": reference, "z": reference}) == 0.125
+def fail(name: str, batch: int) -> int:
+    raise ValueError(f"{name} at batch {batch}\nmore")
+
+
+def test_a_failure_in_the_process_is_one_line() -> None:
+    assert isolated(fail, "gcn", 2) == "ValueError: gcn at batch 2"
