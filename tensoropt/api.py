@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tensoropt.archives import read_arrays, write_arrays
 from tensoropt.check import CheckResult, check_outputs, check_statements, random_feeds
 from tensoropt.errors import CheckError, ModelError, UsageError
+from tensoropt.interrupts import first_interrupt
 from tensoropt.ir.program import Array, Program
 from tensoropt.pass_manager import Context, Progress
 from tensoropt.quiet import Quiet
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from codegen.build import BuiltProgram
     from codegen.runtime import CompiledModel as LoadedModel
     from codegen.targets.cpu import CpuTarget
+    from codegen.tune.database import Database
+    from codegen.tune.tuning import Request, Tuning
     from tensoropt.frontend import LoadedModel as ImportedModel
     from tensoropt.inspection import Inspection
 
@@ -49,6 +52,10 @@ class CompiledModel:
     peak_bytes: dict[str, int]
     seconds: dict[str, float]
     target: CpuTarget
+    tuning: dict[str, Any]
+    """What tuning found for each kernel, and what ended it early."""
+    notices: tuple[str, ...]
+    """What is wrong with the tuning database, a sentence each."""
     _built: BuiltProgram = field(repr=False)
     _exported: Any = field(default=None, repr=False)
     _exported_latency: dict[str, float] = field(default_factory=dict, repr=False)
@@ -79,10 +86,11 @@ class CompiledModel:
             ],
             "search_seconds": self.seconds.get("select", 0.0),
             "tune_seconds": self.seconds.get("tune", 0.0),
+            "tuning": self.tuning,
             "seconds": self.seconds,
             "kernels": self._built.kernels_as_json(),
             "optimized_onnx_latency_ms": self._exported_latency,
-            "warnings": [*self.imported.warnings, *self._failed_searches()],
+            "warnings": [*self.imported.warnings, *self._failed_searches(), *self.notices],
         }
 
     def _failed_searches(self) -> list[str]:
@@ -142,27 +150,29 @@ def optimize(
     exclude_rules: Iterable[str] = (),
     threads: int | None = None,
     time_limit: float | None = None,
+    db: str | os.PathLike[str] | None = None,
     seed: int = 0,
     check: bool = True,
     progress: Progress = _silent,
+    on_interrupt: Callable[[], None] | None = None,
 ) -> CompiledModel:
     """Read, rewrite, compile and check a model.
 
     ``model`` is a path, bytes, a ``ModelProto`` or an ``onnx_ir.Model``; ``shapes`` binds dynamic dimensions by input name;
-    ``exclude_rules`` names derivation rules that are not used ("all" rewrites nothing). ModelError for a model that cannot be
-    used, CheckError where the result differs from ONNX Runtime's.
+    ``exclude_rules`` names derivation rules that are not used ("all" rewrites nothing); ``db`` is a tuning database other than
+    the user's own. Where ``on_interrupt`` is given, the first interrupt while kernels are tuned calls it and ends tuning, and the
+    best so far is used. ModelError for a model that cannot be used, CheckError where the result differs from ONNX Runtime's.
     """
     from codegen.build import compile_program
-    from codegen.targets.cpu import available_threads, host_target
-    from codegen.tune.schedules import search
-    from codegen.tune.worker import MeasuredCost
+    from codegen.targets.cpu import host_target
+    from codegen.tune.database import Database
+    from codegen.tune.tuning import Request
     from passes.pipeline import compile_as_written, plan
-    from passes.pipeline import optimize as optimize_program
+    from tensoropt.export.checked import export_checked
     from tensoropt.frontend import load_program
 
     excluded = frozenset([exclude_rules] if isinstance(exclude_rules, str) else exclude_rules)
-    if target != "cpu":
-        raise UsageError(f"the target {target!r} is not supported; `tensoropt targets` lists those that are")
+    _require_target(target)
     if tune not in ("off", "fast", "full"):
         raise UsageError(f"--tune is off, fast or full, not {tune!r}")
     unknown = excluded - {"all", *(entry["name"] for entry in rules())}
@@ -170,36 +180,35 @@ def optimize(
         raise UsageError(f"no rule is called {sorted(unknown)[0]!r}; `tensoropt rules` lists them")
     _require_limits(threads, seed, time_limit)
     clock = Clock()
-    progress("import", 0.0, "")
-    imported = load_program(model, dict(shapes or {}))
-    clock.lap("import")
-    if not imported.program.outputs:
-        raise ModelError(
-            f"{imported.path or 'the model'} has no outputs, so there is nothing to compute; declare at least one"
-        )
-    cpu = host_target(threads)
-    quiet = Quiet()
-    with MeasuredCost(cpu, quiet=quiet) as cost_model:
-        workers = min(cpu.threads, available_threads())
-        context = Context(cost_model, excluded, tune, seed, time_limit, progress, workers, quiet)
-        context.stages.append(("import", imported.program))
-        program = optimize_program(imported.program, context)
+    with Database(db) as database:
+        progress("import", 0.0, "")
+        imported = load_program(model, dict(shapes or {}))
+        clock.lap("import")
+        if not imported.program.outputs:
+            raise ModelError(
+                f"{imported.path or 'the model'} has no outputs, so there is nothing to compute; declare at least one"
+            )
+        cpu = host_target(threads)
+        context, program = _rewritten(imported, cpu, database, excluded, tune, seed, time_limit, progress)
         clock.lap("optimize")
         layout = plan(program)
         effort = "off" if context.time_is_up() else tune
-        variants = search(program, layout, cost_model, effort, lambda share, detail: progress("tune", share, detail))
+        request = Request.of(effort, context.deadline())
+        tuning = _tuned(program, cpu, database, request, context.quiet, progress, on_interrupt)
         clock.lap("tune")
+        notices = tuple(database.warnings)
     progress("compile", 0.0, "")
 
     def compiling(share: float, detail: str) -> None:
         progress("compile", share, detail)
 
+    variants = tuning.variants
     built = compile_program(program, layout, cpu, compiling, variants)
     clock.lap("compile")
     rewritten = any(entry["kept"] for entry in context.derivations)
     before = built
     if rewritten:
-        as_written = compile_as_written(imported.program, Context(cost_model))
+        as_written = compile_as_written(imported.program, Context(context.cost_model))
         before = compile_program(as_written, plan(as_written), cpu, variants=variants)
         clock.lap("compile as written")
     progress("check", 0.0, "")
@@ -209,7 +218,7 @@ def optimize(
         result = check_model(imported, program, built, feeds, seed)
         clock.lap("check")
         require_agreement(result, imported)
-    exported, exported_latency = _export(program, imported, feeds, cpu.threads, check)
+    exported, exported_latency = export_checked(program, imported, feeds, cpu.threads, check)
     clock.lap("export")
     latency = _latencies(before, built, feeds, rewritten)
     clock.lap("latency")
@@ -227,10 +236,68 @@ def optimize(
         peak_bytes={"before": before.plan.peak_bytes, "after": layout.peak_bytes, "arena": built.signature.arena_bytes},
         seconds={**clock.seconds, **context.seconds},
         target=cpu,
+        tuning=tuning.as_json(),
+        notices=notices,
         _built=built,
         _exported=exported,
         _exported_latency=exported_latency,
     )
+
+
+def _rewritten(
+    imported: ImportedModel,
+    cpu: CpuTarget,
+    database: Database,
+    excluded: frozenset[str],
+    tune: str,
+    seed: int,
+    time_limit: float | None,
+    progress: Progress,
+) -> tuple[Context, Program]:
+    """The program of kernels, and what is known of how it came about."""
+    from codegen.targets.cpu import available_threads
+    from codegen.tune.records import Records
+    from codegen.tune.worker import MeasuredCost
+    from passes.pipeline import optimize as optimize_program
+
+    quiet = Quiet()
+    with MeasuredCost(cpu, quiet=quiet, records=Records(database, cpu)) as cost_model:
+        workers = min(cpu.threads, available_threads())
+        context = Context(cost_model, excluded, tune, seed, time_limit, progress, workers, quiet)
+        context.stages.append(("import", imported.program))
+        return context, optimize_program(imported.program, context)
+
+
+def _tuned(
+    program: Program,
+    cpu: CpuTarget,
+    database: Database,
+    request: Request,
+    quiet: Quiet,
+    progress: Progress,
+    on_interrupt: Callable[[], None] | None,
+) -> Tuning:
+    """The fastest known variants of the program's kernels."""
+    from codegen.tune.records import Records
+    from codegen.tune.tuning import tune_program
+    from passes.pipeline import plan
+
+    with first_interrupt(on_interrupt) as stop:
+        return tune_program(
+            program,
+            plan(program),
+            cpu,
+            Records(database, cpu),
+            request,
+            quiet=quiet,
+            progress=lambda share, detail: progress("tune", share, detail),
+            stop=stop,
+        )
+
+
+def _require_target(target: str) -> None:
+    if target != "cpu":
+        raise UsageError(f"the target {target!r} is not supported; `tensoropt targets` lists those that are")
 
 
 def _require_limits(threads: int | None, seed: int, time_limit: float | None) -> None:
@@ -266,36 +333,6 @@ def require_agreement(result: CheckResult, imported: ImportedModel) -> None:
             f"{imported.path or imported.program.name}: the compiled value {worst.name!r}{nodes} differs from ONNX Runtime's by "
             f"{worst.max_abs_error:.3g} where rounding explains {worst.allowed:.3g}; nothing was written"
         )
-
-
-def _export(
-    program: Program, imported: ImportedModel, feeds: Mapping[str, Array], threads: int, check: bool
-) -> tuple[Any, dict[str, float]]:
-    """The program as an ONNX model that ONNX Runtime runs and agrees with, and both models' latencies there."""
-    from tensoropt.export import export_onnx
-    from tensoropt.export.sessions import session_of
-    from tensoropt.frontend.reference import reference_session
-
-    exported = export_onnx(program)
-    if not check:
-        return exported, {}
-    original, rewritten = reference_session(imported, threads), session_of(exported, threads)
-    names = list(dict.fromkeys(tensor.name for tensor in program.outputs))
-    expected = dict(zip(names, original.run(names, dict(feeds)), strict=True))
-    actual = dict(zip(names, rewritten.run(names, dict(feeds)), strict=True))
-    result = check_outputs(program.outputs, actual, expected)
-    if not result.ok:
-        worst = result.worst
-        assert worst is not None
-        raise CheckError(
-            f"optimized.onnx: the output {worst.name!r} differs from the original's by {worst.max_abs_error:.3g} where "
-            f"{worst.allowed:.3g} is allowed; nothing was written"
-        )
-    runs = {
-        "original": lambda: original.run(names, dict(feeds)),
-        "optimized": lambda: rewritten.run(names, dict(feeds)),
-    }
-    return exported, alternate(runs)
 
 
 def _latencies(
@@ -422,15 +459,79 @@ def targets() -> list[dict[str, Any]]:
     return [{"name": "cpu", **host_target().describe()}]
 
 
-def cache(clear: bool = False) -> dict[str, Any]:
-    """What is kept on disk between runs: the folder, and entries and bytes of each kind; emptied first with ``clear``."""
+def tune(
+    path: str | os.PathLike[str],
+    target: str = "cpu",
+    *,
+    trials: int | None = None,
+    time_limit: float | None = None,
+    db: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    progress: Progress = _silent,
+    on_interrupt: Callable[[], None] | None = None,
+) -> dict[str, Any]:
+    """Tune the kernels of a model, or of an artefact folder, which is then replaced in one step by a faster one.
+
+    What is measured goes to the tuning database (``db``, or the user's own), so that the next ``optimize`` of the model is quick
+    and uses it. ``trials`` is how many variants of a kernel are measured at the most. Returns what is known of each kernel.
+    ``on_interrupt`` as in ``optimize``.
+    """
+    from codegen.targets.cpu import host_target
+    from codegen.tune.artefacts import replace_artefact, stored_target
+    from codegen.tune.database import Database
+    from codegen.tune.tuning import TRIALS, Request
+    from passes.pipeline import plan
+    from tensoropt.frontend import load_program
+    from tensoropt.stored import stored_program
+
+    _require_target(target)
+    _require_limits(threads, 0, time_limit)
+    deadline = None if time_limit is None else time.monotonic() + time_limit
+    request = Request(trials or TRIALS["full"], deadline, thorough=True)
+    source, quiet, replaced = Path(path), Quiet(), None
+    with Database(db) as database:
+        if source.is_dir():
+            cpu, program = stored_target(source, threads), stored_program(source)
+        else:
+            progress("import", 0.0, "")
+            cpu, imported = host_target(threads), load_program(source, dict(shapes or {}))
+            context, program = _rewritten(imported, cpu, database, frozenset(), "fast", 0, time_limit, progress)
+            quiet = context.quiet
+        tuning = _tuned(program, cpu, database, request, quiet, progress, on_interrupt)
+        if source.is_dir():
+            progress("compile", 0.0, "")
+            replaced = replace_artefact(source, program, plan(program), cpu, tuning).as_json()
+        progress("done", 1.0, "")
+        return {
+            "path": str(path),
+            **tuning.as_json(),
+            "artefact": replaced,
+            "database": {"path": str(database.path), "measurements": database.size()[0]},
+            "warnings": list(database.warnings),
+        }
+
+
+def cache(
+    clear: bool = False,
+    *,
+    export: str | os.PathLike[str] | None = None,
+    import_from: str | os.PathLike[str] | None = None,
+    db: str | os.PathLike[str] | None = None,
+) -> dict[str, Any]:
+    """What is kept on disk between runs: the folder, and entries and bytes of each kind; emptied first with ``clear``.
+
+    ``export`` writes the tuning database to one file, ``import_from`` takes in such a file, the newer of two measurements where
+    both have one. With ``db`` that tuning database is meant, and nothing else.
+    """
+    from codegen.tune.listing import listing
     from tensoropt import disk_cache
 
-    kinds = {}
-    for kind, content in disk_cache.KINDS.items():
+    result = listing(clear, export, import_from, db)
+    for kind, content in disk_cache.KINDS.items() if db is None else ():
         if clear:
             disk_cache.clear(kind)
         found = disk_cache.entries(kind)
         size = sum(path.stat().st_size for path in found if path.exists())
-        kinds[kind] = {"content": content, "entries": len(found), "bytes": size}
-    return {"folder": str(disk_cache.cache_folder()), "kinds": kinds}
+        result["kinds"][kind] = {"content": content, "entries": len(found), "bytes": size}
+    return result

@@ -90,7 +90,10 @@ def open_readable(path: Path) -> sqlite3.Connection | None:
 
     Damaged and UsageError as ``open_writable``.
     """
-    for mode in ("mode=ro", "mode=ro&immutable=1"):  # a write-ahead log wants files beside it, unless nothing can change
+    for mode in (
+        "mode=ro",
+        "mode=ro&immutable=1",
+    ):  # a write-ahead log wants files beside it, unless nothing can change
         connection = None
         try:
             connection = _connect(path, mode)
