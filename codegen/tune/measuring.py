@@ -1,13 +1,12 @@
-"""The measuring process: builds alternatives, runs them between guards, judges and times them. Started by ``session``.
+"""The measuring process: builds alternatives, runs them between guards, judges and times them. ``process`` runs it.
 
-Requests and replies are pickled over one connection. A reply "failed" is about the candidate alone; after "broken" the process is
-not to be trusted either. Whatever goes wrong here, the process that asked goes on.
+Requests and replies are pickled over one connection. A reply "failed" is about the candidate alone; after "broken" (it wrote
+where it must not, or took all memory) the process is not to be trusted either. Whatever goes wrong here, who asked goes on.
 """
 
 from __future__ import annotations
 
 import resource
-import sys
 import time
 from collections.abc import Iterable, Sequence
 from multiprocessing.connection import Connection
@@ -111,7 +110,7 @@ class _Bench:
         problem = judge.problem(results, self.reference, request.exact, request.growth)
         if problem:
             del self.runs[request.number]
-            return "broken", problem
+            return "failed", problem
         if self.reference is None:
             self.reference = {name: array.copy() for name, array in results.items()}
         return "agrees", None
@@ -198,7 +197,3 @@ def _answer(bench: _Bench, request: Any) -> tuple[str, Any]:
     except Exception as error:  # a candidate that does not compile must not end the process
         lines = str(error).strip().splitlines()
         return "failed", f"{type(error).__name__}: {lines[-1] if lines else ''}"
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

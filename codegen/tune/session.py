@@ -19,7 +19,7 @@ from tensoropt.ir.structure import arithmetic
 from tensoropt.isolated import GIB, Failed, Late, Worker
 from tensoropt.quiet import Quiet
 
-MEASURING = "codegen.tune.measuring"
+MEASURING = "codegen.tune.process"
 
 _FIRST_BUILD_SECONDS = 60.0
 """The reference, of which nothing is known yet; a kernel takes a second."""
