@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,15 @@ _DROPPED = ((1, 2.0), (3, 1.25))
 """(rounds, factor): what is so many times slower than the fastest after so many rounds is not timed on."""
 
 
-def as_program(alternative: Alternative, largest: int | None = None) -> tuple[Program, Plan]:
+Values = Callable[[Tensor], Array]
+"""The content of a tensor that nothing here computes."""
+
+
+def as_program(alternative: Alternative, values: Values) -> tuple[Program, Plan]:
     """The alternative as a program of its own, every value in a place of its own."""
     made = {output for kernel in alternative.kernels for output in kernel.outputs}
     read = {tensor: None for kernel in alternative.kernels for tensor in kernel.inputs if tensor not in made}
-    counted = _counted(alternative)
-    constants = {
-        tensor.name: seeded(tensor, largest, counted) for tensor in read if tensor.name in alternative.constants
-    }
+    constants = {tensor.name: values(tensor) for tensor in read if tensor.name in alternative.constants}
     inputs = tuple(tensor for tensor in read if tensor.name not in constants)
     kernels: list[Statement] = []
     for kernel in alternative.kernels:  # what constants alone decide is no work of the model
@@ -64,11 +65,6 @@ def as_program(alternative: Alternative, largest: int | None = None) -> tuple[Pr
     return program, Plan(offsets, size, size, aliases)
 
 
-def _counted(alternative: Alternative) -> bool:
-    """Whether integers may be positions, which must exist."""
-    return any(isinstance(kernel, Opaque) for kernel in alternative.kernels)
-
-
 class _Bench:
     """What is built in this process."""
 
@@ -76,24 +72,39 @@ class _Bench:
         self.runs: dict[int, tuple[GuardedRun, Judge, Check]] = {}
         self.reference: dict[str, Array] | None = None
         self._threads = 0
+        self._values: dict[tuple[Tensor, int | None, bool], Array] = {}
+        """What tensors hold, shared by all alternatives: weights are large."""
 
     def build(self, request: Build) -> tuple[str, Any]:
         from tvm_ffi import structural_hash
 
         _allow(request.memory_bytes)
-        program, plan = as_program(request.alternative, request.largest)
+        values = self._filling(request)
+        program, plan = as_program(request.alternative, values)
         built = compile_program(program, plan, request.target, variants=request.variants)
         if self._threads != request.target.threads:
             self._threads = request.target.threads
             configure_threads(self._threads)
-        counted = _counted(request.alternative)
-        feeds = {tensor.name: seeded(tensor, request.largest, counted) for tensor in program.inputs}
+        feeds = {tensor.name: values(tensor) for tensor in program.inputs}
         judge = self._judge(program, feeds)
         self.runs[request.number] = GuardedRun(built, feeds), judge, Check(request.number, exact=True)
         kernels = [step.shared.kernel for step in built.steps]
         schedules = [name for kernel in kernels for name in kernel.schedules]
         code = [structural_hash(kernel.function, map_free_vars=True) for kernel in kernels]
         return "built", (built.signature.arena_bytes, schedules, code)
+
+    def _filling(self, request: Build) -> Values:
+        """Integers of an alternative with operators of ONNX may be positions, which must exist."""
+        counted = any(isinstance(kernel, Opaque) for kernel in request.alternative.kernels)
+
+        def values(tensor: Tensor) -> Array:
+            key = tensor, request.largest, counted
+            if key not in self._values:
+                self._values[key] = seeded(tensor, request.largest, counted)
+                self._values[key].flags.writeable = False
+            return self._values[key]
+
+        return values
 
     def _judge(self, program: Program, feeds: dict[str, Array]) -> Judge:
         """The judge of an equal kernel is used again: its points are the same."""
@@ -133,6 +144,7 @@ class _Bench:
                 return self.time(request)
             case Forget():
                 self.runs.clear()
+                self._values.clear()
                 self.reference = None
                 return "forgotten", None
             case _:

@@ -38,6 +38,10 @@ _BUILDERS = 2
 _TIMED_SECONDS = 0.25
 """How long the variants of a kernel are timed together."""
 _TICK_SECONDS = 0.1
+_TOGETHER = 8
+"""Variants that are built, and stored, together at the most."""
+_TOGETHER_BYTES = 1 << 30
+"""What their weights may take, which each has packed in its own way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,9 +272,16 @@ class _Pool:
         return self._request.deadline is not None and time.monotonic() > self._request.deadline
 
     def _measure(self, session: Session, tuned: TunedKernel) -> None:
-        """Measures what is missing beside the default, and stores it."""
-        missing = tuned.missing
-        tried = [DEFAULT, *(variant for variant in missing if variant.key != DEFAULT.key)]
+        """Measures what is missing, some at a time beside the default, and stores each time what was found out."""
+        missing = [variant for variant in tuned.missing if variant.key != DEFAULT.key]
+        weights = sum(tensor.type.bytes for tensor in tuned.kernel.kernel.inputs)
+        size = max(1, min(_TOGETHER, _TOGETHER_BYTES // max(1, weights)) - 1)
+        for first in range(0, max(1, len(missing)), size):
+            if session.abandoned or (first and self._is_late()):
+                return
+            self._measure_some(session, tuned, [DEFAULT, *missing[first : first + size]])
+
+    def _measure_some(self, session: Session, tuned: TunedKernel, tried: list[Variant]) -> None:
         name, alternative = tuned.kernel.kernel.output.name, tuned.kernel.alternative()
         trials = [
             Trial(alternative, {name: variant.parameters} if variant.parameters else {}, variant.growth)
@@ -284,6 +295,8 @@ class _Pool:
             for variant, outcome in zip(tried, outcomes, strict=True)
             if (entry := _entry(outcome, outcomes[0])) is not None
         }
+        if "failed" in entries.get(DEFAULT.key, {}) and tuned.default_seconds is not None:
+            del entries[DEFAULT.key]  # it worked before
         self._records.write(tuned.kernel.key, entries)
         tuned.entries |= entries
 
