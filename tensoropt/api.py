@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from codegen.runtime import CompiledModel as LoadedModel
     from codegen.targets.cpu import CpuTarget
     from codegen.tune.database import Database
-    from codegen.tune.tuning import Request, Tuning
+    from codegen.tune.pool import Request
+    from codegen.tune.tuned import Tuning
     from tensoropt.frontend import LoadedModel as ImportedModel
     from tensoropt.inspection import Inspection
 
@@ -166,7 +167,7 @@ def optimize(
     from codegen.build import compile_program
     from codegen.targets.cpu import host_target
     from codegen.tune.database import Database
-    from codegen.tune.tuning import Request
+    from codegen.tune.tuning import requested
     from passes.pipeline import compile_as_written, plan
     from tensoropt.frontend import load_program
 
@@ -192,7 +193,7 @@ def optimize(
         clock.lap("optimize")
         layout = plan(program)
         effort = "off" if context.time_is_up() else tune
-        request = Request.of(effort, context.deadline())
+        request = requested(effort, context.deadline())
         tuning = _tuned(program, cpu, database, request, context.quiet, progress, on_interrupt)
         clock.lap("tune")
         notices = tuple(database.warnings)
@@ -509,7 +510,8 @@ def tune(
     from codegen.targets.cpu import host_target
     from codegen.tune.artefacts import replace_artefact, stored_target
     from codegen.tune.database import Database
-    from codegen.tune.tuning import TRIALS, Request
+    from codegen.tune.pool import Request
+    from codegen.tune.tuning import TRIALS
     from passes.pipeline import plan
     from tensoropt.frontend import load_program
     from tensoropt.stored import stored_program

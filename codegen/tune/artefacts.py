@@ -12,7 +12,7 @@ from codegen.artefact import save
 from codegen.build import BuiltProgram, compile_program
 from codegen.reading import LIBRARY, MANIFEST, WEIGHTS, load, read_manifest
 from codegen.targets.cpu import CpuTarget, available_threads, host_target
-from codegen.tune.tuning import Tuning
+from codegen.tune.tuned import Tuning
 from tensoropt.check import check_outputs, random_feeds
 from tensoropt.errors import ArtefactError, CheckError
 from tensoropt.export.sessions import session_of_file

@@ -1,7 +1,7 @@
 """What can be tried for a kernel: the one place that knows which schedule parameters there are.
 
 A variant is plain data that ``codegen.lower.kernel.lower`` takes; how it is built, judged, timed and stored does not depend on
-what it says. Other kinds of parameters join ``variants``; what another search finds is a ``Variant`` too.
+what it says. Other kinds of parameters join ``variants``; what a ``Search`` finds is a ``Variant`` too.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Any
 
 from codegen.lower.kernel import lower
@@ -35,6 +36,11 @@ class Variant:
 
 
 DEFAULT = Variant()
+_TILINGS = 24
+"""Ways to cut a contraction that are ranked high enough to be measured; who wants more has them searched for."""
+
+Search = Callable[[Compute, frozenset[str], CpuTarget, int, float, Event], list[Variant]]
+"""(kernel, its known tensors, target, trials, seconds, a wish to end) → variants that looked good, to be judged and measured."""
 
 Space = Callable[[Compute, frozenset[str], CpuTarget, int], list[Variant]]
 """(kernel, its tensors that are known when it is compiled, target, how many at the most) → variants, the default first."""
@@ -45,5 +51,5 @@ def variants(kernel: Compute, constants: frozenset[str], target: CpuTarget, most
     found = [DEFAULT]
     lowered = lower(kernel.output, kernel.expression, target, constants)
     if any(name.startswith("contraction") for name in lowered.schedules):
-        found += [Variant({"contraction": number}) for number in range(1, most)]
-    return found[:most]
+        found += [Variant({"contraction": number}) for number in range(1, min(most, _TILINGS))]
+    return found

@@ -13,8 +13,9 @@ sys.modules["torch"] = None  # type: ignore[assignment]  # it would be imported 
 
 from codegen.targets.cpu import host_target  # noqa: E402
 from codegen.tune.database import Database  # noqa: E402
+from codegen.tune.pool import Request  # noqa: E402
 from codegen.tune.records import Records  # noqa: E402
-from codegen.tune.tuning import Request, tune_program  # noqa: E402
+from codegen.tune.tuning import tune_program  # noqa: E402
 from tensoropt.ir.program import Program  # noqa: E402
 from tensoropt.plan_types import Plan  # noqa: E402
 from tests.strategies.networks import convolution, program, random_array, tensor  # noqa: E402

@@ -9,10 +9,12 @@ import pytest
 
 from codegen.targets.cpu import CpuTarget, host_target
 from codegen.tune.database import Database
+from codegen.tune.pool import Request
 from codegen.tune.records import Records
 from codegen.tune.session import Session
 from codegen.tune.space import DEFAULT, Variant
-from codegen.tune.tuning import Request, TunedKernel, tune_program
+from codegen.tune.tuned import TunedKernel
+from codegen.tune.tuning import tune_program
 from tensoropt.ir.program import Compute
 from tensoropt.isolated import Worker
 from tensoropt.plan_types import Plan

@@ -18,10 +18,12 @@ from codegen.lower.kernel import lower
 from codegen.targets.cpu import host_target
 from codegen.tune.database import Database
 from codegen.tune.kernels import ProgramKernel, distinct_kernels
+from codegen.tune.pool import Request
 from codegen.tune.records import Records
 from codegen.tune.session import Session
 from codegen.tune.space import DEFAULT, Variant, variants
-from codegen.tune.tuning import MARGIN, Request, TunedKernel, Tuning, tune_program
+from codegen.tune.tuned import MARGIN, TunedKernel, Tuning
+from codegen.tune.tuning import FAST_SECONDS, requested, tune_program
 from tensoropt.interrupts import first_interrupt
 from tensoropt.ir.interpreter import run_program
 from tensoropt.ir.program import Compute, Program
@@ -67,7 +69,7 @@ def tune(network: Program, plan: Plan, path: Path, request: Request, stop: Event
 
 
 def test_off_measures_nothing(tmp_path: Path) -> None:
-    found, starts = tune(NETWORK, PLAN, tmp_path / "t", Request.of("off", None))
+    found, starts = tune(NETWORK, PLAN, tmp_path / "t", requested("off", None))
     assert (found.variants, found.kernels, starts) == ({}, [], 0)
 
 
@@ -130,6 +132,43 @@ def test_an_interrupt_keeps_what_was_measured(tmp_path: Path) -> None:
     assert told == ["interrupt"]
     assert found.stopped in ("interrupt", ""), "a fast machine may be done before"
     assert all(kept[tuned.kernel.key] == tuned.entries for tuned in found.kernels)
+
+
+def test_the_time_limit_shortens_what_fast_tuning_may_take() -> None:
+    now = time.monotonic()
+    assert requested("fast", None).deadline == pytest.approx(now + FAST_SECONDS, abs=5)
+    assert requested("fast", now + 7).deadline == now + 7
+    assert requested("fast", now + 10_000).deadline == pytest.approx(now + FAST_SECONDS, abs=5)
+    assert requested("full", None).deadline is None
+    assert requested("full", now + 10_000).deadline == now + 10_000
+    assert requested("full", now - 1).is_late
+
+
+def test_a_search_gets_the_trials_that_are_left_once(tmp_path: Path) -> None:
+    """What it finds is judged and measured like any other variant; the next run asks it for more only where more is wanted."""
+    asked: list[int] = []
+
+    def search(*arguments: object) -> list[Variant]:
+        assert isinstance(arguments[3], int)
+        asked.append(arguments[3])
+        return [Variant({"contraction": 7})]
+
+    with Database(tmp_path / "t") as database:
+        records = Records(database, TARGET)
+        for trials, expected in ((3, [1]), (3, [1]), (2, [1]), (6, [1, 4])):
+            found = tune_program(
+                NETWORK,
+                PLAN,
+                TARGET,
+                records,
+                Request(trials),
+                space=lambda *_: [DEFAULT, Variant({"contraction": 1})],
+                search=search,
+            )
+            assert asked == expected
+        (tuned,) = found.kernels
+    assert tuned.entries[Variant({"contraction": 7}).key]["seconds"] > 0
+    assert tuned.best != "searched"
 
 
 def known(entries: dict[str, tuple[float, float]]) -> TunedKernel:
