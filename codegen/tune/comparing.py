@@ -10,8 +10,11 @@ from math import prod, sqrt
 import numpy as np
 
 from tensoropt.ir.error_analysis import CONFIDENCE, chain_length, estimate_at, unit_roundoff
-from tensoropt.ir.expression import Scope, Tensor, accesses
+from tensoropt.ir.exact_domains import is_static
+from tensoropt.ir.expression import Scalar, Scope, Tensor, accesses, children, scopes
+from tensoropt.ir.interpreter import evaluate
 from tensoropt.ir.program import Array, Compute, Statement
+from tensoropt.ir.types import DataType
 
 TOLERANCE = 1e-3
 """Largest difference of several kernels one after another from others, as a share of the maximum: another order of summation, not
@@ -23,6 +26,8 @@ _WORK = 1 << 24
 """Additions that these may take together."""
 _MOST_WORK = 1 << 27
 """An element that takes more is not computed."""
+_WHOLE = 1 << 22
+"""Points of a kernel with integer arithmetic, which the interpreter evaluates as a whole, as only it wraps as integers do."""
 
 
 def seeded(tensor: Tensor, largest: int | None = None, counted: bool = False) -> Array:
@@ -57,8 +62,8 @@ class Judge:
         self._values = values
         self._points: tuple[Array, ...] = ()
         self._expected: Array | None = None
-        self.allowed = 0.0
-        """What rounding explains, for a single kernel."""
+        self.allowed: float | None = None
+        """What rounding explains, for a single kernel of which that is known."""
         if self._kernel is not None:
             self._sample(self._kernel)
 
@@ -77,7 +82,8 @@ class Judge:
             if exact:
                 wrong = _differs(result, expected)
             else:
-                allowed = TOLERANCE * _largest(expected) if self._kernel is None else 2 * growth * self.allowed
+                known = TOLERANCE * _largest(expected) if self.allowed is None else 2 * self.allowed
+                allowed = growth * known
                 wrong = _differs(result, expected, max(allowed, 1e-30))
             if wrong:
                 return f"{name} {wrong}"
@@ -88,14 +94,19 @@ class Judge:
         work = max(1, _work(expression))
         shape = tuple(int(extent) for extent in expression.shape)
         count = min(_POINTS, max(1, _WORK // work), prod(shape))
-        if work > _MOST_WORK or count == 0:
-            self.allowed = TOLERANCE
+        if count == 0:
+            return
+        if not _follows_floats(expression):
+            if _size(expression) <= _WHOLE:
+                self._points = _chosen(shape, count)
+                self._expected = np.asarray(evaluate(expression, self._values)[self._points])
+            return
+        if work > _MOST_WORK:
             return
         self._points = _chosen(shape, count)
         estimate = estimate_at(expression, self._points, self._values)
-        self._expected = (
-            estimate.value.astype(expression.dtype.numpy) if not expression.dtype.is_float else estimate.value
-        )
+        with np.errstate(all="ignore"):
+            self._expected = estimate.value.astype(expression.dtype.numpy)
         finite = estimate.magnitude[np.isfinite(estimate.magnitude)]
         magnitude = 2 * max(float(finite.max(initial=0.0)), _largest(estimate.value))
         length = chain_length(expression) + 4
@@ -105,7 +116,8 @@ class Judge:
         if self._expected is None:
             return ""
         found = actual[self._points] if actual.ndim else actual.reshape(1)
-        wrong = _differs(found, self._expected, None if exact else max(growth * self.allowed, 1e-30))
+        allowed = TOLERANCE * _largest(self._expected) if self.allowed is None else self.allowed
+        wrong = _differs(found, self._expected, None if exact else max(growth * allowed, 1e-30))
         return f"{wrong} from the interpreter's" if wrong else ""
 
 
@@ -135,6 +147,27 @@ def _chosen(shape: tuple[int, ...], count: int) -> tuple[Array, ...]:
     generator = np.random.default_rng(len(shape))
     random = [tuple(int(generator.integers(extent)) for extent in shape) for _ in range(count - len(corners))]
     return tuple(np.array(axis, np.int64) for axis in zip(*corners, *random, strict=True)) if shape else ()
+
+
+def _follows_floats(expression: Scope) -> bool:
+    """Whether the values are floats throughout, so that evaluation in f64 means the same; integers may stand for positions."""
+    for scope in scopes(expression):
+        if scope.dtype.is_integer:
+            return False
+        pending: list[Scalar] = [scope.body]
+        while pending:
+            node = pending.pop()
+            if node.dtype.is_integer and not (is_static(node) and node.dtype in (DataType.INT32, DataType.INT64)):
+                return False
+            pending += children(node)
+    return True
+
+
+def _size(expression: Scope) -> int:
+    """Points of scalar arithmetic of a scope and of those nested in it."""
+    return sum(
+        scope.type.elements * prod(iterator.extent for iterator in scope.reduction) for scope in scopes(expression)
+    )
 
 
 def _work(expression: Scope) -> int:

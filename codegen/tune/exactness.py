@@ -96,6 +96,10 @@ def _of_scalar(node: Scalar, largest: int, known: Mapping[Tensor, Bound], result
             return read if node.stays_inside else _either(read, _of_constant(node.outside))
         case Cast():
             inner = _of_scalar(node.argument, largest, known, results)
+            if node.argument.dtype.is_float and node.dtype.is_integer:
+                signed = not node.dtype.value.startswith("u")
+                if inner.unbounded or not signed or inner.magnitude >= 2.0 ** (8 * node.dtype.itemsize - 1):
+                    raise _Inexact  # what does not fit an integer becomes anything
             return _held(node.dtype, inner)
         case Apply():
             return _applied(node, [_of_scalar(argument, largest, known, results) for argument in node.arguments])

@@ -65,7 +65,7 @@ class _Patience:
 
     def learn(self, build: float, run: float) -> None:
         self.build = 5.0 + _PATIENCE * build
-        self.run = 2.0 + _PATIENCE * run
+        self.run = 3.0 + _PATIENCE * run
 
 
 class Session:

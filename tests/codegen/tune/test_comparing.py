@@ -54,6 +54,7 @@ def test_any_element_that_differs_from_the_reference_is_found() -> None:
 def test_rounding_passes_and_grows_where_it_is_said_to() -> None:
     judge = Judge([CONVOLUTION], values(None))
     right = evaluate(CONVOLUTION.expression, values(None))
+    assert judge.allowed is not None
     assert 0 < judge.allowed < 1e-3
     off = right + np.float32(3 * judge.allowed)
     assert "differs" in judge.problem({"y": off}, {"y": right}, False, 1.0)
