@@ -15,13 +15,13 @@ def first_interrupt(notice: Callable[[], None] | None) -> Iterator[Event]:
     """An event that the first interrupt (Ctrl-C) within the context sets, after ``notice`` was called.
 
     A second one raises KeyboardInterrupt, as the first does where ``notice`` is None, or where another thread than the main one
-    asks, which cannot handle signals.
+    asks, which cannot handle signals. Where interrupts are ignored (a job in the background), they stay so.
     """
     event = Event()
-    if notice is None or threading.current_thread() is not threading.main_thread():
+    before = signal.getsignal(signal.SIGINT)
+    if notice is None or before is signal.SIG_IGN or threading.current_thread() is not threading.main_thread():
         yield event
         return
-    before = signal.getsignal(signal.SIGINT)
 
     def handle(number: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, before)

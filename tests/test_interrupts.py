@@ -5,11 +5,20 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Generator
 from threading import Event, Thread
 
 import pytest
 
 from tensoropt.interrupts import first_interrupt
+
+
+@pytest.fixture(autouse=True)
+def heeded() -> Generator[None]:
+    """Interrupts as in the foreground, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def interrupt(times: int) -> None:
@@ -40,6 +49,15 @@ def test_without_a_notice_and_after_the_stage_the_first_raises() -> None:
         pass
     with pytest.raises(KeyboardInterrupt):
         interrupt(1)
+
+
+def test_ignored_interrupts_stay_ignored() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    told: list[str] = []
+    with first_interrupt(lambda: told.append("first")) as stop:
+        interrupt(2)
+    assert not stop.is_set()
+    assert told == []
 
 
 def test_another_thread_leaves_interrupts_alone() -> None:

@@ -152,7 +152,7 @@ def _chosen(shape: tuple[int, ...], count: int) -> tuple[Array, ...]:
 def _follows_floats(expression: Scope) -> bool:
     """Whether the values are floats throughout, so that evaluation in f64 means the same; integers may stand for positions."""
     for scope in scopes(expression):
-        if scope.dtype.is_integer:
+        if scope.dtype.is_integer or (scope.reducer is not None and not scope.dtype.is_float):
             return False
         pending: list[Scalar] = [scope.body]
         while pending:

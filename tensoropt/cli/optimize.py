@@ -86,6 +86,12 @@ def _show(report: dict[str, Any], verbose: bool) -> None:
     _say(f"  rewrites  {len(report['rewrites'])} kept of {len(report['derivations'])} found")
     for line in _rewrites(report["rewrites"], len(report["rewrites"]) if verbose else _SHOWN):
         _say(f"    {line}")
+    tuned = report["tuning"]["kernels"]
+    if tuned:
+        faster = sum(bool(kernel["variant"]) for kernel in tuned)
+        ends = {"time": ", as far as there was time", "interrupt": ", until it was interrupted"}
+        early = ends.get(report["tuning"]["stopped"], "")
+        _say(f"  tuning    {faster} of {len(tuned)} kernels got a faster schedule{early}")
     for warning in (*report["warnings"], *check["warnings"]):
         _say(f"  warning   {warning}")
     if verbose:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -63,5 +64,5 @@ def progress_display() -> Iterator[Progress]:
 
 
 def tell_of_interrupt() -> None:
-    """What the first interrupt during tuning is answered with."""
-    print("tensoropt: interrupted; tuning ends with the best so far (a second interrupt ends the run)", file=sys.stderr)
+    """What the first interrupt during tuning is answered with; written at once, as it may come amid another line."""
+    os.write(2, b"tensoropt: interrupted; tuning ends with the best so far (a second interrupt ends the run)\n")

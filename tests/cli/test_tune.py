@@ -229,6 +229,7 @@ def test_an_interrupt_during_tuning_leaves_a_working_result(interrupts: int, tmp
         [sys.executable, "-m", "tensoropt", "optimize", model.name, "-o", "made", "--tune", "full", "--db", db.name],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # also where the tests run in the background
         stderr=subprocess.PIPE,
         text=True,
     )

@@ -13,6 +13,7 @@ from codegen.tune.comparing import Judge, seeded
 from codegen.tune.exactness import exact_range
 from tensoropt.ir.expression import Apply, Cast, Scalar, Scope, Tensor, children
 from tensoropt.ir.expression import scopes as nested_scopes
+from tensoropt.ir.expression import tensors as read_by
 from tensoropt.ir.program import Compute
 from tensoropt.ir.types import DataType, Extent, TensorType
 from tests.strategies.programs import CASES, scopes
@@ -59,6 +60,7 @@ def test_the_judge_accepts_compiled_code(dtypes: tuple[str, ...], data: st.DataO
         Tensor(f"x{number}", TensorType(kind, data.draw(extents))) for number, kind in enumerate((*kinds, *kinds[:1]))
     ]
     scope = data.draw(scopes(tensors, dtype=data.draw(st.sampled_from(kinds))))
+    assume(read_by(scope))
     statement = Compute(Tensor("y", scope.type), scope)
     largest = exact_range([statement])
     assume(largest is not None or all(map(is_defined, nodes(scope))))

@@ -121,6 +121,7 @@ def test_an_interrupt_keeps_what_was_measured(tmp_path: Path) -> None:
     """It ends tuning at once, and is told."""
     network, plan = chain(5)
     told: list[str] = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with Database(tmp_path / "t") as database:
         records = Records(database, TARGET)
         with first_interrupt(lambda: told.append("interrupt")) as stop:
@@ -129,6 +130,7 @@ def test_an_interrupt_keeps_what_was_measured(tmp_path: Path) -> None:
             found = tune_program(network, plan, TARGET, records, Request(24), stop=stop)
             timer.join()
         kept = {tuned.kernel.key: records.read(tuned.kernel.key) for tuned in found.kernels}
+    signal.signal(signal.SIGINT, before)
     assert told == ["interrupt"]
     assert found.stopped in ("interrupt", ""), "a fast machine may be done before"
     assert all(kept[tuned.kernel.key] == tuned.entries for tuned in found.kernels)
