@@ -50,13 +50,29 @@ def load(folder: Path, threads: int | None = None) -> CompiledModel:
     import tvm_ffi
 
     try:
-        module = tvm_ffi.load_module(str(folder.absolute() / LIBRARY))
+        module = tvm_ffi.load_module(_spelling(folder.absolute(), manifest["files"][LIBRARY]["sha256"]))
     except RuntimeError as error:
         raise ArtefactError(f"{folder}: {LIBRARY} cannot be loaded ({error}); optimize the model again") from error
     weights = np.memmap(folder / WEIGHTS, np.uint8, "r")
     return CompiledModel(
         module["main"], signature, weights, keep=module, threads=threads or min(signature.threads, available_threads())
     )
+
+
+def _spelling(folder: Path, digest: str) -> str:
+    """A path of the library that this process has not used for another content.
+
+    The loader takes a library of the same spelled path for the same: after a folder was replaced, it would give the code of the one
+    before, which reads other weights.
+    """
+    digests = _spelled.setdefault(str(folder), [])
+    if digest not in digests:
+        digests.append(digest)
+    return f"{folder}/{'./' * digests.index(digest)}{LIBRARY}"
+
+
+_spelled: dict[str, list[str]] = {}
+"""Digests of the libraries that were loaded, by folder."""
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from typing import Any
 
 import platformdirs
 
-KINDS = {"measured": "times of kernels", "derived": "derivations"}
-"""The folders of the cache, and what they hold."""
+KINDS = {"derived": "derivations"}
+"""The folders of the cache, and what they hold. Times of kernels are in the tuning database, one file beside them."""
 
 _ABANDONED_SECONDS = 3600.0
 """A partial file of this age belongs to a writer that was killed."""

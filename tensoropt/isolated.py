@@ -2,21 +2,31 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from multiprocessing import Pipe
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 GIB = 1 << 30
 _ROOT = str(Path(__file__).resolve().parents[1])
+_PARENT = "TENSOROPT_PARENT"
+"""The environment variable that holds the identifier of the process that asks."""
+_PR_SET_PDEATHSIG = 1
 
 
 class Failed(Exception):
     """A request that brought no result; the message says why."""
+
+
+class Late(Failed):
+    """A request that took too long."""
 
 
 class Worker:
@@ -24,6 +34,7 @@ class Worker:
 
     ``module`` is run as a program, never forked from this process, with two arguments: the descriptor of its connection and how
     many bytes of memory it may take. It answers each pickled request with a pickled pair: what became of it, and the result.
+    One thread asks; ``pause``, ``resume`` and ``signal`` may be called from others.
     """
 
     def __init__(
@@ -38,6 +49,9 @@ class Worker:
         self._environment = dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Any = None
+        self._lock = Lock()
+        self._paused_since: float | None = None
+        self._paused_seconds = 0.0
 
     @property
     def running(self) -> bool:
@@ -45,24 +59,45 @@ class Worker:
         return self._process is not None and self._process.poll() is None
 
     def ask(self, request: Any, timeout: float | None = None) -> tuple[str, Any]:
-        """The reply to a request. Failed where the process dies or takes too long; the next request starts another."""
+        """The reply to a request. Failed where the process dies or takes too long; the next request starts another.
+
+        Time in which the process is paused does not count.
+        """
         if not self.running:
             self._start()
+        limit = timeout or self.timeout
+        started = self._clock()
         try:
             self._connection.send(request)
-            if not self._connection.poll(timeout or self.timeout):
-                self.stop()
-                raise Failed(f"took longer than {timeout or self.timeout:g} seconds")
+            while not self._connection.poll(max(0.0, limit - (self._clock() - started)) + 1e-3):
+                if self._clock() - started >= limit:
+                    self.stop()
+                    raise Late(f"took longer than {limit:.3g} seconds")
             reply: tuple[str, Any] = self._connection.recv()
         except (EOFError, BrokenPipeError, ConnectionError) as error:
             raise Failed(self._cause_of_death()) from error
         return reply
 
     def signal(self, number: signal.Signals) -> None:
-        """Sends the process a signal if it is there; may be called from another thread than the one that asks."""
+        """Sends the process a signal if it is there."""
         process = self._process
         if process is not None:
             process.send_signal(number)
+
+    def pause(self) -> None:
+        """Stops the process, and one that is started meanwhile, until ``resume``."""
+        with self._lock:
+            if self._paused_since is None:
+                self._paused_since = time.monotonic()
+            self.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets the process go on."""
+        with self._lock:
+            if self._paused_since is not None:
+                self._paused_seconds += time.monotonic() - self._paused_since
+                self._paused_since = None
+            self.signal(signal.SIGCONT)
 
     def stop(self) -> None:
         """Ends the process."""
@@ -74,18 +109,28 @@ class Worker:
             process.kill()
             process.wait()
 
+    def _clock(self) -> float:
+        """Seconds in which the process was not paused."""
+        with self._lock:
+            now = time.monotonic()
+            return now - self._paused_seconds - (0.0 if self._paused_since is None else now - self._paused_since)
+
     def _start(self) -> None:
         self.stop()
         ours, theirs = Pipe()
         path = os.pathsep.join([_ROOT, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", self.module, str(theirs.fileno()), str(self.memory_bytes)],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, **self._environment, "PYTHONPATH": path},
-        )
+        identity = {_PARENT: str(os.getpid()), "PYTHONPATH": path}
+        with self._lock:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", self.module, str(theirs.fileno()), str(self.memory_bytes)],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env={**os.environ, **self._environment, **identity},
+            )
+            if self._paused_since is not None:
+                self._process.send_signal(signal.SIGSTOP)
         theirs.close()
         self._connection = ours
         self.starts += 1
@@ -102,3 +147,15 @@ class Worker:
         if code is not None and code < 0:
             return f"its process died of {signal.Signals(-code).name}"
         return f"its process ended with status {code}"
+
+
+def serve_alone() -> None:
+    """Called by a worker's program when it starts: leaves interrupts to the process that asks, and ends with it.
+
+    Ending with it works on Linux only; elsewhere a process that computes, or is paused, would not notice that it is gone.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if str(os.getppid()) != os.environ.get(_PARENT):  # it was gone before it could be watched
+            sys.exit(0)

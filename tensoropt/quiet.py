@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Protocol
 
 
@@ -20,10 +21,11 @@ class Pausable(Protocol):
 
 
 class Quiet:
-    """Brings together who works in the background and who times."""
+    """Brings together who works in the background and who times. Of several that time, one does at a time."""
 
     def __init__(self) -> None:
         self._working: list[Pausable] = []
+        self._turn = Lock()
 
     @contextmanager
     def pausing(self, work: Pausable) -> Iterator[None]:
@@ -35,13 +37,14 @@ class Quiet:
             self._working.remove(work)
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Nothing that was registered runs within this context."""
-        working = list(self._working)
-        for work in working:
-            work.pause()
-        try:
-            yield
-        finally:
+    def kept(self, besides: Pausable | None = None) -> Iterator[None]:
+        """Nothing that was registered runs within this context, but what is timed in it."""
+        with self._turn:
+            working = [work for work in self._working if work is not besides]
             for work in working:
-                work.resume()
+                work.pause()
+            try:
+                yield
+            finally:
+                for work in working:
+                    work.resume()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
+import time
 from collections.abc import Generator
 from pathlib import Path
+from threading import Timer
 
 import pytest
 
@@ -48,6 +51,24 @@ def test_the_worker_survives_its_process(worker: Worker, request_: str, reason: 
         worker.ask(request_, timeout=1 if request_ == "hang" else None)
     assert worker.ask("again") == ("answered", "again")
     assert worker.starts == 2
+
+
+def test_time_in_which_it_is_paused_does_not_count(worker: Worker) -> None:
+    """Also of a process that is started in a pause."""
+    for _ in range(2):
+        worker.pause()
+        Timer(2.5, worker.resume).start()
+        started = time.monotonic()
+        assert worker.ask("hello", timeout=2.0) == ("answered", "hello")
+        assert time.monotonic() - started > 2.0
+    assert worker.starts == 1
+
+
+def test_another_thread_may_kill_what_is_asked(worker: Worker) -> None:
+    worker.ask("hello")
+    Timer(0.3, worker.signal, (signal.SIGKILL,)).start()
+    with pytest.raises(Failed, match="SIGKILL"):
+        worker.ask("hang")
 
 
 def test_memory_is_limited(worker: Worker) -> None:

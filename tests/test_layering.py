@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 FORBIDDEN = {"tensoropt": {"passes", "codegen"}, "passes": {"codegen"}, "codegen": {"passes"}}
-EXEMPT = {Path("tensoropt/api.py")}
+EXEMPT = Path("tensoropt/api")
 
 
 def imported(file: Path) -> set[str]:
@@ -24,7 +24,7 @@ def imported(file: Path) -> set[str]:
 
 @pytest.mark.parametrize("package", sorted(FORBIDDEN))
 def test_packages_keep_to_their_side(package: str) -> None:
-    files = [file for file in (ROOT / package).rglob("*.py") if file.relative_to(ROOT) not in EXEMPT]
+    files = [file for file in (ROOT / package).rglob("*.py") if EXEMPT not in file.relative_to(ROOT).parents]
     assert files
     wrong = {str(file.relative_to(ROOT)) for file in files if imported(file) & FORBIDDEN[package]}
     assert wrong == set()

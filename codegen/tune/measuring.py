@@ -1,49 +1,46 @@
-"""The measuring process: builds alternatives, runs them on seeded inputs, compares and times them. Started by ``worker``.
+"""The measuring process: builds alternatives, runs them between guards, judges and times them. ``process`` runs it.
 
-Requests and replies are pickled over one connection. Whatever goes wrong here, the process that asked goes on.
+Requests and replies are pickled over one connection. A reply "failed" is about the candidate alone; after "broken" (it wrote
+where it must not, or took all memory) the process is not to be trusted either. Whatever goes wrong here, who asked goes on.
 """
 
 from __future__ import annotations
 
-import hashlib
 import resource
-import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from codegen.build import BuiltProgram, compile_program
-from codegen.runtime import load_runtime
-from codegen.tune.requests import Build, Forget, Time
+from codegen.build import compile_program
+from codegen.runtime import configure_threads, load_runtime
+from codegen.tune.comparing import Judge, seeded
+from codegen.tune.guarded import GuardedRun, Trespass
+from codegen.tune.requests import Build, Check, Forget, Time
 from tensoropt.cost import Alternative
 from tensoropt.ir.constant_values import constant_value
 from tensoropt.ir.expression import Tensor
-from tensoropt.ir.program import Array, Compute, Program, Statement
+from tensoropt.ir.program import Array, Compute, Opaque, Program, Statement
 from tensoropt.ir.structure import view_source
+from tensoropt.isolated import serve_alone
 from tensoropt.plan_types import ALIGNMENT, Plan
 
-TOLERANCE = 1e-3
-"""Largest difference from the reference alternative, as a share of its maximum: another order of summation, not another result."""
+_ROUNDS = 200
+"""Runs of each at the most; the fastest of so many does not get faster."""
+_DROPPED = ((1, 2.0), (3, 1.25))
+"""(rounds, factor): what is so many times slower than the fastest after so many rounds is not timed on."""
 
 
-def seeded(tensor: Tensor) -> Array:
-    """Reproducible values: standard normal floats, small non-negative integers, coin flips."""
-    digest = hashlib.blake2b(f"{tensor.name} {tensor.type}".encode(), digest_size=8).digest()
-    generator = np.random.default_rng(int.from_bytes(digest))
-    shape = tuple(int(extent) for extent in tensor.shape)
-    if tensor.dtype.is_float:
-        return generator.standard_normal(shape, np.float32).astype(tensor.dtype.numpy)
-    return generator.integers(0, 2, shape).astype(tensor.dtype.numpy)
+Values = Callable[[Tensor], Array]
+"""The content of a tensor that nothing here computes."""
 
 
-def as_program(alternative: Alternative) -> tuple[Program, Plan]:
+def as_program(alternative: Alternative, values: Values) -> tuple[Program, Plan]:
     """The alternative as a program of its own, every value in a place of its own."""
     made = {output for kernel in alternative.kernels for output in kernel.outputs}
     read = {tensor: None for kernel in alternative.kernels for tensor in kernel.inputs if tensor not in made}
-    constants = {tensor.name: seeded(tensor) for tensor in read if tensor.name in alternative.constants}
+    constants = {tensor.name: values(tensor) for tensor in read if tensor.name in alternative.constants}
     inputs = tuple(tensor for tensor in read if tensor.name not in constants)
     kernels: list[Statement] = []
     for kernel in alternative.kernels:  # what constants alone decide is no work of the model
@@ -72,70 +69,124 @@ class _Bench:
     """What is built in this process."""
 
     def __init__(self) -> None:
-        self.built: dict[int, tuple[BuiltProgram, dict[str, Array]]] = {}
-        self.reference: dict[str, Array] = {}
+        self.runs: dict[int, tuple[GuardedRun, Judge, Check]] = {}
+        self.reference: dict[str, Array] | None = None
+        self._threads = 0
+        self._values: dict[tuple[Tensor, int | None, bool], Array] = {}
+        """What tensors hold, shared by all alternatives: weights are large."""
 
     def build(self, request: Build) -> tuple[str, Any]:
-        program, plan = as_program(request.alternative)
+        from tvm_ffi import structural_hash
+
+        _allow(request.memory_bytes)
+        values = self._filling(request)
+        program, plan = as_program(request.alternative, values)
         built = compile_program(program, plan, request.target, variants=request.variants)
-        feeds = {tensor.name: seeded(tensor) for tensor in program.inputs}
-        results = built.model().run(feeds)
-        if request.number == 0:
-            self.reference = results
-        else:
-            for name, expected in self.reference.items():
-                wrong = _difference(results.get(name), expected)
-                if wrong:
-                    return "failed", f"{name} {wrong}"
-        self.built[request.number] = built, feeds
-        return "built", built.signature.arena_bytes
+        if self._threads != request.target.threads:
+            self._threads = request.target.threads
+            configure_threads(self._threads)
+        feeds = {tensor.name: values(tensor) for tensor in program.inputs}
+        judge = self._judge(program, feeds)
+        self.runs[request.number] = GuardedRun(built, feeds), judge, Check(request.number, exact=True)
+        kernels = [step.shared.kernel for step in built.steps]
+        schedules = [name for kernel in kernels for name in kernel.schedules]
+        code = [structural_hash(kernel.function, map_free_vars=True) for kernel in kernels]
+        return "built", (built.signature.arena_bytes, schedules, code)
+
+    def _filling(self, request: Build) -> Values:
+        """Integers of an alternative with operators of ONNX may be positions, which must exist."""
+        counted = any(isinstance(kernel, Opaque) for kernel in request.alternative.kernels)
+
+        def values(tensor: Tensor) -> Array:
+            key = tensor, request.largest, counted
+            if key not in self._values:
+                self._values[key] = seeded(tensor, request.largest, counted)
+                self._values[key].flags.writeable = False
+            return self._values[key]
+
+        return values
+
+    def _judge(self, program: Program, feeds: dict[str, Array]) -> Judge:
+        """The judge of an equal kernel is used again: its points are the same."""
+        for _, judge, _ in self.runs.values():
+            if judge.kernels == program.statements:
+                return judge
+        return Judge(program.statements, {**program.constants, **feeds})
+
+    def check(self, request: Check) -> tuple[str, Any]:
+        run, judge, _ = self.runs[request.number]
+        self.runs[request.number] = run, judge, request
+        run()
+        results = run.finish()
+        problem = judge.problem(results, self.reference, request.exact, request.growth)
+        if problem:
+            del self.runs[request.number]
+            return "failed", problem
+        if self.reference is None:
+            self.reference = {name: array.copy() for name, array in results.items()}
+        return "agrees", None
 
     def time(self, request: Time) -> tuple[str, Any]:
-        runs = [self.built[number] for number in request.numbers]
-        times: list[list[float]] = [[] for _ in runs]
-        deadline = time.perf_counter() + request.seconds
-        for built, feeds in runs:
-            built.model().run(feeds)
-        while time.perf_counter() < deadline or len(times[0]) < 3:
-            for position, (built, feeds) in enumerate(runs):
-                for _ in range(2):
-                    started = time.perf_counter()
-                    built.model().run(feeds)
-                    lasted = time.perf_counter() - started
-                times[position].append(lasted)
-            if len(times[0]) >= 200:
-                break
-        return "timed", [min(taken) for taken in times]  # on a busy machine only the fastest runs say something
+        runs = [self.runs[number] for number in request.numbers]
+        best = _raced([run for run, _, _ in runs], request.seconds)
+        problems = [  # looked at once more: threads that race do not collide every time
+            judge.problem(run.finish(), self.reference, check.exact, check.growth) for run, judge, check in runs
+        ]
+        return "timed", list(zip(best, problems, strict=True))
 
     def serve(self, request: Any) -> tuple[str, Any]:
         match request:
             case Build():
                 return self.build(request)
+            case Check():
+                return self.check(request)
             case Time():
                 return self.time(request)
             case Forget():
-                self.built.clear()
-                self.reference = {}
+                self.runs.clear()
+                self._values.clear()
+                self.reference = None
                 return "forgotten", None
             case _:
                 return "failed", f"no such request: {request!r}"
 
 
-def _difference(actual: Array | None, expected: Array) -> str:
-    if actual is None or actual.shape != expected.shape:
-        return "has another shape"
-    ours, theirs = actual.astype(np.float64), expected.astype(np.float64)
-    if not np.array_equal(np.isnan(ours), np.isnan(theirs)):
-        return "differs in NaN"
-    with np.errstate(all="ignore"):
-        gap = np.nanmax(np.abs(ours - theirs), initial=0.0)
-        scale = np.nanmax(np.abs(theirs), initial=0.0)
-    return f"differs by {gap:.3g} of {scale:.3g}" if gap > TOLERANCE * max(scale, 1e-30) else ""
+def _raced(runs: Sequence[GuardedRun], seconds: float) -> list[float]:
+    """The fastest run of each, in seconds: on a busy machine only the fastest say something."""
+    deadline = time.perf_counter() + seconds
+    best = [float("inf")] * len(runs)
+    racing = list(range(len(runs)))
+    for run in runs:
+        run()
+    for round in range(1, _ROUNDS + 1):
+        for position in racing:
+            for _ in range(2):  # the first brings back to the caches what the others displaced
+                started = time.perf_counter()
+                runs[position]()
+                lasted = time.perf_counter() - started
+            best[position] = min(best[position], lasted)
+        for after, factor in _DROPPED:
+            if round == after:
+                racing = [position for position in racing if position == 0 or best[position] <= factor * min(best)]
+        if round >= 3 and time.perf_counter() > deadline:
+            break
+    return best
+
+
+def _allow(more: int) -> None:
+    """Lets the process take so many bytes of address space more than it has, within what it may take at all."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except OSError:
+        return  # not Linux: what it may take at all is the limit
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (min(pages * resource.getpagesize() + more, hard), hard))
 
 
 def main(arguments: Iterable[str]) -> None:
     """Serves one connection (a file descriptor) until it closes, within a limit of address space in bytes."""
     descriptor, limit = (int(argument) for argument in arguments)
+    serve_alone()
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
     load_runtime()
     connection = Connection(descriptor)
@@ -145,17 +196,16 @@ def main(arguments: Iterable[str]) -> None:
             request = connection.recv()
         except EOFError:
             return
-        try:
-            reply = bench.serve(request)
-        except MemoryError:
-            reply = "failed", "ran out of memory"
-        except Exception as error:  # a candidate that does not compile must not end the process
-            reply = (
-                "failed",
-                f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else ''}",
-            )
-        connection.send(reply)
+        connection.send(_answer(bench, request))
 
 
-if __name__ == "__main__":
-    main(sys.argv[1:])
+def _answer(bench: _Bench, request: Any) -> tuple[str, Any]:
+    try:
+        return bench.serve(request)
+    except Trespass as trespass:
+        return "broken", str(trespass)
+    except MemoryError:
+        return "broken", "ran out of memory"
+    except Exception as error:  # a candidate that does not compile must not end the process
+        lines = str(error).strip().splitlines()
+        return "failed", f"{type(error).__name__}: {lines[-1] if lines else ''}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from codegen.targets.cpu import CpuTarget
 from tensoropt.cost import Alternative
@@ -11,20 +12,38 @@ from tensoropt.cost import Alternative
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """Compile an alternative and run it once; ``number`` 0 is the reference that the others are compared with.
+    """Compile an alternative. The reply is (workspace in bytes, names of the schedules, digests of the kernels).
 
-    ``variants`` gives schedule parameters by the name of a kernel's output.
+    ``variants`` gives schedule parameters by the name of a kernel's output. Inputs are integers of at most ``largest`` in
+    absolute value, or standard normal numbers where that is None. The process may take ``memory_bytes`` more than it has.
     """
 
     number: int
     alternative: Alternative
     target: CpuTarget
-    variants: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    memory_bytes: int
+    largest: int | None = None
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Run what was built and judge its outputs; the first that agrees with the interpreter is what others are compared with.
+
+    ``exact`` wants the same values, else ``growth`` times what rounding explains is allowed.
+    """
+
+    number: int
+    exact: bool
+    growth: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """Time alternatives that were built, in turns."""
+    """Time what was built, in turns. The reply is (seconds, what is wrong with the outputs now) of each.
+
+    The first is what the others are compared with, and is timed to the end; what is much slower than the fastest is not.
+    """
 
     numbers: tuple[int, ...]
     seconds: float

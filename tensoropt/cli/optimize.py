@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from tensoropt.cli.options import Json, Seed, Shape, Threads, Verbose, parse_shapes
+from tensoropt.cli.options import Db, Json, Seed, Shape, Threads, TimeLimit, Verbose, parse_shapes
 from tensoropt.cli.output import print_json
-from tensoropt.cli.progress import progress_display
+from tensoropt.cli.progress import progress_display, tell_of_interrupt
 from tensoropt.errors import UsageError
 
 _SHOWN = 6
@@ -31,12 +31,8 @@ def optimize(
         typer.Option("--exclude-rule", metavar="NAME", help="Do not use a rule; `all` rewrites nothing."),
     ] = None,
     threads: Threads = None,
-    time_limit: Annotated[
-        float | None,
-        typer.Option(
-            "--time-limit", metavar="SECONDS", help="Search and measure for about so long, then use the best so far."
-        ),
-    ] = None,
+    time_limit: TimeLimit = None,
+    db: Db = None,
     seed: Seed = 0,
     no_check: Annotated[bool, typer.Option("--no-check", help="Do not compare with ONNX Runtime.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a folder that is not an artefact.")] = False,
@@ -60,9 +56,11 @@ def optimize(
             exclude_rules=exclude_rule or (),
             threads=threads,
             time_limit=time_limit,
+            db=db,
             seed=seed,
             check=not no_check,
             progress=progress,
+            on_interrupt=tell_of_interrupt,
         )
         compiled.save(folder, force=force)
     report = {"artefact": str(folder), "total_seconds": time.monotonic() - started, **compiled.report()}
@@ -88,6 +86,12 @@ def _show(report: dict[str, Any], verbose: bool) -> None:
     _say(f"  rewrites  {len(report['rewrites'])} kept of {len(report['derivations'])} found")
     for line in _rewrites(report["rewrites"], len(report["rewrites"]) if verbose else _SHOWN):
         _say(f"    {line}")
+    tuned = report["tuning"]["kernels"]
+    if tuned:
+        faster = sum(bool(kernel["variant"]) for kernel in tuned)
+        ends = {"time": ", as far as there was time", "interrupt": ", until it was interrupted"}
+        early = ends.get(report["tuning"]["stopped"], "")
+        _say(f"  tuning    {faster} of {len(tuned)} kernels got a faster schedule{early}")
     for warning in (*report["warnings"], *check["warnings"]):
         _say(f"  warning   {warning}")
     if verbose:

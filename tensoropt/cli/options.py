@@ -15,6 +15,16 @@ Seed = Annotated[
     int, typer.Option("--seed", min=0, help="Seed of random inputs; the search is the same for every seed.")
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", help="Say more on standard error.")]
+Db = Annotated[
+    str | None,
+    typer.Option("--db", metavar="FILE", help="The tuning database; the one in the cache folder by default."),
+]
+TimeLimit = Annotated[
+    float | None,
+    typer.Option(
+        "--time-limit", metavar="SECONDS", help="Search and measure for about so long, then use the best so far."
+    ),
+]
 Shape = Annotated[
     list[str] | None,
     typer.Option("--shape", metavar="NAME=DIMS", help="Bind an input's dimensions: --shape x=1,3,224,224."),

@@ -52,6 +52,21 @@ def expected(built: BuiltProgram, feeds: dict[str, np.ndarray]) -> np.ndarray:
     return result
 
 
+def test_a_replaced_folder_is_loaded_anew(built: BuiltProgram, feeds: dict[str, np.ndarray], tmp_path: Path) -> None:
+    """Also in a process that still runs the library that was there before."""
+    x, y = matrix("x", 5, 20), matrix("y", 5, 20)
+    i, j = Iterator("i", 5), Iterator("j", 20)
+    double = Compute(y, Scope([i, j], Apply("add", Access(x, [i, j]), Access(x, [i, j]))))
+    other = compile_program(Program("q", (x,), (y,), {}, (double,)), Plan({}, 0, 0), host_target(2))
+    for _ in range(2):
+        folder = artefact.save(built, tmp_path / "model")
+        first = artefact.load(folder)
+        artefact.save(other, folder)
+        second = artefact.load(folder)
+        np.testing.assert_array_equal(first.run(feeds)["y"], expected(built, feeds))
+        np.testing.assert_array_equal(second.run(feeds)["y"], 2 * feeds["x"])
+
+
 def test_round_trip(built: BuiltProgram, feeds: dict[str, np.ndarray], tmp_path: Path) -> None:
     folder = artefact.save(built, tmp_path / "model", files={"a/b.txt": b"hello"}, extra={"model": {"name": "p"}})
     assert (folder / "a/b.txt").read_bytes() == b"hello"

@@ -1,22 +1,18 @@
-"""The measuring process: costs, disagreement, and what is remembered."""
+"""The cost model by measurement: costs, disagreement, and what is remembered."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from codegen.build import compile_program
 from codegen.targets.cpu import host_target
-from codegen.tune.schedules import search
 from codegen.tune.worker import MeasuredCost
 from tensoropt.cost import Alternative
 from tensoropt.ir.expression import Access, Apply, Scope, Tensor
 from tensoropt.ir.index import Iterator
-from tensoropt.ir.program import Compute, Program
+from tensoropt.ir.program import Compute
 from tensoropt.ir.types import DataType, Extent, TensorType
-from tensoropt.plan_types import Plan
 
 
 def square(name: str) -> Tensor:
@@ -45,20 +41,3 @@ def test_alternatives_are_compared_and_remembered(tmp_path: Path, monkeypatch: p
     with MeasuredCost(host_target(2)) as again:
         assert again.compare([reference, same, wrong]) == costs
         assert again.worker.starts == 0
-
-
-def test_schedules_are_searched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TENSOROPT_CACHE_DIR", str(tmp_path))
-    output = square("y")
-    program = Program("p", (square("a"), square("b")), (output,), {}, (Compute(output, product(transposed=False)),))
-    plan = Plan({}, 0, 0)
-    with MeasuredCost(host_target(2), seconds=0.02) as model:
-        found = search(program, plan, model, "fast")
-        spent = model.spent
-        assert spent > 0
-        assert search(program, plan, model, "fast") == found
-        assert model.spent == spent
-        assert search(program, plan, model, "off") == {}
-    built = compile_program(program, plan, host_target(2), variants=found)
-    values = {"a": np.eye(24, dtype=np.float32), "b": np.arange(576, dtype=np.float32).reshape(24, 24)}
-    np.testing.assert_array_equal(built.model().run(values)["y"], values["b"])

@@ -1,0 +1,92 @@
+"""Tuning an artefact folder: its program compiled again with the best known variants, checked, and put in the folder's place."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from codegen.artefact import save
+from codegen.build import BuiltProgram, compile_program
+from codegen.reading import LIBRARY, MANIFEST, WEIGHTS, load, read_manifest
+from codegen.targets.cpu import CpuTarget, available_threads, host_target
+from codegen.tune.tuned import Tuning
+from tensoropt.check import check_outputs, random_feeds
+from tensoropt.errors import ArtefactError, CheckError
+from tensoropt.export.sessions import session_of_file
+from tensoropt.ir.program import Array, Program
+from tensoropt.plan_types import Plan
+from tensoropt.timing import alternate
+
+
+@dataclass(frozen=True, slots=True)
+class Replacement:
+    """Whether the folder was replaced, and the latency of the model before and after in milliseconds."""
+
+    replaced: bool
+    latency_ms: Mapping[str, float]
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``tune --json`` tells of it."""
+        return {"replaced": self.replaced, "latency_ms": dict(self.latency_ms)}
+
+
+def stored_target(folder: Path, threads: int | None) -> CpuTarget:
+    """This machine with the threads that the artefact was compiled for, unless others are asked for."""
+    try:
+        compiled_for = int(read_manifest(folder)["threads"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise ArtefactError(f"{folder}: the manifest is damaged ({error!r}); optimize the model again") from error
+    return host_target(threads or min(compiled_for, available_threads()))
+
+
+def replace_artefact(folder: Path, program: Program, plan: Plan, target: CpuTarget, tuning: Tuning) -> Replacement:
+    """Compiles the folder's program with what tuning found and puts it in the folder's place, in one step.
+
+    Nothing happens where the schedules are those that it has. CheckError, and the folder as it was, for a result that differs
+    from what ONNX Runtime makes of ``optimized.onnx``.
+    """
+    before, manifest = load(folder), read_manifest(folder)
+    built = compile_program(program, plan, target, variants=tuning.variants)
+    kernels = built.kernels_as_json()
+    if target.threads == manifest["threads"] and _schedules(kernels) == _schedules(manifest["kernels"]):
+        return Replacement(False, {})
+    feeds = random_feeds(program.inputs, 0)
+    _require_agreement(folder, built, feeds, target.threads)
+    model = built.model()
+    series = alternate({"before": lambda: before.run(feeds), "after": lambda: model.run(feeds)}, 5, budget=2.0)
+    latency = {name: one.median for name, one in series.items()}
+    report = {**manifest.get("report", {}), "kernels": kernels, "tuning": tuning.as_json()}
+    report["latency_ms"] = {**report.get("latency_ms", {}), "after": latency["after"]}
+    extra = {"model": manifest.get("model", {}), "report": report}
+    save(built, folder, extra=extra, write=lambda partial: _copy_rest(folder, partial))
+    return Replacement(True, latency)
+
+
+def _schedules(kernels: list[dict[str, Any]]) -> list[tuple[Any, Any]]:
+    return [(kernel["output"], kernel["schedules"]) for kernel in kernels]
+
+
+def _require_agreement(folder: Path, built: BuiltProgram, feeds: Mapping[str, Array], threads: int) -> None:
+    session = session_of_file(folder / "optimized.onnx", threads)
+    outputs = built.program.outputs
+    names = list(dict.fromkeys(tensor.name for tensor in outputs))
+    expected = dict(zip(names, session.run(names, dict(feeds)), strict=True))
+    worst = check_outputs(outputs, built.model().run(feeds), expected).worst
+    if worst is not None:
+        raise CheckError(
+            f"{folder}: the tuned value {worst.name!r} differs from ONNX Runtime's by {worst.max_abs_error:.3g} where "
+            f"{worst.allowed:.3g} is allowed; the folder is as it was"
+        )
+
+
+def _copy_rest(folder: Path, partial: Path) -> None:
+    """Everything that compiling again does not change."""
+    written = {LIBRARY, WEIGHTS, MANIFEST}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_file() and str(name) not in written:
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, partial / name)

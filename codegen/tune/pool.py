@@ -1,0 +1,177 @@
+"""Measuring processes side by side: each builds variants of a kernel of its own, and one times at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from signal import SIG_BLOCK, SIGINT, pthread_sigmask
+from threading import Event, Lock, Thread
+from typing import Any
+
+from codegen.tune.records import Records
+from codegen.tune.session import Measured, Session, Trial
+from codegen.tune.space import DEFAULT, Variant
+from codegen.tune.tuned import TunedKernel
+from tensoropt.quiet import Quiet
+
+_TIMED_SECONDS = 0.25
+"""How long the variants of a kernel are timed together."""
+_TICK_SECONDS = 0.1
+_TOGETHER = 8
+"""Variants that are built, and stored, together at the most."""
+_TOGETHER_BYTES = 1 << 30
+"""What their weights may take, which each has packed in its own way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What tuning is asked for.
+
+    ``trials`` is how many variants of a kernel are measured at the most, ``deadline`` a value of ``time.monotonic``. Without
+    ``thorough`` it ends when what is left does not matter, and kernels without variants are not measured.
+    """
+
+    trials: int
+    deadline: float | None = None
+    thorough: bool = False
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline is not None and time.monotonic() > self.deadline
+
+
+class Pool:
+    """Threads with a measuring process each, which take kernels in order.
+
+    What is left is not begun where it is estimated to take less than ``negligible`` seconds of a run of the program.
+    """
+
+    def __init__(
+        self,
+        kernels: Sequence[TunedKernel],
+        request: Request,
+        records: Records,
+        stop: Event,
+        quiet: Quiet,
+        negligible: float = 0.0,
+    ) -> None:
+        self.stopped = ""
+        """What ended it early: "time", "interrupt", or nothing."""
+        self._request, self._records, self._negligible = request, records, negligible
+        self._stop, self._quiet = stop, quiet
+        self._waiting = [tuned for tuned in kernels if tuned.missing]
+        self._trials = sum(len(tuned.missing) for tuned in self._waiting)
+        self._done = 0
+        self._name = ""
+        self._lock = Lock()
+        self._errors: list[BaseException] = []
+
+    @property
+    def jobs(self) -> int:
+        """Kernels that are not begun."""
+        return len(self._waiting)
+
+    def run(self, sessions: list[Session], progress: Callable[[float, str], None]) -> None:
+        """Tunes all kernels, or those for which there is time. What a thread dies of is raised here."""
+        threads = [Thread(target=self._serve, args=(session,), daemon=True) for session in sessions]
+        started = time.monotonic()
+        try:
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads):
+                for thread in threads:
+                    thread.join(_TICK_SECONDS / len(threads))
+                progress(self._share(time.monotonic() - started), self._name)
+                if self._stop.is_set() or self._errors:
+                    break
+        finally:  # also where an interrupt leaves from here
+            self._stop_all(sessions, threads)
+        if self._errors:
+            raise self._errors[0]
+
+    def _stop_all(self, sessions: list[Session], threads: list[Thread]) -> None:
+        while any(thread.is_alive() for thread in threads):
+            self.stopped = self.stopped or "interrupt"
+            for session in sessions:
+                session.abandon()
+            for thread in threads:
+                thread.join(_TICK_SECONDS)
+
+    def _share(self, elapsed: float) -> float:
+        """The share that is done: of the work, or of the time there is where that ends first."""
+        done = max(self._done / self._trials, 1e-3)
+        whole = elapsed / done
+        if self._request.deadline is not None:
+            whole = min(whole, elapsed + max(0.0, self._request.deadline - time.monotonic()))
+        return min(1.0, elapsed / whole) if whole else 1.0
+
+    def _serve(self, session: Session) -> None:
+        """What a thread does. Interrupts are left to the main thread."""
+        pthread_sigmask(SIG_BLOCK, {SIGINT})
+        try:
+            with self._quiet.pausing(session):
+                while (tuned := self._next()) is not None and not session.abandoned:
+                    count = len(tuned.missing)
+                    self._measure(session, tuned)
+                    self._done += count
+        except BaseException as error:  # told to whoever waits for the threads
+            self._errors.append(error)
+        finally:
+            session.worker.stop()
+
+    def _next(self) -> TunedKernel | None:
+        with self._lock:
+            left = sum(tuned.kernel.weight for tuned in self._waiting)
+            if not self._waiting or left < self._negligible:
+                return None
+            if self._request.is_late:
+                self.stopped = "time"
+                return None
+            tuned = self._waiting.pop(0)
+            self._name = tuned.kernel.uses[0].output.name
+            return tuned
+
+    def _measure(self, session: Session, tuned: TunedKernel) -> None:
+        """Measures what is missing, some at a time beside the default, and stores each time what was found out."""
+        missing = [variant for variant in tuned.missing if variant.key != DEFAULT.key]
+        weights = sum(tensor.type.bytes for tensor in tuned.kernel.kernel.inputs)
+        size = max(1, min(_TOGETHER, _TOGETHER_BYTES // max(1, weights)) - 1)
+        for first in range(0, max(1, len(missing)), size):
+            if session.abandoned or (first and self._request.is_late):
+                return
+            self._measure_some(session, tuned, [DEFAULT, *missing[first : first + size]])
+
+    def _measure_some(self, session: Session, tuned: TunedKernel, tried: list[Variant]) -> None:
+        name, alternative = tuned.kernel.kernel.output.name, tuned.kernel.alternative()
+        trials = [
+            Trial(alternative, {name: variant.parameters} if variant.parameters else {}, variant.growth)
+            for variant in tried
+        ]
+        outcomes = session.measure(trials, _TIMED_SECONDS, lambda: self._request.is_late)
+        if session.abandoned:
+            return
+        entries = {
+            variant.key: entry
+            for variant, outcome in zip(tried, outcomes, strict=True)
+            if (entry := _entry(outcome, outcomes[0])) is not None
+        }
+        if "failed" in entries.get(DEFAULT.key, {}) and tuned.default_seconds is not None:
+            del entries[DEFAULT.key]  # it worked before
+        self._records.write(tuned.kernel.key, entries)
+        tuned.entries |= entries
+
+
+def _entry(outcome: Measured, default: Measured) -> dict[str, Any] | None:
+    """What the database keeps of a variant; None where nothing was found out."""
+    if outcome.cost.source != "measured":
+        unknown = outcome.late and (outcome is default or "longer than" not in outcome.cost.reason)
+        return None if unknown else {"failed": outcome.cost.reason}
+    beside = default.cost.seconds if default.cost.source == "measured" else None
+    return {
+        "seconds": outcome.cost.seconds,
+        "default_seconds": beside,
+        "workspace": outcome.cost.workspace_bytes,
+        "schedule": ", ".join(outcome.schedules),
+    }

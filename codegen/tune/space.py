@@ -1,0 +1,56 @@
+"""What can be tried for a kernel: the one place that knows which schedule parameters there are.
+
+A variant is plain data that ``codegen.lower.kernel.lower`` takes; how it is built, judged, timed and stored does not depend on
+what it says. Other kinds of parameters join ``variants``; what a ``Search`` finds is a ``Variant`` too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Any
+
+from codegen.lower.kernel import lower
+from codegen.targets.cpu import CpuTarget
+from tensoropt.ir.program import Compute
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """Schedule parameters of one kernel; none are the schedule that is taken without tuning.
+
+    ``growth`` is how many times the usual rounding the variant may show, for one that multiplies by other numbers than the
+    expression does (Winograd); None for one that sums the same products in another order: its results are the same bits
+    wherever sums are exact.
+    """
+
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    growth: float | None = None
+
+    @property
+    def key(self) -> str:
+        """The parameters as text, which the database keeps; ``json.loads`` gives them back."""
+        return json.dumps(dict(self.parameters), sort_keys=True)
+
+
+DEFAULT = Variant()
+_TILINGS = 24
+"""Ways to cut a kernel that are ranked high enough to be measured; who wants more has them searched for."""
+
+Search = Callable[[Compute, frozenset[str], CpuTarget, int, float, Event], list[Variant]]
+"""(kernel, its known tensors, target, trials, seconds, a wish to end) → variants that looked good, to be judged and measured."""
+
+Space = Callable[[Compute, frozenset[str], CpuTarget, int], list[Variant]]
+"""(kernel, its tensors that are known when it is compiled, target, how many at the most) → variants, the default first."""
+
+
+def variants(kernel: Compute, constants: frozenset[str], target: CpuTarget, most: int) -> list[Variant]:
+    """The variants of a kernel, the default first and then the most promising by the analytic model; see ``Space``."""
+    found = [DEFAULT]
+    lowered = lower(kernel.output, kernel.expression, target, constants)
+    for kind in ("contraction", "filtering"):
+        if any(name.startswith(kind) for name in lowered.schedules):
+            found += [Variant({kind: number}) for number in range(1, min(most, _TILINGS))]
+    return found

@@ -1,0 +1,64 @@
+"""``inspect``, ``rules``, ``targets`` and ``cache``: what there is, and how it came about."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tensoropt.inspection import Inspection
+
+
+def inspect(
+    path: str,
+    stage: str | None = None,
+    diff: tuple[str, str] | None = None,
+    node: str | None = None,
+    why: str | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Inspection:
+    """See ``tensoropt.inspection.inspect``; chains of derivations are replayed with the rules of this version."""
+    from passes.derive.rules import RULES_BY_NAME
+    from tensoropt import inspection
+
+    return inspection.inspect(path, stage, diff, node, why, shapes, RULES_BY_NAME)
+
+
+def rules() -> list[dict[str, str]]:
+    """The derivation rules: name and formula of each."""
+    from passes.derive.rules import RULES
+
+    return [{"name": rule.name, "formula": (rule.__doc__ or "").strip()} for rule in RULES]
+
+
+def targets() -> list[dict[str, Any]]:
+    """The targets that this installation compiles for."""
+    from codegen.targets.cpu import host_target
+
+    return [{"name": "cpu", **host_target().describe()}]
+
+
+def cache(
+    clear: bool = False,
+    *,
+    export: str | os.PathLike[str] | None = None,
+    import_from: str | os.PathLike[str] | None = None,
+    db: str | os.PathLike[str] | None = None,
+) -> dict[str, Any]:
+    """What is kept on disk between runs: the folder, and entries and bytes of each kind; emptied first with ``clear``.
+
+    ``export`` writes the tuning database to one file, ``import_from`` takes in such a file, the newer of two measurements where
+    both have one. With ``db`` that tuning database is meant, and nothing else.
+    """
+    from codegen.tune.listing import listing
+    from tensoropt import disk_cache
+
+    result = listing(clear, export, import_from, db)
+    for kind, content in disk_cache.KINDS.items() if db is None else ():
+        if clear:
+            disk_cache.clear(kind)
+        found = disk_cache.entries(kind)
+        size = sum(path.stat().st_size for path in found if path.exists())
+        result["kinds"][kind] = {"content": content, "entries": len(found), "bytes": size}
+    return result

@@ -1,0 +1,86 @@
+"""A compiled program against ONNX Runtime, its export, and how long both take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from tensoropt.check import CheckResult, check_outputs, check_statements
+from tensoropt.errors import CheckError
+from tensoropt.ir.program import Array, Program
+from tensoropt.timing import alternate
+
+if TYPE_CHECKING:
+    from codegen.build import BuiltProgram
+    from tensoropt.frontend import LoadedModel as ImportedModel
+
+
+def check_model(
+    imported: ImportedModel, program: Program, built: BuiltProgram, feeds: Mapping[str, Array], seed: int
+) -> CheckResult:
+    """The compiled program against ONNX Runtime on the given inputs, end to end and statement by statement."""
+    from tensoropt.frontend.reference import reference_values
+
+    names = [tensor.name for statement in program.statements for tensor in statement.outputs]
+    names += [tensor.name for tensor in program.outputs]
+    references = {**reference_values(imported, feeds, list(dict.fromkeys(names))), **feeds}
+    ends = check_outputs(program.outputs, built.model().run(feeds), references)
+    statements = check_statements(program, built.execute, references, seed)
+    return CheckResult(ends.outputs, statements, (*imported.warnings, *ends.warnings))
+
+
+def require_agreement(result: CheckResult, imported: ImportedModel) -> None:
+    """CheckError, naming the first statement that differs, unless everything agrees."""
+    worst = result.worst
+    if worst is not None:
+        nodes = f" (from {', '.join(worst.origin[:4])})" if worst.origin else ""
+        raise CheckError(
+            f"{imported.path or imported.program.name}: the compiled value {worst.name!r}{nodes} differs from ONNX Runtime's by "
+            f"{worst.max_abs_error:.3g} where rounding explains {worst.allowed:.3g}; nothing was written"
+        )
+
+
+def export(
+    program: Program, imported: ImportedModel, feeds: Mapping[str, Array], threads: int, check: bool
+) -> tuple[Any, dict[str, float]]:
+    """The program as an ONNX model that ONNX Runtime runs and agrees with, and both models' latencies there."""
+    from tensoropt.export import export_onnx
+    from tensoropt.export.sessions import session_of
+    from tensoropt.frontend.reference import reference_session
+
+    exported = export_onnx(program)
+    if not check:
+        return exported, {}
+    original, rewritten = reference_session(imported, threads), session_of(exported, threads)
+    names = list(dict.fromkeys(tensor.name for tensor in program.outputs))
+    expected = dict(zip(names, original.run(names, dict(feeds)), strict=True))
+    actual = dict(zip(names, rewritten.run(names, dict(feeds)), strict=True))
+    result = check_outputs(program.outputs, actual, expected)
+    if not result.ok:
+        worst = result.worst
+        assert worst is not None
+        raise CheckError(
+            f"optimized.onnx: the output {worst.name!r} differs from the original's by {worst.max_abs_error:.3g} where "
+            f"{worst.allowed:.3g} is allowed; nothing was written"
+        )
+    runs = {
+        "original": lambda: original.run(names, dict(feeds)),
+        "optimized": lambda: rewritten.run(names, dict(feeds)),
+    }
+    return exported, _medians(runs)
+
+
+def _medians(runs: Mapping[str, Callable[[], object]]) -> dict[str, float]:
+    """Milliseconds of a call of each, timed in turns within about two seconds."""
+    series = alternate(runs, 5, block_seconds=0.4 / len(runs), budget=2.0)
+    return {name: one.median for name, one in series.items()}
+
+
+def latencies(
+    before: BuiltProgram, after: BuiltProgram, feeds: Mapping[str, Array], rewritten: bool
+) -> dict[str, float | None]:
+    first, second = before.model(), after.model()
+    if not rewritten:
+        only = _medians({"after": lambda: second.run(feeds)})["after"]
+        return {"before": only, "after": only}
+    return dict(_medians({"before": lambda: first.run(feeds), "after": lambda: second.run(feeds)}))

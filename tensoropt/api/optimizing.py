@@ -1,0 +1,204 @@
+"""``optimize``: read, rewrite, tune, compile and check a model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tensoropt.api.asking import rules
+from tensoropt.api.checking import check_model, export, latencies, require_agreement
+from tensoropt.api.compiled import CompiledModel
+from tensoropt.api.requirements import require_limits, require_target
+from tensoropt.check import CheckResult, random_feeds
+from tensoropt.errors import ModelError, UsageError
+from tensoropt.interrupts import first_interrupt
+from tensoropt.ir.program import Program
+from tensoropt.pass_manager import Context, Progress
+from tensoropt.quiet import Quiet
+from tensoropt.timing import Clock
+
+if TYPE_CHECKING:
+    from codegen.targets.cpu import CpuTarget
+    from codegen.tune.database import Database
+    from codegen.tune.pool import Request
+    from codegen.tune.tuned import Tuning
+    from tensoropt.frontend import LoadedModel as ImportedModel
+
+
+def silent(stage: str, share: float, detail: str) -> None:
+    """The progress display of a call from Python: none."""
+
+
+def optimize(
+    model: Any,
+    target: str = "cpu",
+    *,
+    tune: str = "fast",
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    exclude_rules: Iterable[str] = (),
+    threads: int | None = None,
+    time_limit: float | None = None,
+    db: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    check: bool = True,
+    progress: Progress = silent,
+    on_interrupt: Callable[[], None] | None = None,
+) -> CompiledModel:
+    """Read, rewrite, compile and check a model.
+
+    ``model`` is a path, bytes, a ``ModelProto`` or an ``onnx_ir.Model``; ``shapes`` binds dynamic dimensions by input name;
+    ``exclude_rules`` names derivation rules that are not used ("all" rewrites nothing); ``db`` is a tuning database other than
+    the user's own. Where ``on_interrupt`` is given, the first interrupt while kernels are tuned calls it and ends tuning, and the
+    best so far is used. ModelError for a model that cannot be used, CheckError where the result differs from ONNX Runtime's.
+    """
+    from codegen.build import compile_program
+    from codegen.targets.cpu import host_target
+    from codegen.tune.database import Database
+    from codegen.tune.tuning import requested
+    from passes.pipeline import compile_as_written, plan, portable
+    from tensoropt.frontend import load_program
+
+    excluded = frozenset([exclude_rules] if isinstance(exclude_rules, str) else exclude_rules)
+    require_target(target)
+    if tune not in ("off", "fast", "full"):
+        raise UsageError(f"--tune is off, fast or full, not {tune!r}")
+    unknown = excluded - {"all", *(entry["name"] for entry in rules())}
+    if unknown:
+        raise UsageError(f"no rule is called {sorted(unknown)[0]!r}; `tensoropt rules` lists them")
+    require_limits(threads, seed, time_limit)
+    clock = Clock()
+    with Database(db) as database:
+        progress("import", 0.0, "")
+        imported = load_program(model, dict(shapes or {}))
+        clock.lap("import")
+        if not imported.program.outputs:
+            raise ModelError(
+                f"{imported.path or 'the model'} has no outputs, so there is nothing to compute; declare at least one"
+            )
+        cpu = host_target(threads)
+        context, program = rewritten(imported, cpu, database, excluded, tune, seed, time_limit, progress)
+        clock.lap("optimize")
+        layout = plan(program)
+        effort = "off" if context.time_is_up() else tune
+        request = requested(effort, context.deadline())
+        tuning = tuned(program, cpu, database, request, context.quiet, progress, on_interrupt)
+        clock.lap("tune")
+        notices = tuple(database.warnings)
+    progress("compile", 0.0, "")
+
+    def compiling(share: float, detail: str) -> None:
+        progress("compile", share, detail)
+
+    variants = tuning.variants
+    built = compile_program(program, layout, cpu, compiling, variants)
+    clock.lap("compile")
+    changed = any(entry["kept"] for entry in context.derivations)
+    before = built
+    if changed:
+        as_written = compile_as_written(imported.program, Context(context.cost_model))
+        before = compile_program(as_written, plan(as_written), cpu, variants=variants)
+        clock.lap("compile as written")
+    progress("check", 0.0, "")
+    feeds = random_feeds(imported.program.inputs, seed)
+    result = CheckResult(reason="the check was switched off")
+    if check:
+        result = check_model(imported, program, built, feeds, seed)
+        clock.lap("check")
+        if not result.ok and context.written_as:
+            return _without_products_at_points(
+                result, context, lambda rules: optimize(
+                    model, target, tune=tune, shapes=shapes, exclude_rules=rules, threads=threads, time_limit=time_limit, db=db,
+                    seed=seed, check=check, progress=progress, on_interrupt=on_interrupt,
+                )
+            )  # fmt: skip
+        require_agreement(result, imported)
+    exported, exported_latency = export(portable(context), imported, feeds, cpu.threads, check)
+    clock.lap("export")
+    latency = latencies(before, built, feeds, changed)
+    clock.lap("latency")
+    progress("done", 1.0, "")
+    return CompiledModel(
+        imported=imported,
+        program=program,
+        stages=tuple(context.stages),
+        check=result,
+        derivations=tuple(context.derivations),
+        regions=tuple(context.regions),
+        searches=tuple(context.searches),
+        search=context.search,
+        latency_ms=latency,
+        peak_bytes={"before": before.plan.peak_bytes, "after": layout.peak_bytes, "arena": built.signature.arena_bytes},
+        seconds={**clock.seconds, **context.seconds},
+        target=cpu,
+        tuning=tuning.as_json(),
+        notices=notices,
+        _built=built,
+        _exported=exported,
+        _exported_latency=exported_latency,
+    )
+
+
+def _without_products_at_points(
+    result: CheckResult, context: Context, again: Callable[[frozenset[str]], CompiledModel]
+) -> CompiledModel:
+    """The model compiled once more without the rule whose rounding is larger than that of the sums it replaces."""
+    worst = result.worst
+    assert worst is not None
+    found = again(context.excluded_rules | {"winograd"})
+    reason = (
+        f"{worst.name} differed from ONNX Runtime's by {worst.max_abs_error:.3g} where {worst.allowed:.3g} is allowed"
+    )
+    found.notices += (f"convolutions are computed as written: by products at points (winograd) {reason}",)
+    return found
+
+
+def rewritten(
+    imported: ImportedModel,
+    cpu: CpuTarget,
+    database: Database,
+    excluded: frozenset[str],
+    tune: str,
+    seed: int,
+    time_limit: float | None,
+    progress: Progress,
+) -> tuple[Context, Program]:
+    """The program of kernels, and what is known of how it came about."""
+    from codegen.targets.cpu import available_threads
+    from codegen.tune.records import Records
+    from codegen.tune.worker import MeasuredCost
+    from passes.pipeline import optimize as optimize_program
+
+    quiet = Quiet()
+    with MeasuredCost(cpu, quiet=quiet, records=Records(database, cpu)) as cost_model:
+        workers = min(cpu.threads, available_threads())
+        context = Context(cost_model, excluded, tune, seed, time_limit, progress, workers, quiet)
+        context.stages.append(("import", imported.program))
+        return context, optimize_program(imported.program, context)
+
+
+def tuned(
+    program: Program,
+    cpu: CpuTarget,
+    database: Database,
+    request: Request,
+    quiet: Quiet,
+    progress: Progress,
+    on_interrupt: Callable[[], None] | None,
+) -> Tuning:
+    """The fastest known variants of the program's kernels."""
+    from codegen.tune.records import Records
+    from codegen.tune.tuning import tune_program
+    from passes.pipeline import plan
+
+    with first_interrupt(on_interrupt) as stop:
+        return tune_program(
+            program,
+            plan(program),
+            cpu,
+            Records(database, cpu),
+            request,
+            quiet=quiet,
+            progress=lambda share, detail: progress("tune", share, detail),
+            stop=stop,
+        )

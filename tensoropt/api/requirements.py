@@ -1,0 +1,34 @@
+"""What arguments must be, asked before any work."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tensoropt.errors import UsageError
+
+if TYPE_CHECKING:
+    pass
+
+
+def require_target(target: str) -> None:
+    if target != "cpu":
+        raise UsageError(f"the target {target!r} is not supported; `tensoropt targets` lists those that are")
+
+
+def require_limits(threads: int | None, seed: int, time_limit: float | None) -> None:
+    most = max(16, 4 * (os.cpu_count() or 1))
+    if threads is not None and not 1 <= threads <= most:
+        raise UsageError(f"the number of threads is 1 to {most} on this machine, not {threads}")
+    if seed < 0:
+        raise UsageError(f"a seed is not negative, as {seed} is")
+    if time_limit is not None and not time_limit > 0:
+        raise UsageError(f"a time limit is a positive number of seconds, not {time_limit}")
+
+
+def require_replaceable(folder: str | os.PathLike[str], force: bool = False) -> None:
+    """UsageError where ``CompiledModel.save`` would refuse the folder; asked before minutes of work and not after."""
+    from codegen.artefact import require_replaceable as require
+
+    require(Path(folder).absolute(), force)

@@ -1,0 +1,71 @@
+"""``tune``: the kernels of a model or of an artefact folder."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tensoropt.api.optimizing import rewritten, silent, tuned
+from tensoropt.api.requirements import require_limits, require_target
+from tensoropt.pass_manager import Progress
+from tensoropt.quiet import Quiet
+
+if TYPE_CHECKING:
+    pass
+
+
+def tune(
+    path: str | os.PathLike[str],
+    target: str = "cpu",
+    *,
+    trials: int | None = None,
+    time_limit: float | None = None,
+    db: str | os.PathLike[str] | None = None,
+    threads: int | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    progress: Progress = silent,
+    on_interrupt: Callable[[], None] | None = None,
+) -> dict[str, Any]:
+    """Tune the kernels of a model, or of an artefact folder, which is then replaced in one step by a faster one.
+
+    What is measured goes to the tuning database (``db``, or the user's own), so that the next ``optimize`` of the model is quick
+    and uses it. ``trials`` is how many variants of a kernel are measured at the most. Returns what is known of each kernel.
+    ``on_interrupt`` as in ``optimize``.
+    """
+    from codegen.targets.cpu import host_target
+    from codegen.tune.artefacts import replace_artefact, stored_target
+    from codegen.tune.database import Database
+    from codegen.tune.pool import Request
+    from codegen.tune.tuning import TRIALS
+    from passes.pipeline import plan
+    from tensoropt.frontend import load_program
+    from tensoropt.stored import stored_program
+
+    require_target(target)
+    require_limits(threads, 0, time_limit)
+    deadline = None if time_limit is None else time.monotonic() + time_limit
+    request = Request(trials or TRIALS["full"], deadline, thorough=True)
+    source, quiet, replaced = Path(path), Quiet(), None
+    with Database(db) as database:
+        if source.is_dir():
+            cpu, program = stored_target(source, threads), stored_program(source)
+        else:
+            progress("import", 0.0, "")
+            cpu, imported = host_target(threads), load_program(source, dict(shapes or {}))
+            context, program = rewritten(imported, cpu, database, frozenset(), "fast", 0, time_limit, progress)
+            quiet = context.quiet
+        tuning = tuned(program, cpu, database, request, quiet, progress, on_interrupt)
+        if source.is_dir():
+            progress("compile", 0.0, "")
+            replaced = replace_artefact(source, program, plan(program), cpu, tuning).as_json()
+        progress("done", 1.0, "")
+        return {
+            "path": str(path),
+            **tuning.as_json(),
+            "artefact": replaced,
+            "database": {"path": str(database.path), "measurements": database.size()[0]},
+            "warnings": list(database.warnings),
+        }
