@@ -30,7 +30,7 @@ from tensoropt.ir.expression import Scope, Tensor, replace_sources
 from tensoropt.ir.program import Compute, Program, Statement
 from tensoropt.ir.types import DataType
 from tensoropt.pass_manager import Context
-from tensoropt.rewrite.derivation import Derivation, derive_along
+from tensoropt.rewrite.derivation import Derivation, ReplayError, derive_along
 from tensoropt.rewrite.rule import Refusal, Site
 
 _RULE = Winograd()
@@ -160,7 +160,10 @@ def _moves(scope: Scope, sites: list[Site]) -> list[Application]:
 
 
 def _filtered(core: Compute, tile: int, moves: list[Application], constants: Collection[str]) -> Filtered | None:
-    derivation = derive_along(core.expression, moves, RULES_BY_NAME)
+    try:
+        derivation = derive_along(core.expression, moves, RULES_BY_NAME)
+    except ReplayError:  # a site is what the form suggests, and the rule may still refuse it
+        return None
     taken = {core.output.name, *(tensor.name for tensor in core.inputs)}
     result = derivation.result(RULES_BY_NAME)
     statements = statements_of(result, core.output, constants, taken, core.origin)

@@ -10,8 +10,9 @@ import pytest
 from passes.pipeline import FILTER, KERNELS, portable
 from passes.winograd import FilterByPoints
 from tensoropt.cost import Alternative, KernelCost
+from tensoropt.ir.expression import Access, Apply, Scope
 from tensoropt.ir.interpreter import run_program
-from tensoropt.ir.program import Program
+from tensoropt.ir.program import Compute, Program
 from tensoropt.pass_manager import Context, run_passes
 from tests.strategies.networks import FixedCosts, convolution, pointwise, program, random_array, tensor
 
@@ -83,3 +84,15 @@ def test_other_runtimes_get_the_convolution() -> None:
     assert {name: array.shape for name, array in found.constants.items()} == {"K": (8, 8, 3, 3), "b": (8, 1, 1)}
     feeds = {"x": random_array(tensor("x", 1, 8, 48, 48))}
     np.testing.assert_array_equal(run_program(found, feeds)["y"], run_program(network(), feeds)["y"])
+
+
+def test_a_third_factor_that_moves_too_is_no_window() -> None:
+    image, kernel, mask = tensor("x", 1, 8, 48, 48), tensor("K", 8, 8, 3, 3), tensor("mask", 48)
+    (core, *_) = network().statements
+    assert isinstance(core, Compute)
+    scope = core.expression
+    body = Apply("mul", scope.body, Access(mask, [scope.traversal[2]]))
+    masked = Compute(core.output, Scope(scope.traversal, body, scope.reduction))
+    given = program([masked], [image, mask], [core.output], K=random_array(kernel))
+    result = FilterByPoints().run(given, Context(ByTile({"tiles": 0.1})))
+    assert result.statements == given.statements
