@@ -38,8 +38,10 @@ from tensoropt.ir.index import FloorDiv, Index, Iterator, Modulo
 from tensoropt.ir.types import DataType
 
 _FOLD = {Reducer.SUM: "add", Reducer.PROD: "mul", Reducer.MAX: "max", Reducer.MIN: "min"}
-_NOT_FOLDED = frozenset({DataType.BOOL, DataType.FLOAT16, DataType.BFLOAT16})
-"""Types that are folded in a wider one, which a block with one buffer cannot."""
+_TYPES = frozenset({DataType.FLOAT32, DataType.FLOAT64, DataType.INT32, DataType.INT64, DataType.BOOL})
+"""Half types are folded in a wider one, which a block with one buffer cannot; TVM's simplifier fails on small and unsigned integers."""
+_WHOLE = frozenset({"add", "sub", "mul", "neg", "abs", "max", "min", "relu", "eq", "ne", "lt", "le", "gt", "ge", "where"})
+"""Operations on integers. TVM's simplifier divides and shifts constants as C does, and a trap ends the process."""
 _LARGEST = (1 << 31) - 1
 _PADDED_SHARE = 4
 """How many times larger than its source a padded copy may be; beyond that every read looks at its box instead."""
@@ -63,7 +65,8 @@ class Schedulable:
 
 
 def schedulable(expression: Scope) -> Schedulable:
-    """The kernel in blocks. Unschedulable where it writes nothing, is too large for 32 bits, or folds a half type."""
+    """The kernel in blocks. Unschedulable where it writes nothing, is too large for 32 bits, or has types that
+    are not done."""
     root = split_stages(expression)[-1].result
     if not root.type.elements:
         raise Unschedulable("it writes nothing")
@@ -73,7 +76,10 @@ def schedulable(expression: Scope) -> Schedulable:
     inputs = list(stages.tensors.values())
     for number, scope in enumerate(scopes(root)):
         stages.tensors[scope] = stages.stage(scope, f"stage{number}")
-    function = te.create_prim_func([*inputs, stages.tensors[root]])
+    try:
+        function = te.create_prim_func([*inputs, stages.tensors[root]])
+    except Exception as error:  # an internal check of TVM's simplifier
+        raise Unschedulable(f"TVM fails on it: {str(error).strip().splitlines()[-1]}") from error
     return Schedulable(function.without_attr("global_symbol"), tuple(tensors(root)))
 
 
@@ -97,10 +103,8 @@ class _Stages:
             return self._compute(
                 _shape(scope), scope.traversal, name, lambda where: _Body(self, where, scope.body).stored()
             )
-        if scope.dtype in _NOT_FOLDED:
-            raise Unschedulable(f"it folds values of type {scope.dtype.value}")
-        if prod(iterator.extent for iterator in (*scope.traversal, *scope.reduction)) > 1 << 62:
-            raise Unschedulable("a reduction is too long")
+        if scope.dtype is DataType.BOOL:
+            raise Unschedulable("it folds truth values")
         axes = [te.reduce_axis((0, iterator.extent), f"r{number}") for number, iterator in enumerate(scope.reduction)]
         fold = _reducer(scope.reducer, scope.dtype)
 
@@ -155,8 +159,11 @@ class _Body:
         self._named: list[tuple[Any, Expression]] = []
 
     def bind(self, expression: Expression) -> Expression:
-        """Names a value, so that its uses share it."""
-        if tir.is_simple(expression) or isinstance(expression, TensorLoad):
+        """Names a value, so that its uses share it: TVM's passes take each use for an expression of its own.
+
+        Integers stay as they are: TVM's analysis of a name's range fails where a name comes to stand for two of them.
+        """
+        if isinstance(expression, (tirx.Var, tirx.FloatImm, TensorLoad)) or "int" in str(expression.ty.dtype):
             return expression
         variable = tirx.Var(f"v{len(self._named)}", expression.ty)
         self._named.append((variable, expression))
@@ -177,26 +184,38 @@ class _Body:
         return self._values[node]
 
     def _emit(self, node: Scalar) -> Expression:
+        if node.dtype not in _TYPES:
+            raise Unschedulable(f"it computes with values of type {node.dtype.value}")
         match node:
             case Constant():
                 return tir.number(node.value, tir.COMPUTED[node.dtype])
             case IndexValue():
                 return scalar.cast(self._index(node.index), DataType.INT32, node.dtype, 1, self.bind)
             case Cast():
-                return scalar.cast(self.value(node.argument), node.argument.dtype, node.dtype, 1, self.bind)
+                return self._cast(node)
             case Apply():
                 return self._apply(node)
             case Access():
                 return self._access(node)
 
     def _apply(self, node: Apply) -> Expression:
-        operands = [self.value(argument) for argument in node.arguments]
         exponent, dtype = node.arguments[-1], node.arguments[-1].dtype
+        if dtype.is_integer and node.operation not in _WHOLE:
+            raise Unschedulable(f"it computes {node.operation} of integers")
+        operands = [self.value(argument) for argument in node.arguments]
         if node.operation == "pow" and isinstance(exponent, Constant) and dtype.is_float:
             power = scalar.constant_power(float(exponent.value), operands[0], scalar.Site(dtype, 1, self.bind))
             if power is not None:
                 return power
+        if dtype.is_float and node.operation in _ORDERED:
+            return _ORDERED[node.operation](*(self.bind(operand) for operand in operands))
         return scalar.apply(node.operation, operands, dtype, 1, self.bind)
+
+    def _cast(self, node: Cast) -> Expression:
+        value, source = self.value(node.argument), node.argument.dtype
+        if source.is_float and node.dtype is DataType.BOOL:
+            return _ORDERED["ne"](self.bind(value), tir.number(0, tir.COMPUTED[source]))
+        return scalar.cast(value, source, node.dtype, 1, self.bind)
 
     def _index(self, index: Index) -> Expression:
         if max(-index.low, index.high) > _LARGEST:
@@ -262,6 +281,40 @@ def _reducer(reducer: Reducer, dtype: DataType) -> Any:
     """A fold with the meaning of the scalar operation: NaN goes through maxima and minima."""
 
     def combine(left: Expression, right: Expression) -> Expression:
+        if dtype.is_float and _FOLD[reducer] in _ORDERED:
+            return _ORDERED[_FOLD[reducer]](left, right)
         return scalar.apply(_FOLD[reducer], [left, right], dtype, 1, lambda value: value)
 
     return te.comm_reducer(combine, lambda name: tirx.const(reducer_identity(reducer, dtype), name), reducer.value)
+
+
+def _is_nan(value: Expression) -> Expression:
+    """Whether a float is NaN, by its bits: TVM's simplifier takes ``x = x`` for true."""
+    kind, infinity = ("int32", 0x7F800000) if str(value.ty.dtype) == "float32" else ("int64", 0x7FF0000000000000)
+    sign = tirx.const((1 << (int(kind[3:]) - 1)) - 1, kind)
+    return tirx.bitwise_and(tirx.reinterpret(kind, value), sign) > tirx.const(infinity, kind)
+
+
+def _holds(comparison: Callable[[Expression, Expression], Expression]) -> Callable[[Expression, Expression], Expression]:
+    """A comparison that is false for NaN, and stays so when TVM's simplifier takes ``not a < b`` for ``b <= a``."""
+
+    def emit(left: Expression, right: Expression) -> Expression:
+        ordered = tirx.And(tirx.Not(_is_nan(left)), tirx.Not(_is_nan(right)))
+        return tirx.And(ordered, comparison(left, right))
+
+    return emit
+
+
+_ORDERED: dict[str, Callable[..., Expression]] = {
+    "max": lambda left, right: tirx.Select(_is_nan(left), left, tirx.Select(left > right, left, right)),
+    "min": lambda left, right: tirx.Select(_is_nan(left), left, tirx.Select(left < right, left, right)),
+    "isnan": _is_nan,
+    "isinf": lambda value: tirx.And(tirx.Not(_is_nan(value)), tirx.EQ(tirx.abs(value), tir.number(float("inf"), str(value.ty.dtype)))),
+    "eq": _holds(tirx.EQ),
+    "ne": lambda left, right: tirx.Not(_holds(tirx.EQ)(left, right)),
+    "lt": _holds(tirx.LT),
+    "le": _holds(tirx.LE),
+    "gt": _holds(tirx.GT),
+    "ge": _holds(tirx.GE),
+}
+"""Operations on floats that TVM's simplifier, which knows no NaN, would change in their usual form."""

@@ -23,7 +23,8 @@ class ScheduleMismatch(ValueError):
 def describe(kernel: Schedulable, schedule: Any) -> str:
     """The text of a schedule (``tvm.s_tir.Schedule``) of the kernel, for ``{"metaschedule": text}``."""
     trace = schedule.trace.simplified(remove_postproc=False).as_json()
-    return json.dumps({"tvm": version("apache-tvm"), "kernel": kernel.digest, "trace": trace}, separators=(",", ":"))
+    entry = {"tvm": version("apache-tvm"), "kernel": kernel.digest, "trace": trace}
+    return json.dumps(entry, separators=(",", ":"), default=lambda literal: literal.value)
 
 
 def replay(kernel: Schedulable, text: str) -> Any:
