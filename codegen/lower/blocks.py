@@ -8,9 +8,14 @@ from typing import Any
 
 import tvm
 from tvm import s_tir, tirx
+from tvm_ffi import structural_walk
 
 from codegen.lower import tir
 from tensoropt.plan_types import ALIGNMENT
+
+
+class UnsafeSchedule(ValueError):
+    """A schedule that TVM lowers to something else than it says."""
 
 
 def lower_blocks(functions: Mapping[str, Any]) -> dict[str, Any]:
@@ -28,12 +33,29 @@ def lower_blocks(functions: Mapping[str, Any]) -> dict[str, Any]:
         blocks.LowerOpaqueBlock(),
         plain.FlattenBuffer(),
         plain.StmtSimplify(),
+        _check,
         plain.VectorizeLoop(True),
         plain.UnrollLoop(),
         plain.RemoveNoOp(),
     ):
         module = lowering(module)
     return {variable.name_hint: function for variable, function in module.functions.items()}
+
+
+def _check(module: Any) -> Any:
+    """UnsafeSchedule where a vectorised loop allocates: its iterations, which are not run one by one, would share the memory."""
+
+    allocations: list[Any] = []  # an exception would lose its type on its way through TVM
+
+    def look(loop: Any) -> None:
+        if loop.kind == tirx.ForKind.VECTORIZED:
+            structural_walk(loop.body, (tirx.AllocBuffer, allocations.append))
+
+    for function in module.functions.values():
+        structural_walk(function.body, (tirx.For, look))
+    if allocations:
+        raise UnsafeSchedule("a vectorised loop allocates memory")
+    return module
 
 
 def over_pointers(function: Any) -> Any:

@@ -1,0 +1,55 @@
+"""The process that builds a kernel under a schedule and times it on random inputs. Started by ``metaschedule``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from codegen.kernel import compile_kernel
+from codegen.runtime import configure_threads
+from codegen.tune.metaschedule import Build, Time
+from codegen.tune.serving import serve
+
+
+class _Bench:
+    """The kernel that was built last."""
+
+    def __init__(self) -> None:
+        self.run: Callable[[], None] | None = None
+
+    def __call__(self, request: Any) -> Any:
+        match request:
+            case Build():
+                self.run = None
+                configure_threads(request.target.threads)
+                kernel = compile_kernel(request.kernel, request.target, variant=request.variant)
+                generator = np.random.default_rng(0)
+                values = {
+                    tensor.name: generator.uniform(0, 2, tuple(map(int, tensor.shape))).astype(tensor.dtype.numpy)
+                    for tensor in kernel.kernel.inputs
+                }
+                self.run = kernel.prepared(values)
+                return 0.0
+            case Time() if self.run is not None:
+                return _fastest(self.run, request.seconds)
+            case _:
+                raise ValueError(f"no such request: {request!r}")
+
+
+def _fastest(run: Callable[[], None], seconds: float) -> float:
+    """Seconds of the fastest of at least three runs; on a busy machine only the fastest says something."""
+    run()
+    best, count, deadline = float("inf"), 0, time.perf_counter() + seconds
+    while count < 3 or time.perf_counter() < deadline:
+        started = time.perf_counter()
+        run()
+        best, count = min(best, time.perf_counter() - started), count + 1
+    return best
+
+
+if __name__ == "__main__":
+    serve(sys.argv[1:], _Bench())
