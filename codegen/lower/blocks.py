@@ -19,7 +19,7 @@ class UnsafeSchedule(ValueError):
 
 
 def lower_blocks(functions: Mapping[str, Any]) -> dict[str, Any]:
-    """The functions with loops and flat buffers instead of blocks; what a schedule asked to vectorise or to unroll is done."""
+    """The functions with loops and flat buffers instead of blocks, by the passes of TVM's own pipeline that matter on a CPU."""
     blocks, plain = s_tir.transform, tirx.transform
     module = tvm.ir.IRModule({tvm.ir.GlobalVar(name): function for name, function in functions.items()})
     for lowering in (
@@ -29,14 +29,21 @@ def lower_blocks(functions: Mapping[str, Any]) -> dict[str, Any]:
         blocks.ConvertBlocksToOpaque(),
         blocks.CompactBufferAllocation(),
         blocks.LowerMatchBuffer(),
-        plain.StmtSimplify(),
+        blocks.StmtSimplify(),
         blocks.LowerOpaqueBlock(),
         plain.FlattenBuffer(),
-        plain.StmtSimplify(),
+        plain.NarrowDataType(32),
+        blocks.LoopPartition(),
         _check,
         plain.VectorizeLoop(True),
+        plain.StorageRewrite(),
+        blocks.HoistIfThenElse(),
         plain.UnrollLoop(),
+        blocks.RenormalizeSplitPattern(),
+        plain.StmtSimplify(),
         plain.RemoveNoOp(),
+        blocks.RewriteUnsafeSelect(),
+        plain.CommonSubexprElim(),
     ):
         module = lowering(module)
     return {variable.name_hint: function for variable, function in module.functions.items()}

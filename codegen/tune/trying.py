@@ -41,13 +41,13 @@ class _Bench:
 
 
 def _fastest(run: Callable[[], None], seconds: float) -> float:
-    """Seconds of the fastest of at least three runs; on a busy machine only the fastest says something."""
-    run()
-    best, count, deadline = float("inf"), 0, time.perf_counter() + seconds
-    while count < 3 or time.perf_counter() < deadline:
+    """Seconds of the fastest run: on a busy machine only the fastest says something. What takes long runs once."""
+    best, spent, count = float("inf"), 0.0, 0
+    while spent < seconds or (count < 3 and best < seconds):
         started = time.perf_counter()
         run()
-        best, count = min(best, time.perf_counter() - started), count + 1
+        taken = time.perf_counter() - started
+        best, spent, count = min(best, taken), spent + taken, count + 1
     return best
 
 
