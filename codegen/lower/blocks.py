@@ -1,4 +1,4 @@
-"""TIR with blocks (what ``te`` and TVM's importer make, scheduled or not) to plain loops over pointers, as our kernels call them."""
+"""TIR with blocks (what ``te`` and TVM's importer make, scheduled or not) to plain loops over pointers, as kernels are called."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tensoropt.plan_types import ALIGNMENT
 
 
 class UnsafeSchedule(ValueError):
-    """A schedule that TVM lowers to something else than it says."""
+    """A schedule that TVM lowers to something else than it says, or not at all."""
 
 
 def lower_blocks(functions: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,18 +50,26 @@ def lower_blocks(functions: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _check(module: Any) -> Any:
-    """UnsafeSchedule where a vectorised loop allocates: its iterations, which are not run one by one, would share the memory."""
-
+    """UnsafeSchedule where a vectorised loop allocates (TVM gives its iterations one memory), or parallel loops are nested."""
     allocations: list[Any] = []  # an exception would lose its type on its way through TVM
+    nested: list[Any] = []
+
+    def parallel(loop: Any) -> None:
+        if loop.kind == tirx.ForKind.PARALLEL:
+            nested.append(loop)
 
     def look(loop: Any) -> None:
         if loop.kind == tirx.ForKind.VECTORIZED:
             structural_walk(loop.body, (tirx.AllocBuffer, allocations.append))
+        elif loop.kind == tirx.ForKind.PARALLEL:
+            structural_walk(loop.body, (tirx.For, parallel))
 
     for function in module.functions.values():
         structural_walk(function.body, (tirx.For, look))
     if allocations:
         raise UnsafeSchedule("a vectorised loop allocates memory")
+    if nested:
+        raise UnsafeSchedule("a parallel loop is inside a parallel loop")
     return module
 
 

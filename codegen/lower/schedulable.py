@@ -39,8 +39,10 @@ from tensoropt.ir.types import DataType
 
 _FOLD = {Reducer.SUM: "add", Reducer.PROD: "mul", Reducer.MAX: "max", Reducer.MIN: "min"}
 _TYPES = frozenset({DataType.FLOAT32, DataType.FLOAT64, DataType.INT32, DataType.INT64, DataType.BOOL})
-"""Half types are folded in a wider one, which a block with one buffer cannot; TVM's simplifier fails on small and unsigned integers."""
-_WHOLE = frozenset({"add", "sub", "mul", "neg", "abs", "max", "min", "relu", "eq", "ne", "lt", "le", "gt", "ge", "where"})
+"""Half types would have to be folded in a wider one; TVM's simplifier fails on small and on unsigned integers."""
+_WHOLE = frozenset(
+    {"add", "sub", "mul", "neg", "abs", "max", "min", "relu", "eq", "ne", "lt", "le", "gt", "ge", "where"}
+)
 """Operations on integers. TVM's simplifier divides and shifts constants as C does, and a trap ends the process."""
 _LARGEST = (1 << 31) - 1
 _PADDED_SHARE = 4
@@ -127,8 +129,11 @@ class _Stages:
         key = access.source, access.outside, tuple(starts), shape
         if key not in self._padded:
             axes = [Iterator(f"p{number}", extent) for number, extent in enumerate(shape)]
-            read = Access(access.source, [Index.of(axis) + start for axis, start in zip(axes, starts, strict=True)],
-                          access.outside)
+            read = Access(
+                access.source,
+                [Index.of(axis) + start for axis, start in zip(axes, starts, strict=True)],
+                access.outside,
+            )
             self._padded[key] = self._compute(
                 shape, axes, f"{name}_padded{len(self._padded)}", lambda where: _Body(self, where, read).stored()
             )
@@ -295,7 +300,9 @@ def _is_nan(value: Expression) -> Expression:
     return tirx.bitwise_and(tirx.reinterpret(kind, value), sign) > tirx.const(infinity, kind)
 
 
-def _holds(comparison: Callable[[Expression, Expression], Expression]) -> Callable[[Expression, Expression], Expression]:
+def _holds(
+    comparison: Callable[[Expression, Expression], Expression],
+) -> Callable[[Expression, Expression], Expression]:
     """A comparison that is false for NaN, and stays so when TVM's simplifier takes ``not a < b`` for ``b <= a``."""
 
     def emit(left: Expression, right: Expression) -> Expression:
@@ -309,7 +316,9 @@ _ORDERED: dict[str, Callable[..., Expression]] = {
     "max": lambda left, right: tirx.Select(_is_nan(left), left, tirx.Select(left > right, left, right)),
     "min": lambda left, right: tirx.Select(_is_nan(left), left, tirx.Select(left < right, left, right)),
     "isnan": _is_nan,
-    "isinf": lambda value: tirx.And(tirx.Not(_is_nan(value)), tirx.EQ(tirx.abs(value), tir.number(float("inf"), str(value.ty.dtype)))),
+    "isinf": lambda value: tirx.And(
+        tirx.Not(_is_nan(value)), tirx.EQ(tirx.abs(value), tir.number(float("inf"), str(value.ty.dtype)))
+    ),
     "eq": _holds(tirx.EQ),
     "ne": lambda left, right: tirx.Not(_holds(tirx.EQ)(left, right)),
     "lt": _holds(tirx.LT),

@@ -1,7 +1,7 @@
 """A kernel from a schedule that was found by MetaSchedule: the trace of its steps, replayed on the kernel's blocks.
 
-A trace holds steps that keep the meaning of what they are applied to, and no code: whatever text is given, the kernel computes
-the expression that it is made of.
+A trace holds steps that are to keep the meaning of what they are applied to, and no code of its own, so a text of any origin makes
+the kernel's expression or nothing. Only TVM's mistakes remain: results are compared before a candidate's time counts.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from importlib.metadata import version
 from typing import Any
 
-from tvm import s_tir, tirx
+from tvm import s_tir
 
 from codegen.lower.blocks import WithWorkspace, lower_blocks, with_workspace
 from codegen.lower.schedulable import Schedulable

@@ -1,8 +1,8 @@
 """MetaSchedule over a kernel: an evolutionary search whose candidates are built and timed in processes of our own.
 
-One process proposes schedules and learns from the times (``exploring``), as many as the target has threads build candidates at
-once, and they time them one after another (``trying``). A candidate that crashes, hangs or eats memory costs itself. Times from here
-rank schedules; whether one is right and faster than another kind of schedule is for a checked measurement to say.
+One process proposes schedules and learns from the times (``exploring``); as many as the target has threads build candidates at
+once and time them one after another (``trying``). A candidate that crashes, hangs or eats memory costs itself. Times from here rank
+schedules; whether one is right, and faster than another kind of schedule, is for a checked measurement to say.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ KEPT = 4
 _BUILDING = 20.0
 """Seconds that a candidate may take to build; most take less than one."""
 _RUNNING = 5.0
-"""Seconds that timing a candidate may take: a schedule that computes a row's sum for each of its elements can be a thousand times too slow."""
+"""Seconds that timing a candidate may take: some schedules are a thousand times too slow."""
 _TIMED = 0.1
 """Seconds for which a candidate runs."""
 

@@ -51,8 +51,7 @@ def check_exactly(scope: Scope, values: dict[str, Array], random: Random) -> Non
     """Unscheduled and under a random schedule the same bits as the interpreter's."""
     try:
         kernel = schedulable(scope)
-    except Unschedulable as refusal:
-        assert "TVM" not in str(refusal)
+    except Unschedulable:
         return
     with np.errstate(all="ignore"):
         expected = evaluate(scope, values)
