@@ -17,6 +17,7 @@ from tvm import te, tirx
 from tvm.ir import TensorLoad
 
 from codegen.lower import scalar, tir
+from codegen.lower.ordering import ORDERED, key_of, value_of
 from codegen.lower.stages import split_stages
 from codegen.lower.tir import Expression
 from tensoropt.ir.expression import (
@@ -37,7 +38,7 @@ from tensoropt.ir.expression import (
 from tensoropt.ir.index import FloorDiv, Index, Iterator, Modulo
 from tensoropt.ir.types import DataType
 
-_FOLD = {Reducer.SUM: "add", Reducer.PROD: "mul", Reducer.MAX: "max", Reducer.MIN: "min"}
+_FOLD = {Reducer.SUM: "add", Reducer.PROD: "mul"}
 _TYPES = frozenset({DataType.FLOAT32, DataType.FLOAT64, DataType.INT32, DataType.INT64, DataType.BOOL})
 """Half types would have to be folded in a wider one; TVM's simplifier fails on small and on unsigned integers."""
 _WHOLE = frozenset(
@@ -108,13 +109,19 @@ class _Stages:
         if scope.dtype is DataType.BOOL:
             raise Unschedulable("it folds truth values")
         axes = [te.reduce_axis((0, iterator.extent), f"r{number}") for number, iterator in enumerate(scope.reduction)]
+        extreme = scope.dtype.is_float and scope.reducer in (Reducer.MAX, Reducer.MIN)
         fold = _reducer(scope.reducer, scope.dtype)
 
         def body(where: Mapping[Iterator, Expression]) -> Expression:
             everything = {**where, **{iterator: axis.var for iterator, axis in zip(scope.reduction, axes, strict=True)}}
-            return fold(_Body(self, everything, scope.body, name).stored(), axis=axes)
+            inner = _Body(self, everything, scope.body, name)
+            value = inner.value(scope.body)
+            return fold(inner.complete(key_of(inner.bind(value), scope.reducer) if extreme else value), axis=axes)
 
-        return self._compute(_shape(scope), scope.traversal, name, body)
+        folded = self._compute(_shape(scope), scope.traversal, name, body)
+        if not extreme:
+            return folded
+        return te.compute(_shape(scope), lambda *at: value_of(folded(*at)), f"{name}_value")
 
     def padded(self, access: Access, name: str) -> tuple[Any, list[int]]:
         """A copy of an access's source with the box that the access may read, and the first index of each axis in it.
@@ -175,8 +182,11 @@ class _Body:
         return variable
 
     def stored(self) -> Expression:
-        """The value as it lies in memory, with all names that it uses defined around it."""
-        expression = scalar.to_stored(self.value(self.node), self.node.dtype, 1)
+        """The value as it lies in memory."""
+        return self.complete(scalar.to_stored(self.value(self.node), self.node.dtype, 1))
+
+    def complete(self, expression: Expression) -> Expression:
+        """An expression with all names that it uses defined around it."""
         for variable, value in reversed(self._named):
             expression = tirx.Let(variable, value, expression)
         return expression
@@ -212,14 +222,14 @@ class _Body:
             power = scalar.constant_power(float(exponent.value), operands[0], scalar.Site(dtype, 1, self.bind))
             if power is not None:
                 return power
-        if dtype.is_float and node.operation in _ORDERED:
-            return _ORDERED[node.operation](*(self.bind(operand) for operand in operands))
+        if dtype.is_float and node.operation in ORDERED:
+            return ORDERED[node.operation](*(self.bind(operand) for operand in operands))
         return scalar.apply(node.operation, operands, dtype, 1, self.bind)
 
     def _cast(self, node: Cast) -> Expression:
         value, source = self.value(node.argument), node.argument.dtype
         if source.is_float and node.dtype is DataType.BOOL:
-            return _ORDERED["ne"](self.bind(value), tir.number(0, tir.COMPUTED[source]))
+            return ORDERED["ne"](self.bind(value), tir.number(0, tir.COMPUTED[source]))
         return scalar.cast(value, source, node.dtype, 1, self.bind)
 
     def _index(self, index: Index) -> Expression:
@@ -283,47 +293,11 @@ def _shared(body: Scalar) -> set[Scalar]:
 
 
 def _reducer(reducer: Reducer, dtype: DataType) -> Any:
-    """A fold with the meaning of the scalar operation: NaN goes through maxima and minima."""
+    """A fold. Extremes of floats are folded as those of their keys, which TVM knows how to split; its own lose NaN."""
+    if reducer in (Reducer.MAX, Reducer.MIN):
+        return te.max if reducer is Reducer.MAX else te.min
 
     def combine(left: Expression, right: Expression) -> Expression:
-        if dtype.is_float and _FOLD[reducer] in _ORDERED:
-            return _ORDERED[_FOLD[reducer]](left, right)
         return scalar.apply(_FOLD[reducer], [left, right], dtype, 1, lambda value: value)
 
     return te.comm_reducer(combine, lambda name: tirx.const(reducer_identity(reducer, dtype), name), reducer.value)
-
-
-def _is_nan(value: Expression) -> Expression:
-    """Whether a float is NaN, by its bits: TVM's simplifier takes ``x = x`` for true."""
-    kind, infinity = ("int32", 0x7F800000) if str(value.ty.dtype) == "float32" else ("int64", 0x7FF0000000000000)
-    sign = tirx.const((1 << (int(kind[3:]) - 1)) - 1, kind)
-    return tirx.bitwise_and(tirx.reinterpret(kind, value), sign) > tirx.const(infinity, kind)
-
-
-def _holds(
-    comparison: Callable[[Expression, Expression], Expression],
-) -> Callable[[Expression, Expression], Expression]:
-    """A comparison that is false for NaN, and stays so when TVM's simplifier takes ``not a < b`` for ``b <= a``."""
-
-    def emit(left: Expression, right: Expression) -> Expression:
-        ordered = tirx.And(tirx.Not(_is_nan(left)), tirx.Not(_is_nan(right)))
-        return tirx.And(ordered, comparison(left, right))
-
-    return emit
-
-
-_ORDERED: dict[str, Callable[..., Expression]] = {
-    "max": lambda left, right: tirx.Select(_is_nan(left), left, tirx.Select(left > right, left, right)),
-    "min": lambda left, right: tirx.Select(_is_nan(left), left, tirx.Select(left < right, left, right)),
-    "isnan": _is_nan,
-    "isinf": lambda value: tirx.And(
-        tirx.Not(_is_nan(value)), tirx.EQ(tirx.abs(value), tir.number(float("inf"), str(value.ty.dtype)))
-    ),
-    "eq": _holds(tirx.EQ),
-    "ne": lambda left, right: tirx.Not(_holds(tirx.EQ)(left, right)),
-    "lt": _holds(tirx.LT),
-    "le": _holds(tirx.LE),
-    "gt": _holds(tirx.GT),
-    "ge": _holds(tirx.GE),
-}
-"""Operations on floats that TVM's simplifier, which knows no NaN, would change in their usual form."""

@@ -125,8 +125,10 @@ def test_not_a_number_goes_through_folds(reducer: Reducer) -> None:
     row, column = Iterator("i", 6), Iterator("k", 10)
     scope = Scope([row], Access(tensor("x", 6, 10), [row, column]), [column], reducer)
     kernel = schedulable(scope)
-    actual = run(scope, {"x": values}, kernel, s_tir.Schedule(kernel.function))
-    np.testing.assert_array_equal(actual, evaluate(scope, {"x": values}))
+    split = s_tir.Schedule(kernel.function)
+    split.rfactor(split.split(split.get_loops(split.get_sblock("stage0"))[1], [None, 5])[1], 1)
+    for schedule in (s_tir.Schedule(kernel.function), split):
+        np.testing.assert_array_equal(run(scope, {"x": values}, kernel, schedule), evaluate(scope, {"x": values}))
 
 
 def test_padding_is_a_block_of_its_own() -> None:
