@@ -68,8 +68,7 @@ class Schedulable:
 
 
 def schedulable(expression: Scope) -> Schedulable:
-    """The kernel in blocks. Unschedulable where it writes nothing, is too large for 32 bits, or has types that
-    are not done."""
+    """The kernel in blocks. Unschedulable where it writes nothing, is too large for 32 bits, or has types that are not done."""
     root = split_stages(expression)[-1].result
     if not root.type.elements:
         raise Unschedulable("it writes nothing")
@@ -102,21 +101,22 @@ class _Stages:
 
     def stage(self, scope: Scope, name: str) -> Any:
         """The tensor that a scope computes."""
-        if scope.reducer is None:
+        reducer = scope.reducer
+        if reducer is None:
             return self._compute(
                 _shape(scope), scope.traversal, name, lambda where: _Body(self, where, scope.body).stored()
             )
         if scope.dtype is DataType.BOOL:
             raise Unschedulable("it folds truth values")
         axes = [te.reduce_axis((0, iterator.extent), f"r{number}") for number, iterator in enumerate(scope.reduction)]
-        extreme = scope.dtype.is_float and scope.reducer in (Reducer.MAX, Reducer.MIN)
-        fold = _reducer(scope.reducer, scope.dtype)
+        extreme = scope.dtype.is_float and reducer in (Reducer.MAX, Reducer.MIN)
+        fold = _reducer(reducer, scope.dtype)
 
         def body(where: Mapping[Iterator, Expression]) -> Expression:
             everything = {**where, **{iterator: axis.var for iterator, axis in zip(scope.reduction, axes, strict=True)}}
             inner = _Body(self, everything, scope.body, name)
             value = inner.value(scope.body)
-            return fold(inner.complete(key_of(inner.bind(value), scope.reducer) if extreme else value), axis=axes)
+            return fold(inner.complete(key_of(inner.bind(value), reducer) if extreme else value), axis=axes)
 
         folded = self._compute(_shape(scope), scope.traversal, name, body)
         if not extreme:
@@ -274,7 +274,7 @@ class _Body:
             max(int(extent) - 1, index.high) - min(0, index.low) + 1
             for index, extent in zip(access.indices, access.source.shape, strict=True)
         )
-        return size <= _PADDED_SHARE * access.source.type.elements
+        return size <= min(_PADDED_SHARE * access.source.type.elements, _LARGEST)
 
 
 def _shared(body: Scalar) -> set[Scalar]:
