@@ -35,18 +35,16 @@ class CompiledKernel:
     def __call__(self, values: Mapping[str, Array]) -> dict[str, Array]:
         """Runs the kernel on arrays by name."""
         arrays, outputs = self._arguments(values)
-        self._main(*(ctypes.c_void_p(array.ctypes.data) for array in arrays))
+        self._run(arrays)
         return {tensor.name: array for tensor, array in zip(self.kernel.outputs, outputs, strict=True)}
 
     def prepared(self, values: Mapping[str, Array]) -> Callable[[], None]:
         """A run on arrays by name whose outputs and scratch memory are always the same, for timing."""
         arrays, _ = self._arguments(values)
-        pointers = [ctypes.c_void_p(array.ctypes.data) for array in arrays]
+        return lambda: self._run(arrays)
 
-        def run(keep: object = arrays) -> None:
-            self._main(*pointers)
-
-        return run
+    def _run(self, arrays: list[Array]) -> None:
+        self._main(*(ctypes.c_void_p(array.ctypes.data) for array in arrays))
 
     def _arguments(self, values: Mapping[str, Array]) -> tuple[list[Array], list[Array]]:
         """What the function is called with, and the outputs among it."""

@@ -26,8 +26,8 @@ BATCH = 16
 """Candidates between two lessons: enough to learn from, few enough that a limit of time or a Ctrl-C loses little."""
 KEPT = 4
 """How many of the fastest schedules ``search`` returns."""
-_BUILDING = 20.0
-"""Seconds that a candidate may take to build; most take less than one."""
+_BUILDING = 30.0
+"""Seconds that a candidate may take to build, the start of its process included; most take less than one."""
 _RUNNING = 5.0
 """Seconds that timing a candidate may take: some schedules are a thousand times too slow."""
 _TIMED = 0.1
@@ -146,9 +146,9 @@ class _Trials:
 
     def stop(self) -> None:
         """Ends the processes."""
+        self.threads.shutdown(wait=False, cancel_futures=True)
         for worker in self.workers:
             worker.stop()
-        self.threads.shutdown()
 
     def _build(self, worker: Worker, variant: Variant) -> bool:
         return self._reply(worker, Build(self.kernel, self.target, variant), _BUILDING) is not None
