@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -14,18 +15,22 @@ from codegen.runtime import configure_threads
 from codegen.tune.metaschedule import Build, Time
 from codegen.tune.serving import serve
 
+_PROCESSORS = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
+
 
 class _Bench:
     """The kernel that was built last."""
 
     def __init__(self) -> None:
+        self.threads = 1
         self.run: Callable[[], None] | None = None
 
     def __call__(self, request: Any) -> Any:
         match request:
             case Build():
-                self.run = None
-                configure_threads(request.target.threads)
+                self.run, self.threads = None, request.target.threads
+                if _PROCESSORS is not None:  # TVM pins the thread that runs a kernel: builds would share one processor
+                    os.sched_setaffinity(0, _PROCESSORS)
                 kernel = compile_kernel(request.kernel, request.target, variant=request.variant)
                 generator = np.random.default_rng(0)
                 values = {
@@ -35,6 +40,7 @@ class _Bench:
                 self.run = kernel.prepared(values)
                 return 0.0
             case Time() if self.run is not None:
+                configure_threads(self.threads)
                 return _fastest(self.run, request.seconds)
             case _:
                 raise ValueError(f"no such request: {request!r}")
