@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,14 +34,27 @@ class CompiledKernel:
 
     def __call__(self, values: Mapping[str, Array]) -> dict[str, Array]:
         """Runs the kernel on arrays by name."""
+        arrays, outputs = self._arguments(values)
+        self._run(arrays)
+        return {tensor.name: array for tensor, array in zip(self.kernel.outputs, outputs, strict=True)}
+
+    def prepared(self, values: Mapping[str, Array]) -> Callable[[], None]:
+        """A run on arrays by name whose outputs and scratch memory are always the same, for timing."""
+        arrays, _ = self._arguments(values)
+        return lambda: self._run(arrays)
+
+    def _run(self, arrays: list[Array]) -> None:
+        self._main(*(ctypes.c_void_p(array.ctypes.data) for array in arrays))
+
+    def _arguments(self, values: Mapping[str, Array]) -> tuple[list[Array], list[Array]]:
+        """What the function is called with, and the outputs among it."""
         kernel = self.kernel
         inputs = [np.ascontiguousarray(values[tensor.name]) for tensor in kernel.inputs]
         outputs = [np.empty(tuple(tensor.shape), tensor.dtype.numpy) for tensor in kernel.outputs]
         arrays = [*inputs, *self._packed, *outputs]
         if kernel.workspace_bytes:
             arrays.append(aligned_empty(kernel.workspace_bytes))
-        self._main(*(ctypes.c_void_p(array.ctypes.data) for array in arrays))
-        return {tensor.name: array for tensor, array in zip(kernel.outputs, outputs, strict=True)}
+        return arrays, outputs
 
 
 def compile_kernel(

@@ -81,7 +81,13 @@ def lower(
     constants: frozenset[str] = frozenset(),
     variant: Mapping[str, Any] | None = None,
 ) -> Kernel:
-    """The kernel of ``output = expression``. ``constants`` are tensors whose values are known when it is compiled."""
+    """The kernel of ``output = expression``. ``constants`` are tensors whose values are known when it is compiled.
+
+    ``variant`` holds parameters of its schedule: ``{"contraction": 3}``, or ``{"metaschedule": text}`` for a schedule that
+    was found by ``codegen.tune.metaschedule``. ScheduleMismatch where such a text does not fit the kernel.
+    """
+    if variant and "metaschedule" in variant:
+        return _found(output, expression, str(variant["metaschedule"]))
     width = "int32" if _fits(expression, target.threads) else "int64"
     pointers: dict[Tensor, Any] = {}
     buffers = _Buffers()
@@ -116,6 +122,16 @@ def lower(
         parameters.append(scratch.pointer)
     body = tir.sequence([*declarations, *scratch.declarations, *bodies])
     return Kernel(tir.function(parameters, body), used, tuple(packings), (output,), scratch.used, tuple(names))
+
+
+def _found(output: Tensor, expression: Scope, text: str) -> Kernel:
+    """The kernel that a found schedule makes. Constants are inputs like others."""
+    from codegen.lower.schedulable import schedulable
+    from codegen.lower.scheduled import lower_scheduled, replay
+
+    blocks = schedulable(expression)
+    made = lower_scheduled(replay(blocks, text))
+    return Kernel(made.function, blocks.inputs, (), (output,), made.workspace_bytes, ("metaschedule",))
 
 
 def _scheduled(context: Context, stages: list[Stage]) -> tuple[list[Any], list[str]]:

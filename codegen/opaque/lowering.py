@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from codegen.lower import tir
+from codegen.lower.blocks import lower_blocks, over_pointers
 from codegen.lower.kernel import Kernel
-from codegen.opaque.importing import ImportedNode, Value, import_node, index_bounds
+from codegen.opaque.importing import Value, import_node, index_bounds
 from codegen.targets.cpu import CpuTarget
 from tensoropt.ir.expression import Tensor
 from tensoropt.ir.program import Array, Opaque
@@ -24,7 +25,7 @@ def lower_opaque(statement: Opaque, target: CpuTarget, constants: Mapping[str, A
 
     imported = import_node(statement, constants, target.tvm())
     inputs = tuple(tensor for tensor in dict.fromkeys(statement.inputs) if tensor.name not in constants)
-    functions = _pointer_functions(imported)
+    functions = {name: over_pointers(function) for name, function in lower_blocks(imported.functions).items()}
     variables = {name: tvm.ir.GlobalVar(f"{prefix}_{name}") for name in functions}
     pointers = {
         "input": [tir.void_pointer(f"in{number}") for number in range(len(inputs))],
@@ -65,52 +66,6 @@ def lower_opaque(statement: Opaque, target: CpuTarget, constants: Mapping[str, A
         function, inputs, (), statement.outputs, used, (f"opaque {statement.operator}",), imported.arrays, helpers,
         passed is not None,
     )  # fmt: skip
-
-
-def _pointer_functions(imported: ImportedNode) -> dict[str, Any]:
-    """The TIR functions lowered to loops, over pointers instead of buffers."""
-    import tvm
-    from tvm import s_tir, tirx
-
-    blocks, plain = s_tir.transform, tirx.transform
-    module = tvm.ir.IRModule({tvm.ir.GlobalVar(name): function for name, function in imported.functions.items()})
-    for lowering in (
-        blocks.CanonicalizeLoop(),
-        blocks.LowerInitBlock(),
-        blocks.PlanAndUpdateBufferAllocationLocation(),
-        blocks.ConvertBlocksToOpaque(),
-        blocks.CompactBufferAllocation(),
-        blocks.LowerMatchBuffer(),
-        plain.StmtSimplify(),
-        blocks.LowerOpaqueBlock(),
-        plain.FlattenBuffer(),
-        plain.StmtSimplify(),
-        plain.VectorizeLoop(True),
-        plain.UnrollLoop(),
-        plain.RemoveNoOp(),
-    ):
-        module = lowering(module)
-    return {variable.name_hint: _over_pointers(function) for variable, function in module.functions.items()}
-
-
-def _over_pointers(function: Any) -> Any:
-    """The same function with a pointer for each buffer parameter."""
-    import tvm
-    from tvm import tirx
-
-    parameters, declarations, offsets = [], [], []
-    for number, buffer in enumerate(function.params):
-        if not tirx.is_buffer_var(buffer):
-            parameters.append(buffer)
-            continue
-        pointer = tir.pointer(str(buffer.dtype), f"p{number}")
-        parameters.append(pointer)
-        declarations.append(tir.declare(buffer, pointer))
-        if isinstance(buffer.elem_offset, tvm.ir.Var):
-            offsets.append(tirx.Bind(buffer.elem_offset, tirx.const(0, str(buffer.elem_offset.ty.dtype))))
-    inner = tir.on_cpu(function.body)
-    body = tir.sequence([*offsets, *declarations, inner, tirx.Return(tir.integer(0))])
-    return tirx.PrimFunc(parameters, body, ret_type=tvm.ir.PrimType("int32"))
 
 
 def _check(

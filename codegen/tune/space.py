@@ -36,7 +36,7 @@ class Variant:
 
 
 DEFAULT = Variant()
-_TILINGS = 24
+TEMPLATES = 24
 """Ways to cut a kernel that are ranked high enough to be measured; who wants more has them searched for."""
 
 Search = Callable[[Compute, frozenset[str], CpuTarget, int, float, Event], list[Variant]]
@@ -52,5 +52,5 @@ def variants(kernel: Compute, constants: frozenset[str], target: CpuTarget, most
     lowered = lower(kernel.output, kernel.expression, target, constants)
     for kind in ("contraction", "filtering"):
         if any(name.startswith(kind) for name in lowered.schedules):
-            found += [Variant({kind: number}) for number in range(1, min(most, _TILINGS))]
+            found += [Variant({kind: number}) for number in range(1, min(most, TEMPLATES))]
     return found

@@ -24,7 +24,7 @@ from tensoropt.ir.program import Program
 from tensoropt.plan_types import Plan
 from tensoropt.quiet import Quiet
 
-TRIALS = {"off": 1, "fast": 6, "full": 24}
+TRIALS = {"off": 1, "fast": 6, "full": 64}
 """How many variants of a kernel are timed, by the tuning that was asked for."""
 FAST_SECONDS = 150.0
 """What fast tuning may take for any model: three minutes are allowed, and the last kernel may be begun just before the end."""

@@ -187,7 +187,9 @@ def tuned(
     on_interrupt: Callable[[], None] | None,
 ) -> Tuning:
     """The fastest known variants of the program's kernels."""
+    from codegen.tune.metaschedule import looked_further
     from codegen.tune.records import Records
+    from codegen.tune.space import TEMPLATES
     from codegen.tune.tuning import tune_program
     from passes.pipeline import plan
 
@@ -201,4 +203,5 @@ def tuned(
             quiet=quiet,
             progress=lambda share, detail: progress("tune", share, detail),
             stop=stop,
+            search=looked_further if request.trials > TEMPLATES else None,
         )
