@@ -139,7 +139,9 @@ def _scheduled(context: Context, stages: list[Stage]) -> tuple[list[Any], list[s
     filtered = filtering.schedule(context, stages) if len(stages) > 2 else None
     if filtered is not None:
         return [filtered[1]], [filtered[0]]
-    for stage in stages[:-1]:
+    for stage in stages:
+        if stage.result in context.buffers:
+            continue  # the kernel's own result
         context.buffers[stage.result] = context.workspace(tir.STORED[stage.result.dtype], stage.result.type.elements)
     epilogues = [Epilogue(stage) for stage in stages]
     together = rows.schedule(context, epilogues) if len(stages) > 1 else None
