@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from tensoropt.ir.error_analysis import CONFIDENCE, chain_length, estimate_at, unit_roundoff
+from tensoropt.ir.error_analysis import CONFIDENCE, chain_length, error_bound, estimate_at, unit_roundoff
 from tensoropt.ir.expression import Tensor
 from tensoropt.ir.program import Array, Compute, Program, Statement
 from tensoropt.ir.types import DataType
@@ -168,8 +168,7 @@ def statement_bound(
     estimate = estimate_at(statement.expression, positions, values)
     magnitudes = estimate.magnitude[np.isfinite(estimate.magnitude)]
     magnitude = 2 * max(float(magnitudes.max(initial=0.0)), _largest(reference))
-    length = chain_length(statement.expression) + inherited + 4
-    return float(2 * CONFIDENCE * np.sqrt(length) * roundoff * magnitude)
+    return float(2 * error_bound(statement.expression, magnitude, chain_length(statement.expression) + inherited))
 
 
 def _largest(array: Array) -> float:

@@ -13,8 +13,8 @@ from tensoropt.ir.expression import Scope, tensors
 
 
 @dataclass(frozen=True, slots=True)
-class Features:
-    """Counts of one piece of work, as one thread does it.
+class _Counts:
+    """A number for each thing that is counted.
 
     ``multiply_adds``, ``operations`` and ``shuffles`` are instructions (of vectors or of scalars, as the coefficients say),
     ``loads`` reads from the first cache, ``near_bytes`` what comes from the second one, ``far_bytes`` from beyond, ``steps`` the
@@ -34,6 +34,15 @@ class Features:
     overheads: float = 0.0
     starts: float = 0.0
 
+
+NAMES = tuple(field.name for field in fields(_Counts))
+"""The names of the counts, in order: the columns of whatever is learned."""
+
+
+@dataclass(frozen=True, slots=True)
+class Features(_Counts):
+    """Counts of one piece of work, as one thread does it."""
+
     def __add__(self, other: Features) -> Features:
         return Features(*(getattr(self, name) + getattr(other, name) for name in NAMES))
 
@@ -41,25 +50,9 @@ class Features:
         return Features(*(getattr(self, name) * count for name in NAMES))
 
 
-NAMES = tuple(field.name for field in fields(Features))
-"""The names of the counts, in order: the columns of whatever is learned."""
-
-
 @dataclass(frozen=True, slots=True)
-class Coefficients:
+class Coefficients(_Counts):
     """The cost of each count, in cycles or in seconds. Arithmetic, loads, bytes and steps overlap: the dearest of them counts."""
-
-    multiply_adds: float
-    operations: float = 0.0
-    shuffles: float = 0.0
-    loads: float = 0.0
-    near_bytes: float = 0.0
-    far_bytes: float = 0.0
-    steps: float = 0.0
-    stores: float = 0.0
-    gathers: float = 0.0
-    overheads: float = 0.0
-    starts: float = 0.0
 
     def cost(self, found: Features) -> float:
         """What one piece of work costs."""

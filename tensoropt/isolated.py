@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
@@ -14,11 +13,10 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from tensoropt.serving import PARENT
+
 GIB = 1 << 30
 _ROOT = str(Path(__file__).resolve().parents[1])
-_PARENT = "TENSOROPT_PARENT"
-"""The environment variable that holds the identifier of the process that asks."""
-_PR_SET_PDEATHSIG = 1
 
 
 class Failed(Exception):
@@ -119,7 +117,7 @@ class Worker:
         self.stop()
         ours, theirs = Pipe()
         path = os.pathsep.join([_ROOT, os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-        identity = {_PARENT: str(os.getpid()), "PYTHONPATH": path}
+        identity = {PARENT: str(os.getpid()), "PYTHONPATH": path}
         with self._lock:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", self.module, str(theirs.fileno()), str(self.memory_bytes)],
@@ -147,15 +145,3 @@ class Worker:
         if code is not None and code < 0:
             return f"its process died of {signal.Signals(-code).name}"
         return f"its process ended with status {code}"
-
-
-def serve_alone() -> None:
-    """Called by a worker's program when it starts: leaves interrupts to the process that asks, and ends with it.
-
-    Ending with it works on Linux only; elsewhere a process that computes, or is paused, would not notice that it is gone.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if str(os.getppid()) != os.environ.get(_PARENT):  # it was gone before it could be watched
-            sys.exit(0)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from itertools import islice, product
-from math import prod, sqrt
+from math import prod
 
 import numpy as np
 
-from tensoropt.ir.error_analysis import CONFIDENCE, chain_length, estimate_at, unit_roundoff
+from tensoropt.ir.error_analysis import error_bound, estimate_at
 from tensoropt.ir.exact_domains import is_static
 from tensoropt.ir.expression import Scalar, Scope, Tensor, accesses, children, scopes
 from tensoropt.ir.interpreter import evaluate
@@ -109,8 +109,7 @@ class Judge:
             self._expected = estimate.value.astype(expression.dtype.numpy)
         finite = estimate.magnitude[np.isfinite(estimate.magnitude)]
         magnitude = 2 * max(float(finite.max(initial=0.0)), _largest(estimate.value))
-        length = chain_length(expression) + 4
-        self.allowed = float(2 * CONFIDENCE * sqrt(length) * unit_roundoff(expression.dtype) * magnitude)
+        self.allowed = float(2 * error_bound(expression, magnitude))
 
     def _differs_at_points(self, actual: Array, exact: bool, growth: float) -> str:
         if self._expected is None:

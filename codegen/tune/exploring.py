@@ -13,7 +13,8 @@ from typing import Any
 from codegen.lower.schedulable import schedulable
 from codegen.lower.scheduled import describe
 from codegen.tune.metaschedule import Begin, Propose
-from codegen.tune.serving import serve
+from codegen.tune.serving import replying
+from tensoropt.serving import serve
 
 _UNUSED = "tvm.s_tir.tensor_intrin"
 """Matrix instructions of GPUs and integer dot products, which no rule below uses: TVM parses them for 20 seconds when imported."""
@@ -92,4 +93,4 @@ class _Explorer:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1:], _Explorer())
+    serve(sys.argv[1:], replying(_Explorer()))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Iterable, Sequence
-from multiprocessing.connection import Connection
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from tensoropt.ir.constant_values import constant_value
 from tensoropt.ir.expression import Tensor
 from tensoropt.ir.program import Array, Compute, Opaque, Program, Statement
 from tensoropt.ir.structure import view_source
-from tensoropt.isolated import serve_alone
 from tensoropt.plan_types import ALIGNMENT, Plan
+from tensoropt.serving import reason, serve
 
 _ROUNDS = 200
 """Runs of each at the most; the fastest of so many does not get faster."""
@@ -183,20 +183,16 @@ def _allow(more: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (min(pages * resource.getpagesize() + more, hard), hard))
 
 
-def main(arguments: Iterable[str]) -> None:
+def main(arguments: Sequence[str]) -> None:
     """Serves one connection (a file descriptor) until it closes, within a limit of address space in bytes."""
-    descriptor, limit = (int(argument) for argument in arguments)
-    serve_alone()
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    serve(arguments, lambda request: _answer(_bench(), request))
+
+
+@cache
+def _bench() -> _Bench:
+    """Made at the first request, when the process has its limits."""
     load_runtime()
-    connection = Connection(descriptor)
-    bench = _Bench()
-    while True:
-        try:
-            request = connection.recv()
-        except EOFError:
-            return
-        connection.send(_answer(bench, request))
+    return _Bench()
 
 
 def _answer(bench: _Bench, request: Any) -> tuple[str, Any]:
@@ -207,5 +203,4 @@ def _answer(bench: _Bench, request: Any) -> tuple[str, Any]:
     except MemoryError:
         return "broken", "ran out of memory"
     except Exception as error:  # a candidate that does not compile must not end the process
-        lines = str(error).strip().splitlines()
-        return "failed", f"{type(error).__name__}: {lines[-1] if lines else ''}"
+        return "failed", reason(error)

@@ -13,7 +13,8 @@ import numpy as np
 from codegen.kernel import compile_kernel
 from codegen.runtime import configure_threads
 from codegen.tune.metaschedule import Build, Time
-from codegen.tune.serving import serve
+from codegen.tune.serving import replying
+from tensoropt.serving import serve
 
 _PROCESSORS = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else None
 
@@ -58,4 +59,4 @@ def _fastest(run: Callable[[], None], seconds: float) -> float:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1:], _Bench())
+    serve(sys.argv[1:], replying(_Bench()))

@@ -9,20 +9,17 @@ import numpy as np
 
 from tensoropt.ir.expression import (
     Access,
-    Constant,
-    IndexValue,
     Reducer,
     Scalar,
     Scope,
     Tensor,
     free_iterators,
-    leaves,
     scopes,
 )
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.interpreter import evaluate
 from tensoropt.ir.program import Array
-from tensoropt.ir.structure import product_factors
+from tensoropt.ir.structure import is_of_indices, product_factors
 
 Factor = tuple[Tensor | Scalar, tuple[Iterator | None, ...]]
 """A tensor, or a scalar of indices alone (a table), and for each axis the iterator that runs along the whole of it; None where
@@ -50,7 +47,7 @@ def plain_product(scope: Scope) -> list[Factor] | None:
         return None
     factors: list[Factor] = []
     for factor in product_factors(scope.body):
-        if all(isinstance(leaf, Constant | IndexValue) for leaf in leaves(factor)):
+        if is_of_indices(factor):
             seen = free_iterators(factor)
             own = tuple(iterator for iterator in (*scope.traversal, *scope.reduction) if iterator in seen)
             factors.append((factor, own))

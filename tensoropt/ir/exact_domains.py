@@ -26,14 +26,13 @@ from tensoropt.ir.expression import (
     Apply,
     Cast,
     Constant,
-    IndexValue,
     Reducer,
     Scalar,
     Scope,
     children,
-    leaves,
     scopes,
 )
+from tensoropt.ir.structure import is_of_indices
 from tensoropt.ir.types import DataType
 
 PRIME = 2**31 - 1
@@ -101,7 +100,7 @@ def _misfit(scope: Scope, domain: Domain) -> str | None:
 
 def is_static(node: Scalar) -> bool:
     """Whether the value depends on iterators only: an integer or truth value computed without data."""
-    return not node.dtype.is_float and all(isinstance(leaf, Constant | IndexValue) for leaf in leaves(node))
+    return not node.dtype.is_float and is_of_indices(node)
 
 
 def _scalar_misfit(node: Scalar, domain: Domain) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tensoropt.ir.expression import Access, Apply, Cast, Scalar, Scope, Tensor
+from tensoropt.ir.expression import Access, Apply, Cast, Constant, IndexValue, Scalar, Scope, Tensor, leaves
 from tensoropt.ir.index import Index, Iterator
 
 
@@ -70,6 +70,11 @@ def digits_of(position: Index, shape: tuple[int, ...]) -> tuple[Index, ...]:
 def is_mover(scope: Scope) -> bool:
     """Whether the scope only moves elements: the body is a bare access."""
     return not scope.reduction and isinstance(scope.body, Access)
+
+
+def is_of_indices(node: Scalar) -> bool:
+    """Whether the value depends on iterators only: a position, a mask, an entry of a table."""
+    return all(isinstance(leaf, Constant | IndexValue) for leaf in leaves(node))
 
 
 def product_factors(body: Scalar) -> list[Scalar]:

@@ -8,22 +8,20 @@ afterwards, both less what was resident before.
 
 from __future__ import annotations
 
-import resource
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 from tensoropt.ir.program import Array
 from tensoropt.isolated import Failed, Worker
+from tensoropt.memory import forget_peak, peak_bytes, resident_bytes
 from tensoropt.peers.peer import Peer, Refused, Shapes, brief
+from tensoropt.serving import serve
 
 MEMORY_BYTES = 1 << 40
 """Of address space, which engines reserve far more of than they use; the machine's memory is the limit."""
-
-_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +61,10 @@ def answer(trial: Trial) -> tuple[str, Any]:
     """The reply to a request."""
     try:
         trial.engine.import_library()
-        before = _fresh_peak()
+        before = forget_peak()
         run = trial.engine.prepare(trial.model, trial.shapes, trial.threads)
         run(trial.feeds)
-        return "done", (max(0, _peak() - before), max(0, _resident() - before))
+        return "done", (max(0, peak_bytes() - before), max(0, resident_bytes() - before))
     except Refused as error:
         return "refused", str(error)
     except MemoryError:
@@ -75,42 +73,9 @@ def answer(trial: Trial) -> tuple[str, Any]:
         return "refused", f"{trial.engine.name} does not run the model ({brief(error)})"
 
 
-def _fresh_peak() -> int:
-    """Forgets the peak so far and returns what is resident; where that is not possible, the peak so far."""
-    try:
-        _CLEAR.write_text("5")
-    except OSError:
-        return _peak()
-    return _resident()
-
-
-def _peak() -> int:
-    return _status("VmHWM")
-
-
-def _resident() -> int:
-    return _status("VmRSS")
-
-
-def _status(field: str) -> int:
-    """Bytes of a line of the kernel's; elsewhere than on Linux, the most resident memory so far."""
-    try:
-        lines = _STATUS.read_text().splitlines()
-        return next(int(line.split()[1]) << 10 for line in lines if line.startswith(field))
-    except (OSError, StopIteration):
-        scale = 1 if sys.platform == "darwin" else 1 << 10
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
-
-
-def main(arguments: Iterable[str]) -> None:
-    """Answers one request on a connection (a file descriptor)."""
-    descriptor, _ = (int(argument) for argument in arguments)
-    connection = Connection(descriptor)
-    try:
-        trial = connection.recv()
-    except EOFError:
-        return
-    connection.send(answer(trial))
+def main(arguments: Sequence[str]) -> None:
+    """Serves one connection, without a limit: what is reserved says little, and the machine's memory is one."""
+    serve(arguments, answer, limited=None)
 
 
 if __name__ == "__main__":

@@ -69,9 +69,10 @@ class Winograd:
         axes = [axis for axis, index in enumerate(window.indices) if {iterator, tap} & index.iterators()]
         if len(axes) != 1:
             return Refusal("the window moves along several axes")
-        if _apart(window.indices[axes[0]], iterator, tap) < 1:
+        apart = _apart(window.indices[axes[0]], iterator, tap)
+        if apart < 1:
             return Refusal("the window does not move by single steps of the axis and equal ones of the summation")
-        return _interpolated(scope, iterator, tap, tile, window, kernel, axes[0])
+        return _interpolated(scope, iterator, tap, tile, apart, window, kernel, axes[0])
 
 
 def _apart(index: Index, iterator: Iterator, tap: Iterator) -> int:
@@ -81,11 +82,10 @@ def _apart(index: Index, iterator: Iterator, tap: Iterator) -> int:
 
 
 def _interpolated(
-    scope: Scope, iterator: Iterator, tap: Iterator, tile: int, window: Access, kernel: Scalar, axis: int
+    scope: Scope, iterator: Iterator, tap: Iterator, tile: int, apart: int, window: Access, kernel: Scalar, axis: int
 ) -> Scope:
     tables = interpolation(tile, tap.extent)
     products = tile + tap.extent - 1
-    apart = _apart(window.indices[axis], iterator, tap)
     taken = [*scope.traversal, *scope.reduction]
     point = fresh_iterator("point", products, taken)
     block = fresh_iterator("tile", -(-iterator.extent // (tile * apart)), taken)

@@ -7,7 +7,6 @@ because interning is not made for several.
 
 from __future__ import annotations
 
-import os
 import pickle
 import time
 from collections.abc import Iterator
@@ -20,7 +19,6 @@ from types import TracebackType
 
 from passes.derive.candidate import SearchReport
 from passes.derive.tasks.task import Found, Task
-from passes.derive.tasks.worker import PARENT
 from tensoropt.isolated import Failed, Worker
 
 TOTAL_BYTES = 900 << 20
@@ -48,7 +46,7 @@ class SearchPool:
         self.peak_bytes = 0
         """An upper bound of what the processes held at the same time."""
         self._deadline = deadline
-        environment = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", PARENT: str(os.getpid())}
+        environment = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         share = total_bytes // self.size
         self._workers = [Worker(module, _LONGEST_SECONDS, share, environment) for _ in range(self.size)]
         self._alone = Worker(module, _LONGEST_SECONDS, total_bytes, environment)

@@ -67,7 +67,7 @@ HARMLESS: dict[str, tuple[str, ...]] = {
         "winograd.Winograd.apply: not isinstance(window, Access)",
         "winograd.Winograd.apply: len(moving) != 1",
         "winograd.Winograd.apply: len(axes) != 1",
-        "winograd.Winograd.apply: _apart(window.indices[axes[0]], iterator, tap) < 1",
+        "winograd.Winograd.apply: apart < 1",
         "collapsing.CollapseTraversal.apply: iterator is None",
         "reductions.SplitOverlapping.apply: iterator is None",
         "reductions.ViewResidues.apply: position >= len(reads)",

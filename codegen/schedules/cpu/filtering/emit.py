@@ -124,12 +124,7 @@ class Emission:
     def _strips(self, body: Callable[[Strip, Any, Any], Any]) -> Any:
         """The strips of a line: whole chunks in a loop, and the last one, which may be shorter."""
         lanes, step = self.cut.lanes, self.filtering.across.step * self.filtering.across.apart
-        outputs = next(
-            iterator.extent
-            for iterator in self.epilogue.stage.scope.traversal
-            if self.filtering.across.tile in self.filtering.outputs[iterator].iterators()
-        )
-        whole = outputs // (lanes * step)
+        whole = self.filtering.along(self.filtering.across).extent // (lanes * step)
         chunk = Iterator("chunk", max(whole, 1))
         parts = []
         if whole:

@@ -18,7 +18,6 @@ from codegen.lower.stages import Stage
 from codegen.schedules.cpu.context import Context
 from tensoropt.ir.expression import (
     Access,
-    Constant,
     IndexValue,
     Reducer,
     Scalar,
@@ -29,7 +28,7 @@ from tensoropt.ir.expression import (
 )
 from tensoropt.ir.index import FloorDiv, Index, Iterator, Modulo
 from tensoropt.ir.interpreter import evaluate
-from tensoropt.ir.structure import product_factors
+from tensoropt.ir.structure import is_of_indices, product_factors
 from tensoropt.ir.types import DataType
 
 Matrix = tuple[tuple[float, ...], ...]
@@ -79,6 +78,10 @@ class Filtering:
     channels: tuple[Iterator, ...]
     outputs: dict[Iterator, Index]
     offsets: tuple[Iterator, Iterator]
+
+    def along(self, axis: Axis) -> Iterator:
+        """The iterator of the result along a transformed axis."""
+        return next(iterator for iterator, index in self.outputs.items() if axis.tile in index.iterators())
 
     @property
     def points(self) -> int:
@@ -339,7 +342,7 @@ def _table_times_access(scope: Scope) -> tuple[Scalar, Access] | None:
     if len(factors) != 2:
         return None
     for table, access in (factors, factors[::-1]):
-        if isinstance(access, Access) and all(isinstance(leaf, Constant | IndexValue) for leaf in leaves(table)):
+        if isinstance(access, Access) and is_of_indices(table):
             return table, access
     return None
 
@@ -356,5 +359,5 @@ def _matrix(table: Scalar, row: Iterator, rows: int, column: Iterator, columns: 
 
 
 def _single(index: Index) -> Iterator | None:
-    atom = index.terms[0][0] if len(index.terms) == 1 and index.constant == 0 else None
-    return atom if isinstance(atom, Iterator) and index is Index.of(atom) else None
+    atom = _atom(index)
+    return atom if isinstance(atom, Iterator) else None

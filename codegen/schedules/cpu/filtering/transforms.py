@@ -174,19 +174,18 @@ def output_strip(
             for number, vector in enumerate(vectors)
         ]
         body = tir.sequence([one for one in stored if one is not None])
-        statements.append(_guarded(context, filtering, epilogue, row, where, variables, body))
+        statements.append(_guarded(context, filtering, row, where, variables, body))
     return tir.sequence(statements)
 
 
 def _guarded(
-    context: Context, filtering: Filtering, epilogue: Epilogue, row: int, where: Mapping[Iterator, Index],
-    variables: Variables, body: Any,
+    context: Context, filtering: Filtering, row: int, where: Mapping[Iterator, Index], variables: Variables, body: Any
 ) -> Any:  # fmt: skip
     """The body where the line lies inside the result: the last tile may reach below it."""
     down = filtering.down
     if down is None:
         return body
-    iterator = _output(epilogue, filtering, down)
+    iterator = filtering.along(down)
     line = filtering.outputs[iterator].substitute({filtering.offsets[0]: Index.of(row)})
     if line.high < iterator.extent:
         return body
@@ -196,20 +195,13 @@ def _guarded(
     return tir.sequence([*emitter.statements, tir.when(inside, body)])
 
 
-def _output(epilogue: Epilogue, filtering: Filtering, axis: Axis) -> Iterator:
-    """The iterator of the result along a transformed axis."""
-    return next(
-        iterator for iterator in epilogue.stage.scope.traversal if axis.tile in filtering.outputs[iterator].iterators()
-    )
-
-
 def _stored(
     context: Context, filtering: Filtering, epilogue: Epilogue, strip: Strip, row: int, number: int, vector: Any,
     where: Mapping[Iterator, Index], variables: Variables,
 ) -> Any:  # fmt: skip
     """One vector of neighbouring outputs through the epilogue; None where none of them lies in the result."""
     across, lanes = filtering.across, strip.lanes
-    extent, together = _output(epilogue, filtering, across).extent, across.step * across.apart
+    extent, together = filtering.along(across).extent, across.step * across.apart
     first = strip.tile * together + number * lanes
     used = min(lanes, strip.used * together - number * lanes)
     if strip.used < lanes or first.high + lanes > extent:
