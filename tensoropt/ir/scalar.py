@@ -41,8 +41,10 @@ def _truth(function: Callable[..., Any]) -> Callable[..., Any]:
 def _divide(left: Any, right: Any) -> Any:
     if left.dtype.kind in "iu":
         safe = np.where(right == 0, 1, right)
-        quotient = np.abs(left) // np.abs(safe)
-        return np.where(right == 0, 0, np.where((left < 0) != (safe < 0), -quotient, quotient))
+        with np.errstate(all="ignore"):  # the least integer by −1 wraps
+            quotient = left // safe
+            rounded_down = (quotient * safe != left) & ((left < 0) != (safe < 0))
+        return np.where(right == 0, 0, quotient + rounded_down)
     return left / right
 
 

@@ -11,7 +11,7 @@ from codegen.lower import tir
 from codegen.lower.emitter import Emitter, Source
 from codegen.lower.stages import Stage, point_mapping
 from codegen.targets.cpu import CpuTarget
-from tensoropt.ir.expression import Access, Scalar, Tensor, accesses, substitute
+from tensoropt.ir.expression import Access, Scalar, Tensor, accesses, map_scalar, substitute
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.types import DataType
 
@@ -82,7 +82,11 @@ class Epilogue:
             mapping = point_mapping(stage.result, access)
             assert mapping is not None
             self.mapping: dict[Iterator, Index] = mapping  # type: ignore[assignment]
-            self.body = substitute(stage.result.body, self.mapping)
+            self.body = map_scalar(substitute(stage.result.body, self.mapping), self._at_its_point)
+
+    def _at_its_point(self, node: Scalar) -> Scalar:
+        """Every read of the reduced value is of the point; what would lie outside does not matter."""
+        return self.point if isinstance(node, Access) and node.source is self.stage.scope else node
 
     def output_index(self) -> Index:
         """The element of the result, in terms of the reduced scope's iterators."""
