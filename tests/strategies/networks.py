@@ -41,13 +41,22 @@ def fold_last(output: Tensor, reducer: Reducer, source: Tensor) -> Compute:
     return Compute(output, Scope(iterators, body, [last], reducer), (f"{reducer.value}_{output.name}",))
 
 
-def convolution(output: Tensor, image: Tensor, kernel: Tensor, padding: int) -> Compute:
-    """A convolution of stride 1, [N, C, H, W] by [F, C, R, S]."""
+def convolution(
+    output: Tensor,
+    image: Tensor,
+    kernel: Tensor,
+    padding: int | tuple[int, int],
+    apart: tuple[int, int] = (1, 1),
+) -> Compute:
+    """A convolution of stride 1, [N, C, H, W] by [F, C, R, S], with as much padding at the top and the left as is said."""
+    above, before = (padding, padding) if isinstance(padding, int) else padding
     n, f, h, w = (Iterator(name, extent) for name, extent in zip("nfhw", output.shape, strict=True))
     c, r, s = (Iterator(name, extent) for name, extent in zip("crs", kernel.shape[1:], strict=True))
     body = Apply(
         "mul",
-        Access(image, [Index.of(n), Index.of(c), Index.of(h) + r - padding, Index.of(w) + s - padding]),
+        Access(
+            image, [n, c, Index.of(h) + Index.of(r) * apart[0] - above, Index.of(w) + Index.of(s) * apart[1] - before]
+        ),
         Access(kernel, [f, c, r, s]),
     )
     return Compute(output, Scope([n, f, h, w], body, [c, r, s]), ("Conv_0",))

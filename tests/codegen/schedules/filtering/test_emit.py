@@ -14,9 +14,10 @@ from codegen.lower.kernel import lower
 from codegen.targets.cpu import CpuTarget, host_target
 from passes.winograd import Filtered, filtered
 from tensoropt.ir.expression import Access, Apply, Scope
-from tensoropt.ir.index import Index, Iterator
+from tensoropt.ir.index import Iterator
 from tensoropt.ir.interpreter import evaluate
 from tensoropt.ir.program import Array, Compute
+from tests.strategies import networks
 from tests.strategies.networks import random_array, tensor
 
 TARGET = replace(host_target(), threads=2)
@@ -36,12 +37,8 @@ def convolution(
         extent + 2 * pad - (tap - 1) * distance
         for extent, pad, tap, distance in zip(size, padding, taps, apart, strict=True)
     )
-    n, f, h, w = (Iterator(name, extent) for name, extent in zip("nfhw", (images, filters, *outputs), strict=True))
-    c, r, s = (Iterator(name, extent) for name, extent in zip("crs", (channels, *taps), strict=True))
-    rows, columns = Index.of(h) + Index.of(r) * apart[0] - padding[0], Index.of(w) + Index.of(s) * apart[1] - padding[1]
-    data = Access(tensor("A", images, channels, *size), [n, c, rows, columns])
-    body = Apply("mul", data, Access(tensor("K", filters, channels, *taps), [f, c, r, s]))
-    return Compute(tensor("out", images, filters, *outputs), Scope((n, f, h, w), body, (c, r, s)), ("conv",))
+    image, kernel = tensor("A", images, channels, *size), tensor("K", filters, channels, *taps)
+    return networks.convolution(tensor("out", images, filters, *outputs), image, kernel, padding, apart)
 
 
 def finished(kernel: Compute) -> Compute:

@@ -7,11 +7,11 @@ import pytest
 from passes.combine.outlining import statements_of
 from passes.derive.certify.certificate import Certificate, Checker
 from passes.derive.rules import RULES_BY_NAME
-from tensoropt.ir.expression import Access, Apply, Constant, Scope, Tensor
-from tensoropt.ir.index import Index, Iterator
+from tensoropt.ir.expression import Apply, Constant, Scope, Tensor
 from tensoropt.ir.program import Compute
 from tensoropt.rewrite.derivation import Derivation, derive_along
 from tensoropt.rewrite.rule import Refusal, Site
+from tests.strategies import networks
 from tests.strategies.networks import tensor
 
 
@@ -19,13 +19,8 @@ def convolution(
     size: tuple[int, int] = (14, 13), taps: tuple[int, int] = (3, 3), images: int = 2, apart: int = 1
 ) -> Scope:
     """Images of 4 channels, 3 filters, one line and column of padding, and taps that are some lines and columns apart."""
-    n, f, h, w = (Iterator(name, extent) for name, extent in zip("nfhw", (images, 3, *size), strict=True))
-    c, r, s = (Iterator(name, extent) for name, extent in zip("crs", (4, *taps), strict=True))
-    data = Access(
-        tensor("A", images, 4, *size),
-        [n, c, Index.of(h) + Index.of(r) * apart - 1, Index.of(w) + Index.of(s) * apart - 1],
-    )
-    return Scope((n, f, h, w), Apply("mul", data, Access(tensor("K", 3, 4, *taps), [f, c, r, s])), (c, r, s))
+    image, kernel = tensor("A", images, 4, *size), tensor("K", 3, 4, *taps)
+    return networks.convolution(tensor("out", images, 3, *size), image, kernel, 1, (apart, apart)).expression
 
 
 def chain(scope: Scope, tile: int) -> Derivation:
