@@ -8,7 +8,7 @@ from math import prod
 from typing import Any
 
 from codegen.lower import tir
-from codegen.lower.stages import Stage, split_stages
+from codegen.lower.stages import Stage, costly_value, split_stages
 from codegen.schedules.cpu import choose, rows
 from codegen.schedules.cpu.context import Context, Epilogue, Packing
 from codegen.schedules.cpu.filtering import emit as filtering
@@ -108,15 +108,13 @@ def lower(
         return packed_buffers[-1]
 
     result_pointer = tir.pointer(tir.STORED[output.dtype], "out")
-    stages = split_stages(expression)
-    result = stages[-1].result
-    buffers[result] = tir.view(result_pointer, tir.STORED[output.dtype], output.type.elements, "out")
+    result = tir.view(result_pointer, tir.STORED[output.dtype], output.type.elements, "out")
     context = Context(target, buffers, constants, width, scratch.take, packed, variant or {})
-    bodies, names = _scheduled(context, [stage for stage in stages if stage.result.type.elements])
+    bodies, names = _scheduled(context, expression, result)
     used = tuple(tensor for tensor in pointers if tensor in buffers.used)
     declarations = [tir.declare(buffers[tensor], pointers[tensor]) for tensor in used]
     declarations += [tir.declare(view, at) for view, at in zip(packed_buffers, packed_pointers, strict=True)]
-    declarations.append(tir.declare(buffers[result], result_pointer))
+    declarations.append(tir.declare(result, result_pointer))
     parameters = [*(pointers[tensor] for tensor in used), *packed_pointers, result_pointer]
     if scratch.used:
         parameters.append(scratch.pointer)
@@ -134,21 +132,36 @@ def _found(output: Tensor, expression: Scope, text: str) -> Kernel:
     return Kernel(made.function, blocks.inputs, (), (output,), made.workspace_bytes, ("metaschedule",))
 
 
-def _scheduled(context: Context, stages: list[Stage]) -> tuple[list[Any], list[str]]:
-    """The statements of all stages and the names of their schedules."""
+def _scheduled(context: Context, expression: Scope, result: Any) -> tuple[list[Any], list[str]]:
+    """The statements of all stages, the last of which writes the buffer ``result``, and the names of their schedules."""
+    stages = split_stages(expression)
+    if len(stages) > 1:
+        value = costly_value(expression)
+        for split in (*([] if value is None else [split_stages(expression, value)]), stages):
+            found = rows.recognize(context, [Epilogue(stage) for stage in split])
+            if found is not None:
+                _place(context, split, result, found.in_place)
+                where = "" if found.in_place is None else " in place"
+                return [rows.schedule(context, found)], [f"rows of {len(split)} stages{where}"]
+    context.buffers[stages[-1].result] = result
+    stages = [stage for stage in stages if stage.result.type.elements]
     filtered = filtering.schedule(context, stages) if len(stages) > 2 else None
     if filtered is not None:
         return [filtered[1]], [filtered[0]]
-    for stage in stages:
-        if stage.result in context.buffers:
-            continue  # the kernel's own result
-        context.buffers[stage.result] = context.workspace(tir.STORED[stage.result.dtype], stage.result.type.elements)
-    epilogues = [Epilogue(stage) for stage in stages]
-    together = rows.schedule(context, epilogues) if len(stages) > 1 else None
-    if together is not None:
-        return [together], [f"rows of {len(stages)} stages"]
-    chosen = [choose.schedule(context, epilogue) for epilogue in epilogues]
+    _place(context, stages, result)
+    chosen = [choose.schedule(context, Epilogue(stage)) for stage in stages]
     return [body for _, body in chosen], [name for name, _ in chosen]
+
+
+def _place(context: Context, stages: list[Stage], result: Any, in_place: Scope | None = None) -> None:
+    """Gives every stage's result its buffer: the kernel's own, or scratch memory."""
+    for stage in stages:
+        own = stage is stages[-1] or stage.result is in_place
+        if own or stage.result.type.elements:
+            elements = stage.result.type.elements
+            context.buffers[stage.result] = (
+                result if own else context.workspace(tir.STORED[stage.result.dtype], elements)
+            )
 
 
 def _fits(expression: Scope, threads: int) -> bool:

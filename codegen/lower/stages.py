@@ -1,7 +1,8 @@
 """Which scopes of a kernel get a buffer, and which are computed where they are read.
 
 A reduction is a stage. An element-wise scope is written out at its readers, unless that repeats costly work. An element-wise
-scope that reads one reduction at its own point becomes that reduction's **epilogue**: both are one stage.
+scope that reads one reduction at its own point becomes that reduction's **epilogue**: both are one stage. A schedule that has a
+place for it may ask for one costly value (the exponential of a softmax) to be kept besides.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ from tensoropt.ir.index import Index
 _REPEATED_WORK = 24
 """How many operations a value may cost again and again before it is kept in a buffer instead."""
 
+_WORTH_STORING = 12
+"""From how many operations on a value is read back rather than computed twice, where storing it needs no memory."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -39,12 +43,21 @@ class Stage:
     result: Scope
 
 
-def split_stages(root: Scope) -> list[Stage]:
-    """The stages of a kernel in the order of their computation; the last one's result is (an equal form of) the root."""
-    root = _written_out(root)
+def split_stages(root: Scope, stored: Scope | None = None) -> list[Stage]:
+    """The stages of a kernel in the order of their computation; the last one's result is (an equal form of) the root.
+
+    ``stored`` is an element-wise scope that becomes a stage of its own instead of being written out at its readers.
+    """
+    rebuilt = _written_out(root, stored)
+    root = rebuilt[root]
     order = scopes(root)
     readers = _readers(order)
-    kept = [scope for scope in order if scope is root or scope.reducer is not None or _repeats(scope, readers[scope])]
+    wanted = None if stored is None else rebuilt[stored]
+    kept = [
+        scope
+        for scope in order
+        if scope is root or scope is wanted or scope.reducer is not None or _repeats(scope, readers[scope])
+    ]
     fused: dict[Scope, Scope] = {}
     for scope in kept:
         reader = _epilogue_of(scope, readers[scope], kept)
@@ -53,6 +66,23 @@ def split_stages(root: Scope) -> list[Stage]:
     absorbed = set(fused.values())
     stages = [Stage(scope, fused.get(scope, scope)) for scope in kept if scope not in absorbed]
     return _ordered(stages)
+
+
+def costly_value(root: Scope) -> Scope | None:
+    """The element-wise scope of the root's type that several scopes read and that costs most; None where nothing does."""
+    order = scopes(root)
+    readers = _readers(order)
+    found = [
+        scope
+        for scope in order
+        if scope is not root
+        and scope.reducer is None
+        and scope.type == root.type
+        and scope.type.elements
+        and len({reader for reader, _ in readers[scope]}) > 1
+        and operations(scope.body) >= _WORTH_STORING
+    ]
+    return max(found, key=lambda scope: operations(scope.body), default=None)
 
 
 def _readers(order: list[Scope]) -> dict[Scope, list[tuple[Scope, Access]]]:
@@ -64,8 +94,8 @@ def _readers(order: list[Scope]) -> dict[Scope, list[tuple[Scope, Access]]]:
     return readers
 
 
-def _written_out(root: Scope) -> Scope:
-    """The kernel with element-wise scopes substituted into their readers wherever that repeats no costly work.
+def _written_out(root: Scope, stored: Scope | None) -> dict[Scope, Scope]:
+    """Every scope of the kernel with element-wise scopes substituted into their readers wherever that repeats no costly work.
 
     What reads or reduces nothing becomes a constant, so that no schedule meets an extent of 0 but in the output.
     """
@@ -81,7 +111,8 @@ def _written_out(root: Scope) -> Scope:
         if isinstance(node.source, Tensor):
             return node
         source = rebuilt[node.source]
-        if source.reducer is None and node.stays_inside and not _repeats(node.source, readers[node.source]):
+        kept = node.source is stored or _repeats(node.source, readers[node.source])
+        if source.reducer is None and node.stays_inside and not kept:
             return substitute(source.body, dict(zip(source.traversal, node.indices, strict=True)))
         return node if source is node.source else Access(source, node.indices, node.outside)
 
@@ -93,7 +124,7 @@ def _written_out(root: Scope) -> Scope:
             rebuilt[scope] = (
                 scope if body is scope.body else Scope(scope.traversal, body, scope.reduction, scope.reducer)
             )
-    return rebuilt[root]
+    return rebuilt
 
 
 def _repeats(scope: Scope, readers: list[tuple[Scope, Access]]) -> bool:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codegen.kernel import compile_kernel
+from codegen.lower.kernel import lower
 from codegen.targets.cpu import host_target
-from tensoropt.ir.expression import Access, Apply, Reducer, Scope, Tensor
+from tensoropt.ir.expression import Access, Apply, Constant, Reducer, Scalar, Scope, Tensor
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.interpreter import evaluate
 from tensoropt.ir.program import Array, Compute
 from tensoropt.ir.types import DataType, Extent, TensorType
+from tensoropt.plan_types import ALIGNMENT
 
 TARGET = host_target(2)
 
@@ -77,15 +81,50 @@ def test_reshape_and_slice_through_divisions() -> None:
     np.testing.assert_array_equal(compiled(scope, values), evaluate(scope, values))
 
 
-@pytest.mark.parametrize("columns", [1, 3, 16, 131])
-def test_softmax_and_layer_normalisation(columns: int) -> None:
+def softmax(columns: int, end: Callable[[Scope, Scope, Iterator, Iterator], Scalar]) -> tuple[Scope, dict[str, Array]]:
+    """A softmax of 37 rows whose end is given the powers, their sums, and its own iterators."""
     x, values = image(37, columns)
     i, j = Iterator("i", 37), Iterator("j", columns)
     top = Scope([i], Access(x, [i, j]), [j], Reducer.MAX)
     powers = Scope([i, j], Apply("exp", Apply("sub", Access(x, [i, j]), Access(top, [i]))))
     total = Scope([i], Access(powers, [i, j]), [j])
-    softmax = Scope([i, j], Apply("div", Access(powers, [i, j]), Access(total, [i])))
-    np.testing.assert_allclose(compiled(softmax, values), evaluate(softmax, values), rtol=2e-6, atol=1e-9)
+    return Scope([i, j], end(powers, total, i, j)), values
+
+
+@pytest.mark.parametrize("columns", [1, 3, 16, 131])
+def test_softmax_keeps_its_powers_where_its_result_will_lie(columns: int) -> None:
+    scope, values = softmax(
+        columns, lambda powers, total, i, j: Apply("div", Access(powers, [i, j]), Access(total, [i]))
+    )
+    kernel = lower(Tensor("y", scope.type), scope, TARGET)
+    if columns > 8:
+        assert kernel.schedules == ("rows of 4 stages in place",)
+        assert kernel.workspace_bytes <= 2 * (37 * 4 + ALIGNMENT)  # the maxima and the sums
+    np.testing.assert_allclose(compiled(scope, values), evaluate(scope, values), rtol=2e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("shift", [-1, 1])
+def test_a_value_that_is_read_elsewhere_than_where_it_lies_is_not_overwritten(shift: int) -> None:
+    def end(powers: Scope, total: Scope, i: Iterator, j: Iterator) -> Scalar:
+        neighbour = Access(powers, [i, (Index.of(j) + shift) % 131])
+        return Apply("div", Apply("add", Access(powers, [i, j]), neighbour), Access(total, [i]))
+
+    scope, values = softmax(131, end)
+    assert "in place" not in str(lower(Tensor("y", scope.type), scope, TARGET).schedules)
+    np.testing.assert_allclose(compiled(scope, values), evaluate(scope, values), rtol=2e-6, atol=1e-9)
+
+
+def test_layer_normalisation_is_done_row_by_row() -> None:
+    x, values = image(37, 131)
+    i, j = Iterator("i", 37), Iterator("j", 131)
+    count = Constant(131.0, DataType.FLOAT32)
+    mean = Scope([i], Apply("div", Access(Scope([i], Access(x, [i, j]), [j]), [i]), count))
+    centred = Scope([i, j], Apply("sub", Access(x, [i, j]), Access(mean, [i])))
+    square = Apply("mul", Access(centred, [i, j]), Access(centred, [i, j]))
+    spread = Scope([i], Apply("sqrt", Apply("div", Access(Scope([i], square, [j]), [i]), count)))
+    scope = Scope([i, j], Apply("div", Access(centred, [i, j]), Access(spread, [i])))
+    assert lower(Tensor("y", scope.type), scope, TARGET).schedules == ("rows of 3 stages",)
+    np.testing.assert_allclose(compiled(scope, values), evaluate(scope, values), rtol=2e-5, atol=1e-6)
 
 
 def test_a_full_reduction_of_a_large_tensor() -> None:
