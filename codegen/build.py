@@ -20,9 +20,9 @@ from codegen.opaque.importing import describe
 from codegen.packing import pack, packing_sources
 from codegen.runtime import CompiledModel, OutputSource, Signature, aligned_empty
 from codegen.targets.cpu import CpuTarget
+from tensoropt.allocation import ALIGNMENT, Placement
 from tensoropt.ir.expression import Scope, Tensor, replace_sources, tensors
 from tensoropt.ir.program import Array, Compute, Opaque, Program, Statement
-from tensoropt.plan_types import ALIGNMENT, Plan
 
 Progress = Callable[[float, str], None]
 
@@ -80,7 +80,7 @@ class BuiltProgram:
     """A linked program: run it here through ``model()``, or write it with ``codegen.artefact.save``."""
 
     program: Program
-    plan: Plan
+    plan: Placement
     target: CpuTarget
     module: Any
     weights: Array
@@ -129,7 +129,7 @@ class BuiltProgram:
 
 def compile_program(
     program: Program,
-    plan: Plan,
+    plan: Placement,
     target: CpuTarget,
     progress: Progress | None = None,
     variants: Mapping[str, Any] | None = None,
@@ -208,7 +208,7 @@ def _wrapper(shared: Shared) -> Any:
 
 
 def _entry(
-    program: Program, plan: Plan, steps: list[Step], weights: Weights, target: CpuTarget
+    program: Program, plan: Placement, steps: list[Step], weights: Weights, target: CpuTarget
 ) -> tuple[Signature, Any]:
     inputs = {tensor.name: tir.void_pointer(f"input{number}") for number, tensor in enumerate(program.inputs)}
     made = {output.name for step in steps for output in step.statement.outputs}

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from tensoropt.allocation import ALIGNMENT
 from tensoropt.errors import ArtefactError, InputError
 from tensoropt.ir.expression import Tensor
 from tensoropt.ir.program import Array
-from tensoropt.plan_types import ALIGNMENT
 
 
 @dataclass(frozen=True, slots=True)

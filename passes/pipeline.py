@@ -13,12 +13,12 @@ from passes.normalise.fold_constants import FoldConstants
 from passes.normalise.inline_movers import InlineMovers
 from passes.plan.lifetimes import lifetimes
 from passes.plan.packer import pack
-from passes.plan.validator import problems
+from passes.plan.placed import problems
 from passes.select import Select
 from passes.winograd import FilterByPoints
+from tensoropt.allocation import Placement
 from tensoropt.ir.program import Program
 from tensoropt.pass_manager import Context, Pass, run_passes
-from tensoropt.plan_types import Plan
 
 NORMALISE: tuple[Pass, ...] = (
     RemoveDeadCode(),
@@ -87,7 +87,7 @@ def compile_as_written(program: Program, context: Context) -> Program:
     return run_passes(program, (*NORMALISE, *KERNELS), context)
 
 
-def plan(program: Program) -> Plan:
+def plan(program: Program) -> Placement:
     """An arena with an offset for every value, in the order of the program, judged by the validator.
 
     RuntimeError if the packer is wrong, which is a defect of this program.

@@ -1,62 +1,172 @@
-"""Plans: the vocabulary between the planner, which decides, and code generators, which obey.
+"""Planning: the vocabulary of recomputation and order under a memory budget. Integers throughout, of any size.
 
-A problem lists buffers with their sizes and lifetimes over the steps of a program; a plan gives each an offset in one arena.
-Buffers of inputs, outputs and constants are the caller's or the artefact's and take no place in the arena.
+A **problem** has steps in the order of the input. A step reads values and writes values of its own; running it again writes them
+again. A **sequence** is a tuple of step numbers in which every step occurs at least once, a later occurrence being a recomputation.
+A value's occurrence is live from its step to the last step that it serves: a reader is served by the latest occurrence before it.
+The last occurrence of a kept value is live to the end. Memory at a position of the sequence is what is live there, the values
+that the step reads and writes included, and the step's workspace.
+
+This is the semantics of Moccasin (Bartan et al., ICML 2023, section 2) with several outputs, kept values, workspace, and steps that
+may write in place added; with none of them it is the published one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
+from typing import Literal
 
-ALIGNMENT = 64
-"""Bytes; a cache line, and the widest vector of the targets."""
+from tensoropt.errors import ModelError
+
+MemoryModel = Literal["packed", "live"]
+"""What the budget holds: the arena with its offsets, or the sum of live bytes."""
+
+Order = Literal["free", "input"]
+"""Whether the first occurrences may be reordered, or keep the order of the input."""
+
+Status = Literal["optimal", "feasible", "infeasible", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
-class Buffer:
-    """A value in the arena: live from step ``first`` (which writes it) to step ``last`` (the last to read it), inclusive."""
+class Value:
+    """What a step writes: ``bytes`` large; ``kept`` to the end of the plan, as a model's outputs are."""
 
     name: str
     bytes: int
-    first: int
-    last: int
+    kept: bool = False
 
 
 @dataclass(frozen=True, slots=True)
+class Step:
+    """A kernel: the values (numbers in the problem) that it reads and writes.
+
+    ``in_place`` holds pairs (written, read) of values of equal size: where the step is the last that an occurrence of the read
+    value serves, the written one may take over its bytes. The first pair that can be had is had, and no second.
+    """
+
+    name: str
+    duration: int
+    reads: tuple[int, ...]
+    writes: tuple[int, ...]
+    workspace: int = 0
+    recomputable: bool = True
+    in_place: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class Problem:
-    """Buffers to place."""
+    """Steps in the order of the input, which is topological, over values. ``aliases``: a view's name and what it is a view of.
 
-    buffers: tuple[Buffer, ...]
-    alignment: int = ALIGNMENT
+    Views are read as what they show, so that they are no values here. ModelError from ``check`` for what is no such thing.
+    """
 
-    def live_peak(self) -> int:
-        """The largest sum of live bytes over the steps."""
-        steps: dict[int, int] = {}
-        for buffer in self.buffers:
-            steps[buffer.first] = steps.get(buffer.first, 0) + buffer.bytes
-            steps[buffer.last + 1] = steps.get(buffer.last + 1, 0) - buffer.bytes
-        live = peak = 0
-        for step in sorted(steps):
-            live += steps[step]
-            peak = max(peak, live)
-        return peak
+    name: str
+    values: tuple[Value, ...]
+    steps: tuple[Step, ...]
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    alignment: int = 1
+
+    @cached_property
+    def writer(self) -> tuple[int, ...]:
+        """The step that writes each value."""
+        found = {value: number for number, step in enumerate(self.steps) for value in step.writes}
+        return tuple(found[value] for value in range(len(self.values)))
+
+    @cached_property
+    def readers(self) -> tuple[tuple[int, ...], ...]:
+        """The steps that read each value, in the order of the input."""
+        found: list[list[int]] = [[] for _ in self.values]
+        for number, step in enumerate(self.steps):
+            for value in dict.fromkeys(step.reads):
+                found[value].append(number)
+        return tuple(tuple(readers) for readers in found)
+
+    @property
+    def duration(self) -> int:
+        """Of every step once."""
+        return sum(step.duration for step in self.steps)
+
+    def check(self) -> Problem:
+        """The problem itself. ModelError, which names the step, where it is not well formed."""
+        before: set[int] = set()
+        for step in self.steps:
+            self._check_step(step, before)
+            before.update(step.writes)
+        for number, value in enumerate(self.values):
+            if value.bytes < 0:
+                raise ModelError(f"{self.name}: {value.name} has a negative size")
+            if number not in before:
+                raise ModelError(f"{self.name}: nothing writes {value.name}")
+        return self
+
+    def _check_step(self, step: Step, before: set[int]) -> None:
+        """``before`` are the values that earlier steps write."""
+        for value in (*step.reads, *step.writes):
+            if not 0 <= value < len(self.values):
+                raise ModelError(f"{self.name}: {step.name} reads or writes value {value}, of {len(self.values)}")
+        for value in step.reads:
+            if value not in before:
+                raise ModelError(
+                    f"{self.name}: {step.name} reads {self.values[value].name}, which no earlier step writes"
+                )
+        for value in step.writes:
+            if value in before or step.writes.count(value) > 1:
+                raise ModelError(f"{self.name}: {step.name} writes {self.values[value].name} a second time")
+        if step.duration < 0 or step.workspace < 0:
+            raise ModelError(f"{self.name}: {step.name} has a negative duration or workspace")
+        for result, source in step.in_place:
+            if result not in step.writes or source not in step.reads:
+                raise ModelError(f"{self.name}: {step.name} names values in place that it does not read and write")
+            if self.values[result].bytes != self.values[source].bytes:
+                raise ModelError(f"{self.name}: {step.name} would write in place of a value of another size")
+
+
+def in_input_order(name: str, values: tuple[Value, ...], steps: tuple[Step, ...], alignment: int = 1) -> Problem:
+    """A problem whose steps are put into a topological order, as near to the given one as that is. ModelError for a cycle."""
+    writer = {value: number for number, step in enumerate(steps) for value in step.writes}
+    before = {number: {writer[value] for value in step.reads if value in writer} for number, step in enumerate(steps)}
+    if all(all(earlier < number for earlier in earliers) for number, earliers in before.items()):
+        return Problem(name, values, steps, alignment=alignment).check()
+    sorter = TopologicalSorter(before)
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        names = " → ".join(steps[number].name for number in error.args[1])
+        raise ModelError(f"{name}: the steps form a cycle ({names}); a plan needs an order") from error
+    order: list[int] = []
+    ready: list[int] = []
+    while sorter.is_active():
+        ready = sorted([*ready, *sorter.get_ready()])
+        order.append(ready.pop(0))
+        sorter.done(order[-1])
+    return Problem(name, values, tuple(steps[number] for number in order), alignment=alignment).check()
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A duration that no plan of a class gets below: ``holds_for`` says which, ``method`` how it was found."""
+
+    duration: int
+    method: str
+    holds_for: Literal["any order", "input order"]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Offsets in bytes by value name, and the arena's size.
+    """A sequence, and where every occurrence of a value lies in the arena.
 
-    ``aliases`` maps a value that is a view to the value whose bytes it shows; a view has no offset of its own.
+    ``offsets`` has an entry for each position of the sequence: one offset for each value that the step there writes. Offsets
+    are those of a packer under either memory model; ``peak_bytes`` is the sum of live bytes, ``arena_bytes`` what they take.
     """
 
-    offsets: Mapping[str, int]
-    arena_bytes: int
+    sequence: tuple[int, ...]
+    offsets: tuple[tuple[int, ...], ...]
     peak_bytes: int
-    aliases: Mapping[str, str] = field(default_factory=dict)
+    arena_bytes: int
+    duration: int
 
-    def storage(self, name: str) -> str:
-        """The value whose bytes a name stands for: itself, or what it is a view of."""
-        while name in self.aliases:
-            name = self.aliases[name]
-        return name
+    def used_bytes(self, model: MemoryModel) -> int:
+        """What the budget holds under a memory model."""
+        return self.arena_bytes if model == "packed" else self.peak_bytes

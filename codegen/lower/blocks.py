@@ -11,7 +11,7 @@ from tvm import s_tir, tirx
 from tvm_ffi import structural_walk
 
 from codegen.lower import tir
-from tensoropt.plan_types import ALIGNMENT
+from tensoropt.allocation import ALIGNMENT
 
 
 class UnsafeSchedule(ValueError):

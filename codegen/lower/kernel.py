@@ -13,9 +13,9 @@ from codegen.schedules.cpu import choose, rows
 from codegen.schedules.cpu.context import Context, Epilogue, Packing
 from codegen.schedules.cpu.filtering import emit as filtering
 from codegen.targets.cpu import CpuTarget
+from tensoropt.allocation import ALIGNMENT
 from tensoropt.ir.expression import Scope, Tensor, scopes, tensors
 from tensoropt.ir.program import Array
-from tensoropt.plan_types import ALIGNMENT
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ from codegen.lower.blocks import lower_blocks, over_pointers
 from codegen.lower.kernel import Kernel
 from codegen.opaque.importing import Value, import_node, index_bounds
 from codegen.targets.cpu import CpuTarget
+from tensoropt.allocation import ALIGNMENT
 from tensoropt.ir.expression import Tensor
 from tensoropt.ir.program import Array, Opaque
-from tensoropt.plan_types import ALIGNMENT
 
 
 def lower_opaque(statement: Opaque, target: CpuTarget, constants: Mapping[str, Array], prefix: str) -> Kernel:

@@ -13,11 +13,11 @@ from codegen.build import BuiltProgram, compile_program
 from codegen.reading import LIBRARY, MANIFEST, WEIGHTS, load, read_manifest
 from codegen.targets.cpu import CpuTarget, available_threads, host_target
 from codegen.tune.tuned import Tuning
+from tensoropt.allocation import Placement
 from tensoropt.check import check_outputs, random_feeds
 from tensoropt.errors import ArtefactError, CheckError
 from tensoropt.export.sessions import session_of_file
 from tensoropt.ir.program import Array, Program
-from tensoropt.plan_types import Plan
 from tensoropt.timing import alternate
 
 
@@ -42,7 +42,7 @@ def stored_target(folder: Path, threads: int | None) -> CpuTarget:
     return host_target(threads or min(compiled_for, available_threads()))
 
 
-def replace_artefact(folder: Path, program: Program, plan: Plan, target: CpuTarget, tuning: Tuning) -> Replacement:
+def replace_artefact(folder: Path, program: Program, plan: Placement, target: CpuTarget, tuning: Tuning) -> Replacement:
     """Compiles the folder's program with what tuning found and puts it in the folder's place, in one step.
 
     Nothing happens where the schedules are those that it has. CheckError, and the folder as it was, for a result that differs

@@ -13,9 +13,9 @@ import numpy as np
 
 from codegen.build import BuiltProgram
 from codegen.runtime import aligned_empty
+from tensoropt.allocation import ALIGNMENT
 from tensoropt.ir.expression import Tensor
 from tensoropt.ir.program import Array
-from tensoropt.plan_types import ALIGNMENT
 
 GUARD_BYTES = 4096
 """Before and after each buffer."""

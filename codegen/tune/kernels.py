@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from codegen.build import numbered
 from codegen.targets.cpu import CpuTarget
 from codegen.tune.worker import alternative_key
+from tensoropt.allocation import Placement
 from tensoropt.cost import Alternative
 from tensoropt.ir.expression import Tensor, scopes
 from tensoropt.ir.program import Compute, Program
 from tensoropt.ir.structure import arithmetic, is_contraction
-from tensoropt.plan_types import Plan
 
 _CYCLES = 2.5e9
 """Cycles a second."""
@@ -42,7 +42,7 @@ class ProgramKernel:
         return Alternative((self.kernel,), (self.kernel.output,), self.constants)
 
 
-def distinct_kernels(program: Program, plan: Plan, target: CpuTarget) -> list[ProgramKernel]:
+def distinct_kernels(program: Program, plan: Placement, target: CpuTarget) -> list[ProgramKernel]:
     """The kernels that the program runs, each once, the heaviest first. Opaque operators have no schedules."""
     found: dict[str, ProgramKernel] = {}
     uses: dict[str, list[Compute]] = {}

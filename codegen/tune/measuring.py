@@ -18,12 +18,12 @@ from codegen.runtime import configure_threads, load_runtime
 from codegen.tune.comparing import Judge, seeded
 from codegen.tune.guarded import GuardedRun, Trespass
 from codegen.tune.requests import Build, Check, Forget, Time
+from tensoropt.allocation import ALIGNMENT, Placement
 from tensoropt.cost import Alternative
 from tensoropt.ir.constant_values import constant_value
 from tensoropt.ir.expression import Tensor
 from tensoropt.ir.program import Array, Compute, Opaque, Program, Statement
 from tensoropt.ir.structure import view_source
-from tensoropt.plan_types import ALIGNMENT, Plan
 from tensoropt.serving import reason, serve
 
 _ROUNDS = 200
@@ -36,7 +36,7 @@ Values = Callable[[Tensor], Array]
 """The content of a tensor that nothing here computes."""
 
 
-def as_program(alternative: Alternative, values: Values) -> tuple[Program, Plan]:
+def as_program(alternative: Alternative, values: Values) -> tuple[Program, Placement]:
     """The alternative as a program of its own, every value in a place of its own."""
     made = {output for kernel in alternative.kernels for output in kernel.outputs}
     read = {tensor: None for kernel in alternative.kernels for tensor in kernel.inputs if tensor not in made}
@@ -62,7 +62,7 @@ def as_program(alternative: Alternative, values: Values) -> tuple[Program, Plan]
                 offsets[tensor.name] = size
                 size += -(-tensor.type.bytes // ALIGNMENT) * ALIGNMENT
     program = Program("measured", inputs, alternative.outputs, constants, tuple(kernels))
-    return program, Plan(offsets, size, size, aliases)
+    return program, Placement(offsets, size, size, aliases)
 
 
 class _Bench:

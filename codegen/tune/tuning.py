@@ -20,8 +20,8 @@ from codegen.tune.records import Records
 from codegen.tune.session import Session
 from codegen.tune.space import DEFAULT, Search, Space, variants
 from codegen.tune.tuned import TunedKernel, Tuning
+from tensoropt.allocation import Placement
 from tensoropt.ir.program import Program
-from tensoropt.plan_types import Plan
 from tensoropt.quiet import Quiet
 
 TRIALS = {"off": 1, "fast": 6, "full": 64}
@@ -49,7 +49,7 @@ def requested(effort: str, deadline: float | None) -> Request:
 
 def tune_program(
     program: Program,
-    plan: Plan,
+    plan: Placement,
     target: CpuTarget,
     records: Records,
     request: Request,

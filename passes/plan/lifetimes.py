@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from tensoropt.allocation import Allocation, Buffer
 from tensoropt.ir.expression import Tensor
 from tensoropt.ir.program import Compute, Program
 from tensoropt.ir.structure import view_source
-from tensoropt.plan_types import Buffer, Problem
 
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
     """The problem of placing a program's values, with the views that need no place of their own."""
 
-    problem: Problem
+    problem: Allocation
     aliases: Mapping[str, str]
 
 
@@ -42,7 +42,7 @@ def lifetimes(program: Program) -> Lifetimes:
     buffers = tuple(
         Buffer(name, tensor.type.bytes, step, last.get(name, step)) for name, (step, tensor) in first.items()
     )
-    return Lifetimes(Problem(buffers), aliases)
+    return Lifetimes(Allocation(buffers), aliases)
 
 
 def _root(name: str, aliases: Mapping[str, str]) -> str:

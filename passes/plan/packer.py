@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from tensoropt.plan_types import Buffer, Plan, Problem
+from tensoropt.allocation import Allocation, Buffer, Placement
 
 Order = Callable[[Buffer], tuple[int, ...]]
 
@@ -16,14 +16,14 @@ ORDERS: dict[str, Order] = {
 """The portfolio of greedy orders; the best result is kept."""
 
 
-def pack(problem: Problem, aliases: Mapping[str, str]) -> Plan:
+def pack(problem: Allocation, aliases: Mapping[str, str]) -> Placement:
     """The smallest arena that first fit reaches over a portfolio of orders."""
     placements = [_first_fit(problem, order) for order in ORDERS.values()]
     offsets, arena = min(placements, key=lambda placement: placement[1])
-    return Plan(offsets, arena, problem.live_peak(), dict(aliases))
+    return Placement(offsets, arena, problem.live_peak(), dict(aliases))
 
 
-def _first_fit(problem: Problem, order: Order) -> tuple[dict[str, int], int]:
+def _first_fit(problem: Allocation, order: Order) -> tuple[dict[str, int], int]:
     """Each buffer, in the given order, at the lowest aligned offset where nothing that lives at the same time lies."""
     placed: list[tuple[int, int, Buffer]] = []
     offsets: dict[str, int] = {}

@@ -14,12 +14,12 @@ import pytest
 from codegen import artefact
 from codegen.build import BuiltProgram, compile_program
 from codegen.targets.cpu import host_target
+from tensoropt.allocation import Placement
 from tensoropt.errors import ArtefactError, InputError, UsageError
 from tensoropt.ir.expression import Access, Apply, Scope, Tensor
 from tensoropt.ir.index import Iterator
 from tensoropt.ir.program import Compute, Program
 from tensoropt.ir.types import DataType, Extent, TensorType
-from tensoropt.plan_types import Plan
 
 
 def matrix(name: str, *shape: int) -> Tensor:
@@ -37,7 +37,7 @@ def built() -> BuiltProgram:
     second = Compute(y, Scope([i, j], Apply("mul", Access(h, [i, j]), Access(x, [i, j]))))
     weight = np.arange(400, dtype=np.float32).reshape(20, 20) % 7 - 3
     program = Program("p", (x,), (y, x, w, y), {"w": weight}, (first, second))
-    return compile_program(program, Plan({"h": 0}, 448, 448), host_target(2))
+    return compile_program(program, Placement({"h": 0}, 448, 448), host_target(2))
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_a_replaced_folder_is_loaded_anew(built: BuiltProgram, feeds: dict[str, 
     x, y = matrix("x", 5, 20), matrix("y", 5, 20)
     i, j = Iterator("i", 5), Iterator("j", 20)
     double = Compute(y, Scope([i, j], Apply("add", Access(x, [i, j]), Access(x, [i, j]))))
-    other = compile_program(Program("q", (x,), (y,), {}, (double,)), Plan({}, 0, 0), host_target(2))
+    other = compile_program(Program("q", (x,), (y,), {}, (double,)), Placement({}, 0, 0), host_target(2))
     for _ in range(2):
         folder = artefact.save(built, tmp_path / "model")
         first = artefact.load(folder)

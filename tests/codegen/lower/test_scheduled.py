@@ -16,11 +16,11 @@ from codegen.lower.kernel import lower
 from codegen.lower.schedulable import schedulable
 from codegen.lower.scheduled import ScheduleMismatch, describe
 from codegen.targets.cpu import host_target
+from tensoropt.allocation import Placement
 from tensoropt.ir.expression import Access, Apply, Scope
 from tensoropt.ir.index import Iterator
 from tensoropt.ir.interpreter import run_program
 from tensoropt.ir.program import Compute
-from tensoropt.plan_types import Plan
 from tests.strategies.networks import convolution, program, random_array, tensor
 
 TARGET = host_target(2)
@@ -55,7 +55,7 @@ def test_a_linked_program_agrees_with_the_interpreter() -> None:
     statement = with_epilogue()
     network = program([statement], [IMAGE], [OUT], k=random_array(KERNEL), b=random_array(BIAS, 1))
     variants = {"y": {"metaschedule": tiled(statement)}}
-    built = compile_program(network, Plan({}, 0, 0), TARGET, variants=variants)
+    built = compile_program(network, Placement({}, 0, 0), TARGET, variants=variants)
     feeds = {"x": random_array(IMAGE, 2)}
     expected = run_program(network, feeds)["y"]
     np.testing.assert_allclose(built.model().run(feeds)["y"], expected, rtol=1e-4, atol=1e-4)

@@ -11,10 +11,10 @@ from onnx.reference import ReferenceEvaluator
 
 from codegen.build import BuiltProgram, compile_program
 from codegen.targets.cpu import host_target
+from tensoropt.allocation import Placement
 from tensoropt.errors import InputError, ModelError
 from tensoropt.ir.expression import Tensor
 from tensoropt.ir.program import Array, Opaque, Program, type_of
-from tensoropt.plan_types import Plan
 
 
 def model_of(node: Any, feeds: dict[str, Array], constants: dict[str, Array]) -> tuple[Any, dict[str, Array]]:
@@ -39,7 +39,7 @@ def built(node: Any, feeds: dict[str, Array], constants: dict[str, Array]) -> tu
     inputs = tuple(known[name] for name in node.input if name)
     statement = Opaque(outputs, inputs, node.op_type, "", 17, node.SerializeToString(), ("the_node",))
     program = Program("p", tuple(known[name] for name in feeds), outputs, constants, (statement,))
-    return compile_program(program, Plan({}, 0, 0), host_target(2)), expected
+    return compile_program(program, Placement({}, 0, 0), host_target(2)), expected
 
 
 X = np.arange(30, dtype=np.float32).reshape(5, 6) % 11
@@ -96,7 +96,7 @@ def test_what_the_importer_cannot_express_is_named() -> None:
     node = helper.make_node("LSTM", ["x", "x", "x"], ["y"], hidden_size=4, name="recurrent")
     statement = Opaque((x,), (x, x, x), "LSTM", "", 17, node.SerializeToString(), ("recurrent",))
     with pytest.raises(ModelError, match=r"'recurrent' \(LSTM, opset 17\) cannot be compiled"):
-        compile_program(Program("p", (x,), (x,), {}, (statement,)), Plan({}, 0, 0), host_target(2))
+        compile_program(Program("p", (x,), (x,), {}, (statement,)), Placement({}, 0, 0), host_target(2))
 
 
 def test_what_the_importer_leaves_out_is_refused() -> None:
@@ -106,4 +106,4 @@ def test_what_the_importer_leaves_out_is_refused() -> None:
     statement = Opaque((x,), (x, sizes), "Resize", "", 18, node.SerializeToString(), ("shrink",))
     program = Program("p", (x,), (x,), {"s": np.ones(4, np.float32)}, (statement,))
     with pytest.raises(ModelError, match=r"'shrink' \(Resize, opset 18\) cannot be compiled: .* ignores anti-aliasing"):
-        compile_program(program, Plan({}, 0, 0), host_target(2))
+        compile_program(program, Placement({}, 0, 0), host_target(2))

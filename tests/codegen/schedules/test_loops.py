@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from codegen.kernel import compile_kernel
 from codegen.lower.kernel import lower
 from codegen.targets.cpu import host_target
+from tensoropt.allocation import ALIGNMENT
 from tensoropt.ir.expression import Access, Apply, Constant, Reducer, Scalar, Scope, Tensor
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.interpreter import evaluate
 from tensoropt.ir.program import Array, Compute
 from tensoropt.ir.types import DataType, Extent, TensorType
-from tensoropt.plan_types import ALIGNMENT
 
 TARGET = host_target(2)
 

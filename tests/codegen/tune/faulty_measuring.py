@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from codegen.build import BuiltProgram
     from codegen.targets.cpu import CpuTarget
+    from tensoropt.allocation import Placement
     from tensoropt.ir.program import Program
-    from tensoropt.plan_types import Plan
 
 
-def compile_program(program: Program, plan: Plan, target: CpuTarget, variants: Mapping[str, Any]) -> BuiltProgram:
+def compile_program(program: Program, plan: Placement, target: CpuTarget, variants: Mapping[str, Any]) -> BuiltProgram:
     """What the real one compiles, with a fault where the variant has one."""
     from codegen.build import compile_program as compile_honestly
 

@@ -16,14 +16,14 @@ from codegen.tune.database import Database  # noqa: E402
 from codegen.tune.pool import Request  # noqa: E402
 from codegen.tune.records import Records  # noqa: E402
 from codegen.tune.tuning import tune_program  # noqa: E402
+from tensoropt.allocation import Placement  # noqa: E402
 from tensoropt.ir.program import Program  # noqa: E402
-from tensoropt.plan_types import Plan  # noqa: E402
 from tests.strategies.networks import convolution, program, random_array, tensor  # noqa: E402
 
 KERNELS = 3
 
 
-def network() -> tuple[Program, Plan]:
+def network() -> tuple[Program, Placement]:
     """Convolutions one after another, all of them different kernels."""
     values = [tensor(f"v{number}", 1, 8 + 8 * number, 9, 9) for number in range(KERNELS + 1)]
     weights, statements = {}, []
@@ -32,7 +32,7 @@ def network() -> tuple[Program, Plan]:
         weights[kernel.name] = random_array(kernel, number)
         statements.append(convolution(target, source, kernel, 1))
     offsets = {value.name: number << 20 for number, value in enumerate(values[1:-1])}
-    return program(statements, [values[0]], [values[-1]], **weights), Plan(offsets, KERNELS << 20, KERNELS << 20)
+    return program(statements, [values[0]], [values[-1]], **weights), Placement(offsets, KERNELS << 20, KERNELS << 20)
 
 
 class Talking(Records):

@@ -15,14 +15,14 @@ from codegen.tune.session import Session
 from codegen.tune.space import DEFAULT, Variant
 from codegen.tune.tuned import TunedKernel
 from codegen.tune.tuning import tune_program
+from tensoropt.allocation import Placement
 from tensoropt.ir.program import Compute
 from tensoropt.isolated import Worker
-from tensoropt.plan_types import Plan
 from tests.strategies.networks import convolution, program, random_array, tensor
 
 IMAGE, KERNEL, OUT = tensor("x", 1, 16, 9, 9), tensor("k", 24, 16, 3, 3), tensor("y", 1, 24, 9, 9)
 NETWORK = program([convolution(OUT, IMAGE, KERNEL, 1)], [IMAGE], [OUT], k=random_array(KERNEL))
-PLAN = Plan({}, 0, 0)
+PLAN = Placement({}, 0, 0)
 HONEST = Variant({"contraction": 1})
 
 FAULTS = {

@@ -24,19 +24,19 @@ from codegen.tune.session import Session
 from codegen.tune.space import DEFAULT, Variant, variants
 from codegen.tune.tuned import MARGIN, TunedKernel, Tuning
 from codegen.tune.tuning import FAST_SECONDS, requested, tune_program
+from tensoropt.allocation import Placement
 from tensoropt.interrupts import first_interrupt
 from tensoropt.ir.interpreter import run_program
 from tensoropt.ir.program import Compute, Program
-from tensoropt.plan_types import Plan
 from tests.strategies.networks import convolution, program, random_array, tensor
 
 IMAGE, KERNEL, OUT = tensor("x", 1, 16, 9, 9), tensor("k", 24, 16, 3, 3), tensor("y", 1, 24, 9, 9)
 NETWORK = program([convolution(OUT, IMAGE, KERNEL, 1)], [IMAGE], [OUT], k=random_array(KERNEL))
-PLAN = Plan({}, 0, 0)
+PLAN = Placement({}, 0, 0)
 TARGET = host_target(2)
 
 
-def chain(length: int) -> tuple[Program, Plan]:
+def chain(length: int) -> tuple[Program, Placement]:
     """Convolutions one after another: the first two are equal kernels, the others are not."""
     values = [tensor(f"v{number}", 1, 8 + 8 * max(0, number - 2), 9, 9) for number in range(length + 1)]
     weights = {}
@@ -50,10 +50,12 @@ def chain(length: int) -> tuple[Program, Plan]:
     for value in values[1:-1]:
         offsets[value.name] = size
         size += -(-value.type.bytes // 64) * 64
-    return program(statements, [values[0]], [values[-1]], **weights), Plan(offsets, size, size)
+    return program(statements, [values[0]], [values[-1]], **weights), Placement(offsets, size, size)
 
 
-def tune(network: Program, plan: Plan, path: Path, request: Request, stop: Event | None = None) -> tuple[Tuning, int]:
+def tune(
+    network: Program, plan: Placement, path: Path, request: Request, stop: Event | None = None
+) -> tuple[Tuning, int]:
     """What tuning found, and how many processes it started."""
     sessions: list[Session] = []
 

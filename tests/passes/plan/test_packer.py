@@ -4,22 +4,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from passes.plan.packer import pack
-from passes.plan.validator import problems
-from tensoropt.plan_types import Buffer, Plan, Problem
+from passes.plan.placed import problems
+from tensoropt.allocation import Allocation, Buffer, Placement
 
 
 @st.composite
-def buffers(draw: st.DrawFn) -> Problem:
+def buffers(draw: st.DrawFn) -> Allocation:
     count = draw(st.integers(0, 20))
     made = []
     for number in range(count):
         first = draw(st.integers(0, 15))
         made.append(Buffer(f"b{number}", draw(st.integers(0, 5000)), first, first + draw(st.integers(0, 8))))
-    return Problem(tuple(made))
+    return Allocation(tuple(made))
 
 
 @given(buffers())
-def test_plans_are_valid_and_hold_the_live_peak(problem: Problem) -> None:
+def test_plans_are_valid_and_hold_the_live_peak(problem: Allocation) -> None:
     plan = pack(problem, {})
     assert problems(problem, plan) == []
     assert plan.arena_bytes >= problem.live_peak()
@@ -27,17 +27,17 @@ def test_plans_are_valid_and_hold_the_live_peak(problem: Problem) -> None:
 
 
 def test_values_that_never_live_together_share_bytes() -> None:
-    problem = Problem((Buffer("a", 1024, 0, 1), Buffer("b", 1024, 2, 3)))
+    problem = Allocation((Buffer("a", 1024, 0, 1), Buffer("b", 1024, 2, 3)))
     assert pack(problem, {}).arena_bytes == 1024
 
 
 def test_the_validator_names_an_overlap_a_missing_offset_and_an_escape() -> None:
-    problem = Problem((Buffer("a", 128, 0, 2), Buffer("b", 128, 1, 3), Buffer("c", 64, 0, 0)))
-    found = problems(problem, Plan({"a": 0, "b": 64}, 128, 256))
+    problem = Allocation((Buffer("a", 128, 0, 2), Buffer("b", 128, 1, 3), Buffer("c", 64, 0, 0)))
+    found = problems(problem, Placement({"a": 0, "b": 64}, 128, 256))
     assert "c has no offset" in found
     assert "b leaves the arena" in found
     assert "a and b overlap while both are live" in found
 
 
 def test_the_validator_names_a_misaligned_offset() -> None:
-    assert "multiple of 64" in problems(Problem((Buffer("a", 8, 0, 0),)), Plan({"a": 4}, 64, 8))[0]
+    assert "multiple of 64" in problems(Allocation((Buffer("a", 8, 0, 0),)), Placement({"a": 4}, 64, 8))[0]
