@@ -12,6 +12,7 @@ may write in place added; with none of them it is the published one.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -90,6 +91,9 @@ class Problem:
 
     def check(self) -> Problem:
         """The problem itself. ModelError, which names the step, where it is not well formed."""
+        names = Counter(step.name for step in self.steps)
+        if names and names.most_common(1)[0][1] > 1:
+            raise ModelError(f"{self.name}: two steps are called {names.most_common(1)[0][0]}")
         before: set[int] = set()
         for step in self.steps:
             self._check_step(step, before)
@@ -157,12 +161,14 @@ class Bound:
 class Plan:
     """A sequence, and where every occurrence of a value lies in the arena.
 
-    ``offsets`` has an entry for each position of the sequence: one offset for each value that the step there writes. Offsets
-    are those of a packer under either memory model; ``peak_bytes`` is the sum of live bytes, ``arena_bytes`` what they take.
+    ``offsets`` has an entry for each position of the sequence: one offset for each value that the step there writes;
+    ``workspaces`` has one for each position, that of the step's workspace, 0 where it has none. Offsets are those of a packer
+    under either memory model; ``peak_bytes`` is the sum of live bytes, ``arena_bytes`` what they take.
     """
 
     sequence: tuple[int, ...]
     offsets: tuple[tuple[int, ...], ...]
+    workspaces: tuple[int, ...]
     peak_bytes: int
     arena_bytes: int
     duration: int

@@ -19,25 +19,32 @@ class Lifetimes:
     aliases: Mapping[str, str]
 
 
-def lifetimes(program: Program) -> Lifetimes:
-    """Buffers for everything that statements assign and that is not the caller's (inputs, outputs) or constant.
+def views(program: Program) -> dict[str, str]:
+    """The values that are other values' bytes in another shape, and what they show.
 
     A reshape of any value is a view, unless it is an output of the program, which belongs to the caller and is written.
     """
     outputs = {tensor.name for tensor in program.outputs}
-    aliases: dict[str, str] = {}
+    found: dict[str, str] = {}
+    for statement in program.statements:
+        if isinstance(statement, Compute) and statement.output.name not in outputs:
+            source = view_source(statement.expression)
+            if isinstance(source, Tensor):
+                found[statement.output.name] = source.name
+    return found
+
+
+def lifetimes(program: Program) -> Lifetimes:
+    """Buffers for everything that statements assign and that is not the caller's (inputs, outputs), constant, or a view."""
+    outputs = {tensor.name for tensor in program.outputs}
+    aliases = views(program)
     last: dict[str, int] = {}
     first: dict[str, tuple[int, Tensor]] = {}
     for step, statement in enumerate(program.statements):
         for tensor in statement.inputs:
             last[_root(tensor.name, aliases)] = step
-        if isinstance(statement, Compute) and statement.output.name not in outputs:
-            source = view_source(statement.expression)
-            if isinstance(source, Tensor):
-                aliases[statement.output.name] = source.name
-                continue
         for tensor in statement.outputs:
-            if tensor.name not in outputs:
+            if tensor.name not in outputs and tensor.name not in aliases:
                 first[tensor.name] = (step, tensor)
     buffers = tuple(
         Buffer(name, tensor.type.bytes, step, last.get(name, step)) for name, (step, tensor) in first.items()

@@ -13,14 +13,26 @@ ORDERS: dict[str, Order] = {
     "area": lambda buffer: (-buffer.bytes * (buffer.last - buffer.first + 1), buffer.first),
     "start": lambda buffer: (buffer.first, -buffer.bytes),
 }
-"""The portfolio of greedy orders; the best result is kept."""
+"""Greedy orders that are tried before anything is compiled; most programs need no more."""
+
+FEW = 400
+"""Buffers up to which that takes less time than loading the compiled search."""
+
+NODES = 50_000
+"""Of the search, for a program whose greedy arena is above the live peak: about a second."""
 
 
 def pack(problem: Allocation, aliases: Mapping[str, str]) -> Placement:
-    """The smallest arena that first fit reaches over a portfolio of orders."""
-    placements = [_first_fit(problem, order) for order in ORDERS.values()]
-    offsets, arena = min(placements, key=lambda placement: placement[1])
-    return Placement(offsets, arena, problem.live_peak(), dict(aliases))
+    """The smallest arena found: by first fit over a few orders if that reaches the live peak, and otherwise by search."""
+    if len(problem.buffers) <= FEW:
+        offsets, arena = min((_first_fit(problem, order) for order in ORDERS.values()), key=lambda found: found[1])
+        if arena <= _align(problem.live_peak(), problem.alignment):
+            return Placement(offsets, arena, problem.live_peak(), dict(aliases))
+    from passes.plan.packing.search import smallest  # loads a compiler
+
+    found = smallest(problem, NODES).placement
+    assert found is not None
+    return Placement(found.offsets, found.arena_bytes, found.peak_bytes, dict(aliases))
 
 
 def _first_fit(problem: Allocation, order: Order) -> tuple[dict[str, int], int]:

@@ -41,8 +41,8 @@ class Outcome:
     bounds: tuple[Bound, ...] = ()
 
 
-Better = Callable[[tuple[int, ...]], None]
-"""Told each better sequence within the budget when it is found."""
+Better = Callable[[tuple[int, ...]], object]
+"""Told each better sequence within the budget when it is found; while there is none, also those that come nearest."""
 
 
 class Solver(Protocol):

@@ -22,7 +22,7 @@ def problems(
     for number, times in sorted(Counter(plan.sequence).items()):
         if times > 1 and not steps[number].recomputable:
             found.append(f"{steps[number].name} is run again, which it must not be")
-    if len(plan.offsets) != len(plan.sequence):
+    if len(plan.offsets) != len(plan.sequence) or len(plan.workspaces) != len(plan.sequence):
         return [*found, f"{len(plan.offsets)} entries of offsets for {len(plan.sequence)} positions"]
     pieces: list[tuple[int, int, int, int]] = []  # value, first position, last position, offset
     current: dict[int, int] = {}
@@ -56,6 +56,7 @@ def problems(
             found.append(f"{where} lies at {offset}, which is not a multiple of {problem.alignment}")
         for position in range(start + (index in taken), min(end, len(live) - 1) + 1):
             live[position] += size
+    found += _workspaces(problem, plan, pieces)
     for index, (value, start, end, offset) in enumerate(pieces):
         for other_index in range(index + 1, len(pieces)):
             other, other_start, other_end, other_offset = pieces[other_index]
@@ -78,6 +79,26 @@ def problems(
     return found
 
 
+def _workspaces(problem: Problem, plan: Plan, pieces: list[tuple[int, int, int, int]]) -> list[str]:
+    """What is wrong with where steps have their workspaces."""
+    found: list[str] = []
+    live: dict[int, list[tuple[int, int]]] = {}
+    for value, start, end, offset in pieces:
+        for position in range(start, min(end, len(plan.sequence) - 1) + 1):
+            if problem.steps[plan.sequence[position]].workspace and problem.values[value].bytes:
+                live.setdefault(position, []).append((offset, offset + problem.values[value].bytes))
+    for position, (number, start) in enumerate(zip(plan.sequence, plan.workspaces, strict=True)):
+        step = problem.steps[number]
+        end = start + step.workspace
+        if not step.workspace:
+            continue
+        if start < 0 or end > plan.arena_bytes or start % problem.alignment:
+            found.append(f"the workspace of {step.name} at position {position} leaves the arena or is not aligned")
+        if any(start < other_end and other < end for other, other_end in live.get(position, [])):
+            found.append(f"the workspace of {step.name} at position {position} overlaps a live value")
+    return found
+
+
 def _taken_over(
     problem: Problem, plan: Plan, pieces: list[tuple[int, int, int, int]], served: dict[tuple[int, int], int]
 ) -> dict[int, int]:
@@ -88,6 +109,6 @@ def _taken_over(
         for result, source in problem.steps[number].in_place:
             read = served.get((position, source))
             if read is not None and pieces[read][2] == position:
-                taken[written[position, result]] = read
+                taken[written[result, position]] = read
                 break
     return taken

@@ -5,6 +5,7 @@ from tensoropt.api.benchmarking import bench
 from tensoropt.api.checking import check_model, require_agreement
 from tensoropt.api.compiled import CompiledModel
 from tensoropt.api.optimizing import optimize
+from tensoropt.api.planning import plan
 from tensoropt.api.requirements import require_replaceable
 from tensoropt.api.running import load, load_runtime, run
 from tensoropt.api.tuning import tune
@@ -18,6 +19,7 @@ __all__ = [
     "load",
     "load_runtime",
     "optimize",
+    "plan",
     "require_agreement",
     "require_replaceable",
     "rules",

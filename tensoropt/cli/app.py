@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 
 from tensoropt import __version__
-from tensoropt.cli import bench, cache, inspect, optimize, rules, run_model, targets, tune
+from tensoropt.cli import bench, cache, inspect, optimize, plan, rules, run_model, targets, tune
 from tensoropt.cli.output import print_json
 from tensoropt.errors import TensoroptError
 
@@ -28,6 +28,7 @@ app.command("optimize")(optimize.optimize)
 app.command("run")(run_model.run)
 app.command("bench")(bench.bench)
 app.command("inspect")(inspect.inspect)
+app.command("plan")(plan.plan)
 app.command("tune")(tune.tune)
 app.command("targets")(targets.targets)
 app.command("rules")(rules.rules)

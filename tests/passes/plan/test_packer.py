@@ -1,9 +1,9 @@
 """The packer's plans are valid in the eyes of an independent judge, and never below the lower bound."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from passes.plan.packer import pack
+from passes.plan.packer import ORDERS, _first_fit, pack
 from passes.plan.placed import problems
 from tensoropt.allocation import Allocation, Buffer, Placement
 
@@ -18,6 +18,7 @@ def buffers(draw: st.DrawFn) -> Allocation:
     return Allocation(tuple(made))
 
 
+@settings(deadline=None)
 @given(buffers())
 def test_plans_are_valid_and_hold_the_live_peak(problem: Allocation) -> None:
     plan = pack(problem, {})
@@ -41,3 +42,13 @@ def test_the_validator_names_an_overlap_a_missing_offset_and_an_escape() -> None
 
 def test_the_validator_names_a_misaligned_offset() -> None:
     assert "multiple of 64" in problems(Allocation((Buffer("a", 8, 0, 0),)), Placement({"a": 4}, 64, 8))[0]
+
+
+def test_what_no_greedy_order_packs_at_the_live_peak_is_searched() -> None:
+    sizes = ((3, 0, 0), (5, 0, 1), (2, 1, 1), (4, 0, 2), (6, 2, 2), (1, 1, 3))
+    problem = Allocation(tuple(Buffer(f"b{place}", 64 * size, *life) for place, (size, *life) in enumerate(sizes)))
+    assert all(_first_fit(problem, order)[1] > problem.live_peak() for order in ORDERS.values())
+    plan = pack(problem, {"view": "b0"})
+    assert problems(problem, plan) == []
+    assert plan.arena_bytes == problem.live_peak()
+    assert plan.aliases == {"view": "b0"}

@@ -1,0 +1,251 @@
+"""The planner: a plan near the bound, annealing from there, and packing until the arena fits.
+
+Solvers count live bytes. Under the packed memory model what they find is packed; where the arena is over the budget, they get a
+lower one, by bisection between what packs and what does not. Every plan that leaves here was judged by `passes.plan.validator`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from passes.plan.bounds.lower import HOLDS, lower_bounds
+from passes.plan.bounds.near_bound import near_bound
+from passes.plan.bounds.working_sets import Infeasible, working_sets
+from passes.plan.layout import buffers_of, plan_of
+from passes.plan.solving import Goal
+from passes.plan.trace import Trace, trace
+from passes.plan.validator import problems
+from tensoropt.plan_types import Bound, MemoryModel, Order, Plan, Problem, Status
+
+Progress = Callable[[str, float, str], None]
+
+FEW = 9
+"""Steps up to which all sequences can be gone through."""
+
+_STATES = 60_000
+_NODES = 200_000
+"""Of the packer, for each sequence that is tried."""
+
+_BOUND_SHARE = 0.15
+"""Of the time, for bounds after a plan was found that is not known to be optimal."""
+
+_MARGINS = (0.0, 0.02, 0.05, 0.1, 0.2)
+"""By how much less than the budget the solvers are given, one after the other, until what they find packs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is asked. ``work`` limits the moves of the search in place of the time: the same seed then gives the same plan."""
+
+    budget: int
+    model: MemoryModel = "packed"
+    order: Order = "free"
+    seconds: float = 60.0
+    work: int | None = None
+    seed: int = 0
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class Planned:
+    """``plan`` is within the budget, or None; ``smallest`` is the plan of the fewest bytes that was met, as the model counts them.
+
+    ``history`` holds for each better plan the seconds after the start and its duration.
+    """
+
+    plan: Plan | None
+    smallest: Plan
+    status: Status
+    reason: str
+    bounds: tuple[Bound, ...]
+    baseline: Plan
+    history: tuple[tuple[float, int], ...]
+    seconds: float
+
+
+@dataclass
+class _Search:
+    """What has been found so far."""
+
+    problem: Problem
+    settings: Settings
+    progress: Progress
+    started: float = field(default_factory=time.monotonic)
+    best: Plan | None = None
+    smallest: Plan | None = None
+    shortest: tuple[int, ...] | None = None
+    """The shortest sequence that fits the budget in live bytes, packed or not."""
+    bounds: list[Bound] = field(default_factory=list)
+    history: list[tuple[float, int]] = field(default_factory=list)
+
+    def left(self) -> float:
+        return self.settings.seconds - (time.monotonic() - self.started)
+
+    def offer(self, sequence: tuple[int, ...]) -> bool:
+        """Takes a sequence in; whether it fits the budget as the memory model counts it."""
+        traced = trace(self.problem, sequence)
+        peak, duration = traced.peak(), traced.duration()
+        model, budget = self.settings.model, self.settings.budget
+        if peak <= budget and (self.shortest is None or duration < trace(self.problem, self.shortest).duration()):
+            self.shortest = sequence
+        worth = self.best is None or duration < self.best.duration
+        least = self.smallest is None or peak < self.smallest.used_bytes(model)
+        if not (worth and peak <= budget) and not least:
+            return peak <= budget and not worth and model == "live"
+        plan = unpacked(traced) if model == "live" else packed(self.problem, sequence, budget)
+        if self.smallest is None or plan.used_bytes(model) < self.smallest.used_bytes(model):
+            self.smallest = plan
+        if plan.used_bytes(model) > budget:
+            return False
+        if worth:
+            self.history.append((time.monotonic() - self.started, plan.duration))
+            self.best = plan
+            self._tell()
+        return True
+
+    def least(self) -> int:
+        """No plan of the order asked for is shorter."""
+        valid = ("any order", HOLDS[self.settings.order])
+        return max([self.problem.duration, *(bound.duration for bound in self.bounds if bound.holds_for in valid)])
+
+    def done(self) -> bool:
+        """Whether the best plan is optimal."""
+        return self.best is not None and self.best.duration <= self.least()
+
+    def _tell(self) -> None:
+        assert self.best is not None
+        once = max(1, self.problem.duration)
+        longer, bound = (100 * (at - self.problem.duration) / once for at in (self.best.duration, self.least()))
+        share = 1 - max(0.0, self.left()) / max(1e-9, self.settings.seconds)
+        self.progress("plan", share, f"+{longer:.3f} %, bound +{bound:.3f} %")
+
+
+def unpacked(traced: Trace) -> Plan:
+    """A plan without offsets, while live bytes are what counts."""
+    return Plan(traced.sequence, (), (), traced.peak(), 0, traced.duration())
+
+
+def packed(problem: Problem, sequence: tuple[int, ...], budget: int) -> Plan:
+    """The plan of a sequence: within the budget where the packer manages that, else in the smallest arena it finds."""
+    from passes.plan.packing.search import smallest, within
+
+    traced = trace(problem, sequence)
+    allocation, names = buffers_of(traced)
+    placement = within(allocation, budget, _NODES).placement
+    if placement is None:
+        placement = smallest(allocation, _NODES // 10).placement
+    assert placement is not None
+    return plan_of(traced, placement, names)
+
+
+def plan(problem: Problem, settings: Settings, progress: Progress = lambda stage, share, detail: None) -> Planned:
+    """The shortest plan found within the budget. RuntimeError if the validator refuses it, which is a defect of this program."""
+    search = _Search(problem, settings, progress)
+    as_it_is = tuple(range(len(problem.steps)))
+    baseline = packed(problem, as_it_is, settings.budget)
+    search.offer(as_it_is)
+    proof = working_sets(problem, settings.budget)
+    if proof is None and not search.done():
+        proof = _look(search)
+    search.bounds += [] if proof is not None else _bounds(search)
+    if search.best is not None:
+        if settings.model == "live":
+            search.best = packed(problem, search.best.sequence, settings.budget)
+        wrong = problems(problem, search.best, settings.budget, settings.model, settings.order)
+        if wrong:
+            raise RuntimeError(f"the planner made an invalid plan: {wrong[0]}")
+        status: Status = "optimal" if search.done() else "feasible"
+        reason = ""
+    else:
+        status = "infeasible" if proof is not None else "unknown"
+        reason = (
+            proof.reason if proof is not None else "no plan was found in the time, and none was shown to be impossible"
+        )
+    smallest = baseline if search.smallest is None else search.smallest
+    elapsed = time.monotonic() - search.started
+    return Planned(
+        search.best, smallest, status, reason, tuple(search.bounds), baseline, tuple(search.history), elapsed
+    )
+
+
+def _look(search: _Search) -> Infeasible | None:
+    """Everything that may find a plan, the quickest first; or a proof that there is none."""
+    problem, settings = search.problem, search.settings
+    workers = settings.workers if settings.work is None else 1  # more than one are not deterministic
+    if len(problem.steps) <= FEW:
+        from passes.plan.solvers import exhaustive
+
+        outcome = exhaustive.solve(problem, Goal(settings.budget, settings.order, work=_STATES), search.offer)
+        search.bounds += outcome.bounds
+        if outcome.complete and outcome.sequence is None:
+            return Infeasible("all sequences were gone through", HOLDS[settings.order])
+        if search.done():
+            return None
+    start = None
+    if settings.order == "free":
+        _anneal(search, None, 0.3)
+        if search.done():
+            return None
+    near = near_bound(problem, settings.budget, 0.25 * search.left(), workers)
+    if isinstance(near, Infeasible):
+        if settings.order == "input":
+            return near
+    else:
+        search.bounds.append(near.bound)
+        if near.plan is not None:
+            start = near.plan.sequence
+            search.offer(start)
+    if not search.done():
+        _anneal(search, start, 1.0)
+    return None
+
+
+def _anneal(search: _Search, start: tuple[int, ...] | None, share_of_time: float) -> None:
+    """Annealing for the budget; and, while what is found does not pack, for less. For a share of the time that is left."""
+    from passes.plan.solvers import annealing
+
+    settings = search.settings
+    model_packs = settings.model == "live"
+    reserve = max(_BOUND_SHARE * settings.seconds, (1 - share_of_time) * search.left())
+    low, high = 0.0, 1.0  # margins that do not pack, and that do
+    tried = 0
+    while search.left() > reserve and not search.done():
+        margin = 0.0 if model_packs else _margin(tried, low, high)
+        budget = settings.budget - int(margin * settings.budget)
+        share = 1.0 if model_packs else 0.35
+        seconds = max(0.5, (search.left() - reserve) * share)
+        work = None if settings.work is None else max(1, int(settings.work * share))
+        seed = settings.seed + 7919 * tried
+        goal = Goal(budget, settings.order, seconds, work, seed, settings.workers)
+        found = annealing.solve(search.problem, goal, search.offer, search.shortest or start)
+        tried += 1
+        fits = found.sequence is not None and search.offer(found.sequence)
+        if fits:
+            high = min(high, margin)
+        else:
+            low = max(low, margin) if found.sequence is not None else low
+        if found.sequence is None and margin:
+            high = min(high, margin)  # too little to find anything in
+        if model_packs or (settings.work is not None and tried >= len(_MARGINS)) or (fits and margin == 0.0):
+            return
+
+
+def _margin(tried: int, low: float, high: float) -> float:
+    """The next share of the budget to leave free."""
+    if high == 1.0:
+        return _MARGINS[min(tried, len(_MARGINS) - 1)]
+    return (low + high) / 2
+
+
+def _bounds(search: _Search) -> list[Bound]:
+    """Bounds that were not yet had, in the time that is left."""
+    settings = search.settings
+    if search.done():
+        return [Bound(search.problem.duration, "every step once", "any order")]
+    known = None if search.best is None else search.best.duration
+    workers = settings.workers if settings.work is None else 1
+    seconds = max(1.0, search.left())
+    found = lower_bounds(search.problem, settings.budget, settings.order, seconds, workers, known)
+    return [] if isinstance(found, Infeasible) else list(found)
