@@ -17,7 +17,7 @@ from typing import Any
 
 import platformdirs
 
-KINDS = {"derived": "derivations"}
+KINDS = {"derived": "derivations", "compiled": "the planner's loops as machine code"}
 """The folders of the cache, and what they hold. Times of kernels are in the tuning database, one file beside them."""
 
 _ABANDONED_SECONDS = 3600.0
@@ -75,7 +75,10 @@ def _sweep(folder: Path) -> None:
 
 def entries(kind: str) -> list[Path]:
     """The files of all entries of a kind, and what killed writers left."""
-    return [path for path in (cache_folder() / kind).glob("??/*") if path.suffix in (".json", ".partial")]
+    folder = cache_folder() / kind
+    if kind == "compiled":  # written by numba
+        return [*folder.glob("*/*/*.nb[ic]"), *folder.glob("*/*/*.nb[ic].*")]
+    return [path for path in folder.glob("??/*") if path.suffix in (".json", ".partial")]
 
 
 def clear(kind: str) -> None:

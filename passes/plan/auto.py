@@ -31,6 +31,15 @@ _NODES = 200_000
 _BOUND_SHARE = 0.15
 """Of the time, for bounds after a plan was found that is not known to be optimal."""
 
+_ATTEMPTS = 6
+"""Turns of the search under the packed model; the margin of each follows from whether the one before packed."""
+
+_PACKING_SHARE = 0.02
+"""Of the time, for one sequence at most."""
+
+_LARGE = 400
+"""Steps from which the program near the bound is seldom solved in its share of the time."""
+
 _MARGINS = (0.0, 0.02, 0.05, 0.1, 0.2)
 """By how much less than the budget the solvers are given, one after the other, until what they find packs."""
 
@@ -94,7 +103,7 @@ class _Search:
         least = self.smallest is None or peak < self.smallest.used_bytes(model)
         if not (worth and peak <= budget) and not least:
             return peak <= budget and not worth and model == "live"
-        plan = unpacked(traced) if model == "live" else packed(self.problem, sequence, budget)
+        plan = unpacked(traced) if model == "live" else packed(self.problem, sequence, self.settings)
         if self.smallest is None or plan.used_bytes(model) < self.smallest.used_bytes(model):
             self.smallest = plan
         if plan.used_bytes(model) > budget:
@@ -127,15 +136,16 @@ def unpacked(traced: Trace) -> Plan:
     return Plan(traced.sequence, (), (), traced.peak(), 0, traced.duration())
 
 
-def packed(problem: Problem, sequence: tuple[int, ...], budget: int) -> Plan:
+def packed(problem: Problem, sequence: tuple[int, ...], settings: Settings) -> Plan:
     """The plan of a sequence: within the budget where the packer manages that, else in the smallest arena it finds."""
     from passes.plan.packing.search import smallest, within
 
     traced = trace(problem, sequence)
     allocation, names = buffers_of(traced)
-    placement = within(allocation, budget, _NODES).placement
+    seconds = _PACKING_SHARE * settings.seconds if settings.work is None else None
+    placement = within(allocation, settings.budget, _NODES, seconds).placement
     if placement is None:
-        placement = smallest(allocation, _NODES // 10).placement
+        placement = smallest(allocation, _NODES // 10, seconds).placement
     assert placement is not None
     return plan_of(traced, placement, names)
 
@@ -144,7 +154,7 @@ def plan(problem: Problem, settings: Settings, progress: Progress = lambda stage
     """The shortest plan found within the budget. RuntimeError if the validator refuses it, which is a defect of this program."""
     search = _Search(problem, settings, progress)
     as_it_is = tuple(range(len(problem.steps)))
-    baseline = packed(problem, as_it_is, settings.budget)
+    baseline = packed(problem, as_it_is, settings)
     search.offer(as_it_is)
     proof = working_sets(problem, settings.budget)
     if proof is None and not search.done():
@@ -152,7 +162,7 @@ def plan(problem: Problem, settings: Settings, progress: Progress = lambda stage
     search.bounds += [] if proof is not None else _bounds(search)
     if search.best is not None:
         if settings.model == "live":
-            search.best = packed(problem, search.best.sequence, settings.budget)
+            search.best = packed(problem, search.best.sequence, settings)
         wrong = problems(problem, search.best, settings.budget, settings.model, settings.order)
         if wrong:
             raise RuntimeError(f"the planner made an invalid plan: {wrong[0]}")
@@ -188,7 +198,8 @@ def _look(search: _Search) -> Infeasible | None:
         _anneal(search, None, 0.3)
         if search.done():
             return None
-    near = near_bound(problem, settings.budget, 0.25 * search.left(), workers)
+    share = 0.25 if len(problem.steps) <= _LARGE else 0.12
+    near = near_bound(problem, settings.budget, share * search.left(), workers)
     if isinstance(near, Infeasible):
         if settings.order == "input":
             return near
@@ -207,36 +218,37 @@ def _anneal(search: _Search, start: tuple[int, ...] | None, share_of_time: float
     from passes.plan.solvers import annealing
 
     settings = search.settings
-    model_packs = settings.model == "live"
+    live = settings.model == "live"
     reserve = max(_BOUND_SHARE * settings.seconds, (1 - share_of_time) * search.left())
     low, high = 0.0, 1.0  # margins that do not pack, and that do
-    tried = 0
-    while search.left() > reserve and not search.done():
-        margin = 0.0 if model_packs else _margin(tried, low, high)
-        budget = settings.budget - int(margin * settings.budget)
-        share = 1.0 if model_packs else 0.35
-        seconds = max(0.5, (search.left() - reserve) * share)
-        work = None if settings.work is None else max(1, int(settings.work * share))
-        seed = settings.seed + 7919 * tried
-        goal = Goal(budget, settings.order, seconds, work, seed, settings.workers)
-        found = annealing.solve(search.problem, goal, search.offer, search.shortest or start)
-        tried += 1
-        fits = found.sequence is not None and search.offer(found.sequence)
-        if fits:
+    for tried in range(1 if live else _ATTEMPTS):
+        if search.left() <= reserve or search.done():
+            return
+        margin = 0.0 if tried == 0 or high == 0.0 else _margin(tried, low, high)
+        part = 1 / (1 if live else _ATTEMPTS - tried)
+        goal = Goal(
+            settings.budget - int(margin * settings.budget),
+            settings.order,
+            max(0.5, (search.left() - reserve) * part),
+            None if settings.work is None else max(1, int(settings.work * part)),
+            settings.seed + 7919 * tried,
+            settings.workers,
+        )
+        found = annealing.solve(search.problem, goal, search.offer, search.shortest or start).sequence
+        if found is None or search.offer(found) or _packs(search, found):
             high = min(high, margin)
         else:
-            low = max(low, margin) if found.sequence is not None else low
-        if found.sequence is None and margin:
-            high = min(high, margin)  # too little to find anything in
-        if model_packs or (settings.work is not None and tried >= len(_MARGINS)) or (fits and margin == 0.0):
-            return
+            low = max(low, margin)
+
+
+def _packs(search: _Search, sequence: tuple[int, ...]) -> bool:
+    plan = packed(search.problem, sequence, search.settings)
+    return plan.used_bytes(search.settings.model) <= search.settings.budget
 
 
 def _margin(tried: int, low: float, high: float) -> float:
     """The next share of the budget to leave free."""
-    if high == 1.0:
-        return _MARGINS[min(tried, len(_MARGINS) - 1)]
-    return (low + high) / 2
+    return _MARGINS[min(tried, len(_MARGINS) - 1)] if high == 1.0 else (low + high) / 2
 
 
 def _bounds(search: _Search) -> list[Bound]:
@@ -246,6 +258,6 @@ def _bounds(search: _Search) -> list[Bound]:
         return [Bound(search.problem.duration, "every step once", "any order")]
     known = None if search.best is None else search.best.duration
     workers = settings.workers if settings.work is None else 1
-    seconds = max(1.0, search.left())
+    seconds = max(1.0, 0.7 * search.left())  # stating the last program comes on top
     found = lower_bounds(search.problem, settings.budget, settings.order, seconds, workers, known)
     return [] if isinstance(found, Infeasible) else list(found)

@@ -6,7 +6,6 @@ it writes beside the source, where an installed package may not be writable.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, TypeVar
 import numba
 from numba import njit
 
-from tensoropt.disk_cache import cache_folder
+from tensoropt.disk_cache import cache_folder, sources_digest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,7 +41,4 @@ def _kept(function: F, inline: str) -> F:
 
 @cache
 def _folder() -> Path:
-    digest = hashlib.blake2b(digest_size=8)
-    for file in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(file.name.encode() + file.read_bytes())
-    return cache_folder() / "compiled" / digest.hexdigest()
+    return cache_folder() / "compiled" / sources_digest([Path(__file__).parent])

@@ -36,12 +36,15 @@ def test_entries_are_counted_and_removed(own_cache: Path, capsys: pytest.Capture
         database.write(KEY, {"a": {"seconds": 1.0}})
     for number in range(2):
         write_entry("derived", f"key {number}", {"value": number})
+    loop = own_cache / "compiled" / "digest" / "solvers" / "moves.undo.py311.1.nbc"
+    loop.parent.mkdir(parents=True)
+    loop.write_text("machine code")
     mine = [own_cache / "notes.json", entry_path("derived", "key 0").with_name("notes.txt")]
     for path in mine:
         path.write_text("mine")
-    assert counts(capsys) == {"measured": 1, "derived": 2}
+    assert counts(capsys) == {"measured": 1, "derived": 2, "compiled": 1}
     assert main(["cache", "--clear"]) == 0
-    assert capsys.readouterr().out.count("0 entries") == 2
+    assert capsys.readouterr().out.count("0 entries") == 3
     assert read_entry("derived", "key 0") is None
     assert all(path.exists() for path in mine)
 
@@ -56,7 +59,7 @@ def test_times_are_passed_on(tmp_path: Path, own_cache: Path, capsys: pytest.Cap
     assert counts(capsys, "--db", str(other)) == {"measured": 2}
     write_entry("derived", "key", {"value": 1})
     assert counts(capsys, "--db", str(other), "--clear") == {"measured": 0}
-    assert counts(capsys) == {"measured": 2, "derived": 1}
+    assert counts(capsys) == {"measured": 2, "derived": 1, "compiled": 0}
     with Database(file) as exported:
         assert exported.read(KEY)["b"] == {"seconds": 2.0}
 

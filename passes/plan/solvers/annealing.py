@@ -25,6 +25,7 @@ from passes.plan.solvers.incremental import (
     sequence_of,
     state_of,
 )
+from passes.plan.solvers.list_order import listed
 from passes.plan.solvers.moves import (
     Scratch,
     forget,
@@ -66,7 +67,7 @@ def _anneal(
     hot: float,
     cold: float,
     weight: float,
-    free: bool,
+    orders: float,
     best: Ints,
     record: np.ndarray,
 ) -> None:
@@ -80,12 +81,12 @@ def _anneal(
         temperature = hot * (cold / hot) ** (number / moves)
         scratch.used[0] = 0
         kind = np.random.random()
-        if free and kind < 0.4:
+        if np.random.random() < orders:
             made = reorder(net, state, scratch)
-        elif kind < 0.7 and (state.numbers[EXCESS] > 0 or kind < 0.5):
+        elif kind < 0.5 and (state.numbers[EXCESS] > 0 or kind < 0.2):
             made = recompute(net, state, scratch, short_position(state))
-        elif kind < 0.85:
-            made = forget(net, state, scratch, free)
+        elif kind < 0.75:
+            made = forget(net, state, scratch, orders > 0)
         else:
             made = shift(net, state, scratch)
         if not made:
@@ -130,7 +131,7 @@ class _Round:
     moves: int
     hot: float
     weight: float
-    free: bool
+    orders: float
 
     def run(self, deadline: float) -> tuple[tuple[int, ...] | None, tuple[int, ...], float]:
         """The cheapest sequence within the budget, the one at the end, and the excess of that in budgets."""
@@ -155,7 +156,7 @@ class _Round:
                 here,
                 there,
                 self.weight,
-                self.free,
+                self.orders,
                 best,
                 record,
             )
@@ -167,11 +168,11 @@ class _Round:
         return found, sequence_of(state), state.numbers[EXCESS] / max(1, self.budget)
 
 
-PORTFOLIO: dict[Order, tuple[tuple[float, float], ...]] = {
-    "free": ((3.0, 1.0), (3.0, 0.3), (1.0, 0.1), (10.0, 0.3)),
-    "input": ((1.0, 0.3), (0.3, 0.1), (3.0, 0.3), (0.3, 0.3)),
+PORTFOLIO: dict[Order, tuple[tuple[float, float, float], ...]] = {
+    "free": ((1.0, 0.3, 1.0), (1.0, 0.1, 0.4), (3.0, 0.1, 0.3), (3.0, 1.0, 0.8)),
+    "input": ((1.0, 0.3, 0.0), (0.3, 0.1, 0.0), (1.0, 0.1, 0.0), (3.0, 0.3, 0.0)),
 }
-"""Temperatures at the start, in mean durations of a step, and what a per cent of the budget too much weighs."""
+"""Temperatures at the start in mean durations of a step, what a per cent of the budget too much weighs, the share of reorderings."""
 
 _GROWTH = 1.5
 _LONGEST = 20_000_000
@@ -183,7 +184,7 @@ def solve(problem: Problem, goal: Goal, better: Better, start: Sequence[int] | N
         return Outcome(())
     deadline = time.monotonic() + goal.seconds
     net, budget = as_arrays(problem, goal.budget)
-    first = tuple(range(len(problem.steps))) if start is None else tuple(start)
+    first = _origin(problem, goal.order) if start is None else tuple(start)
     best = _within(problem, first, goal.budget)
     if best is not None:
         better(best)
@@ -195,10 +196,10 @@ def solve(problem: Problem, goal: Goal, better: Better, start: Sequence[int] | N
             rounds = []
             for worker in range(goal.workers):
                 index = number * goal.workers + worker
-                hot, weight = PORTFOLIO[goal.order][(index + number) % 4]
+                hot, weight, orders = PORTFOLIO[goal.order][(index + number) % 4]
                 origin = first if index % 4 == 3 else nearest if best is None else best
                 seed = (goal.seed * 1_000_003 + index) % (1 << 32)
-                rounds.append(_Round(net, budget, origin, seed, moves, hot * average, weight, goal.order == "free"))
+                rounds.append(_Round(net, budget, origin, seed, moves, hot * average, weight, orders))
             least = np.inf
             for found, last, excess in pool.map(lambda one: one.run(deadline), rounds):
                 kept = None if found is None else _within(problem, found, goal.budget)
@@ -215,6 +216,14 @@ def solve(problem: Problem, goal: Goal, better: Better, start: Sequence[int] | N
             work += moves * goal.workers
             moves = min(int(moves * _GROWTH), _LONGEST)
     return Outcome(best)
+
+
+def _origin(problem: Problem, order: Order) -> tuple[int, ...]:
+    """The order of the input, or one of lower memory where that may be."""
+    given = tuple(range(len(problem.steps)))
+    if order == "input":
+        return given
+    return min(given, listed(problem), key=lambda sequence: trace(problem, sequence).peak())
 
 
 def _within(problem: Problem, sequence: tuple[int, ...], budget: int) -> tuple[int, ...] | None:
