@@ -172,7 +172,7 @@ PORTFOLIO: dict[Order, tuple[tuple[float, float, float], ...]] = {
     "free": ((1.0, 0.3, 1.0), (1.0, 0.1, 0.4), (3.0, 0.1, 0.3), (3.0, 1.0, 0.8)),
     "input": ((1.0, 0.3, 0.0), (0.3, 0.1, 0.0), (1.0, 0.1, 0.0), (3.0, 0.3, 0.0)),
 }
-"""Temperatures at the start in mean durations of a step, what a per cent of the budget too much weighs, the share of reorderings."""
+"""Temperatures at the start in mean durations of a step, what a per cent of the budget too much weighs, the share of reordering."""
 
 _GROWTH = 1.5
 _LONGEST = 20_000_000
