@@ -159,7 +159,12 @@ def plan(problem: Problem, settings: Settings, progress: Progress = lambda stage
     proof = working_sets(problem, settings.budget)
     if proof is None and not search.done():
         proof = _look(search)
-    search.bounds += [] if proof is not None else _bounds(search)
+    if proof is None:
+        found = _bounds(search)
+        if isinstance(found, Infeasible):
+            proof = found
+        else:
+            search.bounds += found
     if search.best is not None:
         if settings.model == "live":
             search.best = packed(problem, search.best.sequence, settings)
@@ -251,8 +256,8 @@ def _margin(tried: int, low: float, high: float) -> float:
     return _MARGINS[min(tried, len(_MARGINS) - 1)] if high == 1.0 else (low + high) / 2
 
 
-def _bounds(search: _Search) -> list[Bound]:
-    """Bounds that were not yet had, in the time that is left."""
+def _bounds(search: _Search) -> list[Bound] | Infeasible:
+    """Bounds that were not yet had, in the time that is left; or a proof that there is no plan."""
     settings = search.settings
     if search.done():
         return [Bound(search.problem.duration, "every step once", "any order")]
@@ -260,4 +265,4 @@ def _bounds(search: _Search) -> list[Bound]:
     workers = settings.workers if settings.work is None else 1
     seconds = max(1.0, 0.7 * search.left())  # stating the last program comes on top
     found = lower_bounds(search.problem, settings.budget, settings.order, seconds, workers, known)
-    return [] if isinstance(found, Infeasible) else list(found)
+    return found if isinstance(found, Infeasible) else list(found)
