@@ -11,10 +11,10 @@ import time
 
 from ortools.sat.python import cp_model
 
+from passes.plan.solvers.cp_sat import search
+from passes.plan.solvers.incumbent import Incumbent
 from passes.plan.solvers.published_model import PublishedModel
-from passes.plan.solvers.stages_incumbent import Incumbent
-from passes.plan.solvers.stages_scaling import scaled
-from passes.plan.solvers.stages_search import search
+from passes.plan.solvers.scaling import scaled
 from passes.plan.solving import Better, Goal, Outcome
 from tensoropt.plan_types import Bound, Problem
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from ortools.sat.python import cp_model
 
-from passes.plan.solvers.stages_scaling import Scaled
+from passes.plan.solvers.scaling import Scaled
 from tensoropt.plan_types import Problem
 
 Variable = Any

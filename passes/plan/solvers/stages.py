@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 from ortools.sat.python import cp_model
 
-from passes.plan.solvers.stages_incumbent import Incumbent
+from passes.plan.solvers.cp_sat import search, work_done
+from passes.plan.solvers.incumbent import Incumbent
+from passes.plan.solvers.scaling import Scaled, scaled
 from passes.plan.solvers.stages_model import StageModel
-from passes.plan.solvers.stages_scaling import Scaled, scaled
-from passes.plan.solvers.stages_search import search, work_done
 from passes.plan.solvers.stages_window import Staged, Window, candidates, staged, whole, within
 from passes.plan.solving import Better, Goal, Outcome
 from tensoropt.plan_types import Bound, Problem

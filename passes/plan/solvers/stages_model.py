@@ -17,7 +17,7 @@ from typing import Any
 
 from ortools.sat.python import cp_model
 
-from passes.plan.solvers.stages_scaling import Scaled
+from passes.plan.solvers.scaling import Scaled
 from passes.plan.solvers.stages_window import Staged, Window, staged
 from passes.plan.trace import trace
 from tensoropt.plan_types import Problem

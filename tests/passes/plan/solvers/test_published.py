@@ -10,7 +10,7 @@ from ortools.sat.python import cp_model
 
 from passes.plan.solvers import exhaustive, published
 from passes.plan.solvers.published_model import PublishedModel, event
-from passes.plan.solvers.stages_scaling import scaled
+from passes.plan.solvers.scaling import scaled
 from passes.plan.solving import Goal
 from passes.plan.trace import trace
 from tensoropt.plan_types import Problem, Step, Value

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from ortools.sat.python import cp_model
 
 from passes.plan.solvers import exhaustive, stages
-from passes.plan.solvers.stages_incumbent import pruned
+from passes.plan.solvers.incumbent import pruned
+from passes.plan.solvers.scaling import LARGEST_SUM, scaled
 from passes.plan.solvers.stages_model import StageModel
-from passes.plan.solvers.stages_scaling import LARGEST_SUM, scaled
 from passes.plan.solvers.stages_window import candidates, staged, whole
 from passes.plan.solving import Goal, Outcome
 from passes.plan.trace import trace

@@ -8,7 +8,7 @@ from typing import Any
 
 from ortools.sat.python import cp_model
 
-from passes.plan.solvers.stages_incumbent import Incumbent
+from passes.plan.solvers.incumbent import Incumbent
 from passes.plan.solving import Goal
 
 WORK_UNITS = 1000
