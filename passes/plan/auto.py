@@ -31,7 +31,7 @@ _NODES = 200_000
 _BOUND_SHARE = 0.15
 """Of the time, for bounds after a plan was found that is not known to be optimal."""
 
-_ATTEMPTS = 6
+_ATTEMPTS = 5
 """Turns of the search under the packed model; the margin of each follows from whether the one before packed."""
 
 _PACKING_SHARE = 0.02
@@ -113,6 +113,11 @@ class _Search:
             self.best = plan
             self._tell()
         return True
+
+    def nearest(self) -> tuple[int, ...] | None:
+        """The sequence of the fewest bytes that was met, unless that is the input's."""
+        met = None if self.smallest is None else self.smallest.sequence
+        return None if met == tuple(range(len(self.problem.steps))) else met
 
     def least(self) -> int:
         """No plan of the order asked for is shorter."""
@@ -198,9 +203,8 @@ def _look(search: _Search) -> Infeasible | None:
             return Infeasible("all sequences were gone through", HOLDS[settings.order])
         if search.done():
             return None
-    start = None
     if settings.order == "free":
-        _anneal(search, None, 0.3)
+        _anneal(search, 1, 0.25)
         if search.done():
             return None
     share = 0.25 if len(problem.steps) <= _LARGE else 0.12
@@ -211,26 +215,27 @@ def _look(search: _Search) -> Infeasible | None:
     else:
         search.bounds.append(near.bound)
         if near.plan is not None:
-            start = near.plan.sequence
-            search.offer(start)
+            search.offer(near.plan.sequence)
     if not search.done():
-        _anneal(search, start, 1.0)
+        _anneal(search, 1 if settings.model == "live" else _ATTEMPTS, 1.0)
     return None
 
 
-def _anneal(search: _Search, start: tuple[int, ...] | None, share_of_time: float) -> None:
-    """Annealing for the budget; and, while what is found does not pack, for less. For a share of the time that is left."""
+def _anneal(search: _Search, attempts: int, share_of_time: float) -> None:
+    """Annealing for the budget; and, while what is found does not pack, for less. For a share of the time that is left.
+
+    It starts from the shortest sequence that fits the budget, or the one that comes nearest to it.
+    """
     from passes.plan.solvers import annealing
 
     settings = search.settings
-    live = settings.model == "live"
     reserve = max(_BOUND_SHARE * settings.seconds, (1 - share_of_time) * search.left())
     low, high = 0.0, 1.0  # margins that do not pack, and that do
-    for tried in range(1 if live else _ATTEMPTS):
+    for tried in range(attempts):
         if search.left() <= reserve or search.done():
             return
         margin = 0.0 if tried == 0 or high == 0.0 else _margin(tried, low, high)
-        part = 1 / (1 if live else _ATTEMPTS - tried)
+        part = 1 / (attempts - tried)
         goal = Goal(
             settings.budget - int(margin * settings.budget),
             settings.order,
@@ -239,7 +244,7 @@ def _anneal(search: _Search, start: tuple[int, ...] | None, share_of_time: float
             settings.seed + 7919 * tried,
             settings.workers,
         )
-        found = annealing.solve(search.problem, goal, search.offer, search.shortest or start).sequence
+        found = annealing.solve(search.problem, goal, search.offer, search.shortest or search.nearest()).sequence
         if found is None or search.offer(found) or _packs(search, found):
             high = min(high, margin)
         else:
