@@ -38,7 +38,7 @@ _PACKING_SHARE = 0.02
 """Of the time, for one sequence at most."""
 
 _LARGE = 400
-"""Steps from which the program near the bound is seldom solved in its share of the time."""
+"""Steps from which the program near the bound is seldom solved in its share of the time, and flat profiles pack badly."""
 
 _MARGINS = (0.0, 0.02, 0.05, 0.1, 0.2)
 """By how much less than the budget the solvers are given, one after the other, until what they find packs."""
@@ -231,10 +231,11 @@ def _anneal(search: _Search, attempts: int, share_of_time: float) -> None:
     settings = search.settings
     reserve = max(_BOUND_SHARE * settings.seconds, (1 - share_of_time) * search.left())
     low, high = 0.0, 1.0  # margins that do not pack, and that do
+    skipped = 0 if len(search.problem.steps) <= _LARGE else 2  # much smaller margins do not pack there
     for tried in range(attempts):
         if search.left() <= reserve or search.done():
             return
-        margin = 0.0 if tried == 0 or high == 0.0 else _margin(tried, low, high)
+        margin = 0.0 if settings.model == "live" or high == 0.0 else _margin(tried + skipped, low, high)
         part = 1 / (attempts - tried)
         goal = Goal(
             settings.budget - int(margin * settings.budget),
