@@ -27,6 +27,11 @@ class Row:
     variables: tuple[int, ...]
     limit: int
 
+    @property
+    def exact(self) -> bool:
+        """Whether ``scaled`` allows no point that this one does not."""
+        return sum(map(abs, self.coefficients)) // (math.gcd(*self.coefficients) or 1) <= LARGEST_SUM
+
     def scaled(self) -> Row:
         """A row of small numbers that every binary point of this one satisfies: the same where the common divisor is enough.
 

@@ -54,7 +54,8 @@ def integer_bound(program: BinaryProgram, seconds: float, workers: int) -> Relax
     if status not in (cp_model.OPTIMAL, cp_model.FEASIBLE):
         return Relaxed(bound * unit)
     values = tuple(bool(solver.value(variable)) for variable in variables)
-    optimal = status == cp_model.OPTIMAL and all(cost % unit == 0 for cost in program.costs)
+    exact = all(cost % unit == 0 for cost in program.costs) and all(row.exact for row in program.rows)
+    optimal = status == cp_model.OPTIMAL and exact
     return Relaxed(bound * unit, values, optimal=optimal)
 
 

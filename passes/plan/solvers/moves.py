@@ -114,6 +114,8 @@ def idle_value(net: Net, state: State, position: int, rivals: int) -> tuple[int,
     """A value that is live at a position without being used there, and its next use: large and cheap among some; −1 for none."""
     best, best_use, best_worth = -1, 0, -1.0
     values = len(net.bytes)
+    if values == 0:
+        return best, best_use
     found = 0
     for _ in range(60):
         value = np.random.randint(0, values)
