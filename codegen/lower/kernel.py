@@ -140,7 +140,9 @@ def _scheduled(context: Context, expression: Scope, result: Any) -> tuple[list[A
         for split in (*([] if value is None else [split_stages(expression, value)]), stages):
             found = rows.recognize(context, [Epilogue(stage) for stage in split])
             if found is not None:
-                _place(context, split, result, found.in_place)
+                own = [split[-1].result, *([] if found.in_place is None else [found.in_place])]
+                context.buffers.update(dict.fromkeys(own, result))
+                _place(context, split)
                 where = "" if found.in_place is None else " in place"
                 return [rows.schedule(context, found)], [f"rows of {len(split)} stages{where}"]
     context.buffers[stages[-1].result] = result
@@ -148,20 +150,17 @@ def _scheduled(context: Context, expression: Scope, result: Any) -> tuple[list[A
     filtered = filtering.schedule(context, stages) if len(stages) > 2 else None
     if filtered is not None:
         return [filtered[1]], [filtered[0]]
-    _place(context, stages, result)
+    _place(context, stages)
     chosen = [choose.schedule(context, Epilogue(stage)) for stage in stages]
     return [body for _, body in chosen], [name for name, _ in chosen]
 
 
-def _place(context: Context, stages: list[Stage], result: Any, in_place: Scope | None = None) -> None:
-    """Gives every stage's result its buffer: the kernel's own, or scratch memory."""
+def _place(context: Context, stages: list[Stage]) -> None:
+    """Gives scratch memory to the results of stages that have no buffer yet."""
     for stage in stages:
-        own = stage is stages[-1] or stage.result is in_place
-        if own or stage.result.type.elements:
-            elements = stage.result.type.elements
-            context.buffers[stage.result] = (
-                result if own else context.workspace(tir.STORED[stage.result.dtype], elements)
-            )
+        if stage.result not in context.buffers:
+            memory = context.workspace(tir.STORED[stage.result.dtype], stage.result.type.elements)
+            context.buffers[stage.result] = memory
 
 
 def _fits(expression: Scope, threads: int) -> bool:

@@ -127,6 +127,15 @@ def test_layer_normalisation_is_done_row_by_row() -> None:
     np.testing.assert_allclose(compiled(scope, values), evaluate(scope, values), rtol=2e-5, atol=1e-6)
 
 
+def test_a_kernel_without_output_keeps_its_reductions_to_itself() -> None:
+    x, values = image(37, 131)
+    i, j, none = Iterator("i", 37), Iterator("j", 131), Iterator("none", 0)
+    total = Scope([i], Access(x, [i, j]), [j])
+    scope = Scope([i, none], Access(total, [i]))
+    assert lower(Tensor("y", scope.type), scope, TARGET).workspace_bytes >= 37 * 4
+    assert compiled(scope, values).shape == (37, 0)
+
+
 def test_a_full_reduction_of_a_large_tensor() -> None:
     x, values = image(64, 1024)
     i, j = Iterator("i", 64), Iterator("j", 1024)
