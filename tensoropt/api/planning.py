@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tensoropt.api.requirements import require_limits
+from tensoropt.api.optimizing import silent
+from tensoropt.api.requirements import require_planning
 from tensoropt.budget import parse_budget
-from tensoropt.errors import UsageError
 from tensoropt.pass_manager import Context, Progress
 from tensoropt.plan_types import MemoryModel, Order, Problem
 
@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 
 SECONDS = 60.0
 """Of planning, where no limit is given."""
-
-
-def _silent(stage: str, share: float, detail: str) -> None:
-    pass
 
 
 def plan(
@@ -35,7 +31,7 @@ def plan(
     seed: int = 0,
     threads: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
-    progress: Progress = _silent,
+    progress: Progress = silent,
 ) -> dict[str, Any]:
     """Plan an ONNX model, a JSON graph or a `Problem`; the object that ``tensoropt plan --json`` prints.
 
@@ -47,16 +43,10 @@ def plan(
     from passes.plan.auto import plan as planned
     from passes.plan.trace import trace
 
-    if memory_model not in ("packed", "live"):
-        raise UsageError(f"--memory-model is packed or live, not {memory_model!r}")
-    if order not in ("free", "input"):
-        raise UsageError(f"--order is free or input, not {order!r}")
-    require_limits(threads, seed, time_limit)
+    require_planning(memory_budget, memory_model, order, threads, seed, time_limit)
     problem = source if isinstance(source, Problem) else problem_of_source(source, shapes, threads, progress)
     peak = trace(problem, range(len(problem.steps))).peak()
     budget = memory_budget if isinstance(memory_budget, int) else parse_budget(memory_budget, peak)
-    if budget < 0:
-        raise UsageError("--memory-budget must not be negative")
     settings = Settings(
         budget, memory_model, order, SECONDS if time_limit is None else time_limit, work_limit, seed,
         threads or available_threads(),

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tensoropt.budget import parse_budget
 from tensoropt.errors import UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +26,21 @@ def require_limits(threads: int | None, seed: int, time_limit: float | None) -> 
         raise UsageError(f"a seed is not negative, as {seed} is")
     if time_limit is not None and not time_limit > 0:
         raise UsageError(f"a time limit is a positive number of seconds, not {time_limit}")
+
+
+def require_planning(
+    memory_budget: str | int, memory_model: str, order: str, threads: int | None, seed: int, time_limit: float | None
+) -> None:
+    """UsageError for what a plan cannot be asked for; before a model's kernels are measured."""
+    if memory_model not in ("packed", "live"):
+        raise UsageError(f"--memory-model is packed or live, not {memory_model!r}")
+    if order not in ("free", "input"):
+        raise UsageError(f"--order is free or input, not {order!r}")
+    if isinstance(memory_budget, str):
+        parse_budget(memory_budget, 0)
+    elif memory_budget < 0:
+        raise UsageError("--memory-budget must not be negative")
+    require_limits(threads, seed, time_limit)
 
 
 def require_replaceable(folder: str | os.PathLike[str], force: bool = False) -> None:

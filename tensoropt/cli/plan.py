@@ -38,10 +38,12 @@ def plan(
     """Plan order, recomputation and buffer offsets so that a memory budget is met, with a bound on what any plan takes."""
     from tensoropt import api
     from tensoropt.api.planning import problem_of_source
+    from tensoropt.api.requirements import require_planning
     from tensoropt.plan_chart import chart
 
     if plot is not None and not Path(plot).absolute().parent.is_dir():
         raise UsageError(f"--plot {plot}: there is no such folder")
+    require_planning(memory_budget, memory_model, order, threads, seed, time_limit)
     with progress_display() as progress:
         problem = problem_of_source(path, parse_shapes(shape), threads, progress)
         found = api.plan(
