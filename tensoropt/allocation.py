@@ -56,6 +56,11 @@ class Placement:
 
     def storage(self, name: str) -> str:
         """The value whose bytes a name stands for: itself, or what it is a view of."""
-        while name in self.aliases:
-            name = self.aliases[name]
-        return name
+        return shown(name, self.aliases)
+
+
+def shown(name: str, aliases: Mapping[str, str]) -> str:
+    """The value whose bytes a name stands for: itself, or what it is a view of."""
+    while name in aliases:
+        name = aliases[name]
+    return name

@@ -13,7 +13,7 @@ may write in place added; with none of them it is the published one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from graphlib import CycleError, TopologicalSorter
@@ -87,7 +87,11 @@ class Problem:
     @property
     def duration(self) -> int:
         """Of every step once."""
-        return sum(step.duration for step in self.steps)
+        return self.duration_of(range(len(self.steps)))
+
+    def duration_of(self, sequence: Iterable[int]) -> int:
+        """Of all steps of a sequence, as often as they occur."""
+        return sum(self.steps[number].duration for number in sequence)
 
     def check(self) -> Problem:
         """The problem itself. ModelError, which names the step, where it is not well formed."""

@@ -86,33 +86,37 @@ class _Search:
     smallest: Plan | None = None
     shortest: tuple[int, ...] | None = None
     """The shortest sequence that fits the budget in live bytes, packed or not."""
+    plans: dict[tuple[int, ...], Plan] = field(default_factory=dict)
+    """What was packed; each sequence is once."""
     bounds: list[Bound] = field(default_factory=list)
     history: list[tuple[float, int]] = field(default_factory=list)
 
     def left(self) -> float:
         return self.settings.seconds - (time.monotonic() - self.started)
 
-    def offer(self, sequence: tuple[int, ...]) -> bool:
-        """Takes a sequence in; whether it fits the budget as the memory model counts it."""
+    def offer(self, sequence: tuple[int, ...]) -> None:
+        """Takes a sequence in: as the best plan, as the smallest, or as neither."""
         traced = trace(self.problem, sequence)
         peak, duration = traced.peak(), traced.duration()
         model, budget = self.settings.model, self.settings.budget
-        if peak <= budget and (self.shortest is None or duration < trace(self.problem, self.shortest).duration()):
+        if peak <= budget and (self.shortest is None or duration < self.problem.duration_of(self.shortest)):
             self.shortest = sequence
-        worth = self.best is None or duration < self.best.duration
-        least = self.smallest is None or peak < self.smallest.used_bytes(model)
-        if not (worth and peak <= budget) and not least:
-            return peak <= budget and not worth and model == "live"
-        plan = unpacked(traced) if model == "live" else packed(self.problem, sequence, self.settings)
+        better = peak <= budget and (self.best is None or duration < self.best.duration)
+        if not better and self.smallest is not None and peak >= self.smallest.used_bytes(model):
+            return
+        plan = unpacked(traced) if model == "live" else self.packed(sequence)
         if self.smallest is None or plan.used_bytes(model) < self.smallest.used_bytes(model):
             self.smallest = plan
-        if plan.used_bytes(model) > budget:
-            return False
-        if worth:
-            self.history.append((time.monotonic() - self.started, plan.duration))
+        if better and plan.used_bytes(model) <= budget:
+            self.history.append((time.monotonic() - self.started, duration))
             self.best = plan
             self._tell()
-        return True
+
+    def packed(self, sequence: tuple[int, ...]) -> Plan:
+        """The plan of a sequence: within the budget where the packer manages that, else in the smallest arena it finds."""
+        if sequence not in self.plans:
+            self.plans[sequence] = packed(self.problem, sequence, self.settings)
+        return self.plans[sequence]
 
     def nearest(self) -> tuple[int, ...] | None:
         """The sequence of the fewest bytes that was met, unless that is the input's."""
@@ -142,7 +146,7 @@ def unpacked(traced: Trace) -> Plan:
 
 
 def packed(problem: Problem, sequence: tuple[int, ...], settings: Settings) -> Plan:
-    """The plan of a sequence: within the budget where the packer manages that, else in the smallest arena it finds."""
+    """See ``_Search.packed``."""
     from passes.plan.packing.search import smallest, within
 
     traced = trace(problem, sequence)
@@ -159,7 +163,7 @@ def plan(problem: Problem, settings: Settings, progress: Progress = lambda stage
     """The shortest plan found within the budget. RuntimeError if the validator refuses it, which is a defect of this program."""
     search = _Search(problem, settings, progress)
     as_it_is = tuple(range(len(problem.steps)))
-    baseline = packed(problem, as_it_is, settings)
+    baseline = search.packed(as_it_is)
     search.offer(as_it_is)
     proof = working_sets(problem, settings.budget)
     if proof is None and not search.done():
@@ -172,7 +176,7 @@ def plan(problem: Problem, settings: Settings, progress: Progress = lambda stage
             search.bounds += found
     if search.best is not None:
         if settings.model == "live":
-            search.best = packed(problem, search.best.sequence, settings)
+            search.best = search.packed(search.best.sequence)
         wrong = problems(problem, search.best, settings.budget, settings.model, settings.order)
         if wrong:
             raise RuntimeError(f"the planner made an invalid plan: {wrong[0]}")
@@ -183,10 +187,10 @@ def plan(problem: Problem, settings: Settings, progress: Progress = lambda stage
         reason = (
             proof.reason if proof is not None else "no plan was found in the time, and none was shown to be impossible"
         )
-    smallest = baseline if search.smallest is None else search.smallest
+    assert search.smallest is not None  # the order of the input, at the worst
     elapsed = time.monotonic() - search.started
     return Planned(
-        search.best, smallest, status, reason, tuple(search.bounds), baseline, tuple(search.history), elapsed
+        search.best, search.smallest, status, reason, tuple(search.bounds), baseline, tuple(search.history), elapsed
     )
 
 
@@ -246,15 +250,10 @@ def _anneal(search: _Search, attempts: int, share_of_time: float) -> None:
             settings.workers,
         )
         found = annealing.solve(search.problem, goal, search.offer, search.shortest or search.nearest()).sequence
-        if found is None or search.offer(found) or _packs(search, found):
+        if found is None or search.packed(found).used_bytes(settings.model) <= settings.budget:
             high = min(high, margin)
         else:
             low = max(low, margin)
-
-
-def _packs(search: _Search, sequence: tuple[int, ...]) -> bool:
-    plan = packed(search.problem, sequence, search.settings)
-    return plan.used_bytes(search.settings.model) <= search.settings.budget
 
 
 def _margin(tried: int, low: float, high: float) -> float:

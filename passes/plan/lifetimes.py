@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from tensoropt.allocation import Allocation, Buffer
+from tensoropt.allocation import Allocation, Buffer, shown
 from tensoropt.ir.expression import Tensor
 from tensoropt.ir.program import Compute, Program
 from tensoropt.ir.structure import view_source
@@ -42,7 +42,7 @@ def lifetimes(program: Program) -> Lifetimes:
     first: dict[str, tuple[int, Tensor]] = {}
     for step, statement in enumerate(program.statements):
         for tensor in statement.inputs:
-            last[_root(tensor.name, aliases)] = step
+            last[shown(tensor.name, aliases)] = step
         for tensor in statement.outputs:
             if tensor.name not in outputs and tensor.name not in aliases:
                 first[tensor.name] = (step, tensor)
@@ -50,9 +50,3 @@ def lifetimes(program: Program) -> Lifetimes:
         Buffer(name, tensor.type.bytes, step, last.get(name, step)) for name, (step, tensor) in first.items()
     )
     return Lifetimes(Allocation(buffers), aliases)
-
-
-def _root(name: str, aliases: Mapping[str, str]) -> str:
-    while name in aliases:
-        name = aliases[name]
-    return name

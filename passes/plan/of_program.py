@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from passes.plan.lifetimes import views
-from tensoropt.allocation import ALIGNMENT
+from tensoropt.allocation import ALIGNMENT, shown
 from tensoropt.cost import CostModel
 from tensoropt.errors import ModelError
 from tensoropt.ir.program import Opaque, Program
@@ -40,7 +40,7 @@ def problem_of(
             number[tensor.name] = len(values)
             writes.append(len(values))
             values.append(Value(tensor.name, tensor.type.bytes, tensor.name in outputs))
-        sources = (_shown(tensor.name, aliases) for tensor in statement.inputs)
+        sources = (shown(tensor.name, aliases) for tensor in statement.inputs)
         reads = tuple(dict.fromkeys(number[source] for source in sources if source in number))
         cost = costs.cost(statement, constants)
         if cost.source == "failed":
@@ -49,9 +49,3 @@ def problem_of(
         again = not (isinstance(statement, Opaque) and statement.operator in RANDOM)
         steps.append(Step(name, duration, reads, tuple(writes), cost.workspace_bytes, again))
     return Problem(program.name, tuple(values), tuple(steps), aliases, ALIGNMENT).check()
-
-
-def _shown(name: str, aliases: dict[str, str]) -> str:
-    while name in aliases:
-        name = aliases[name]
-    return name

@@ -50,7 +50,7 @@ class Trace:
 
     def duration(self) -> int:
         """Of all steps of the sequence."""
-        return sum(self.problem.steps[step].duration for step in self.sequence)
+        return self.problem.duration_of(self.sequence)
 
 
 def trace(problem: Problem, sequence: Sequence[int]) -> Trace:

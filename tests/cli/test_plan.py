@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from tensoropt.cli import main
 from tensoropt.problem_files import as_document
-from tests.passes.plan.solvers.test_annealing import mirrored
+from tests.passes.plan.problems import mirrored
 
 CHAIN = mirrored(10)
 

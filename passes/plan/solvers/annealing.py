@@ -203,14 +203,14 @@ def solve(problem: Problem, goal: Goal, better: Better, start: Sequence[int] | N
             least = np.inf
             for found, last, excess in pool.map(lambda one: one.run(deadline), rounds):
                 kept = None if found is None else _within(problem, found, goal.budget)
-                if kept is not None and (best is None or _duration(problem, kept) < _duration(problem, best)):
+                if kept is not None and (best is None or problem.duration_of(kept) < problem.duration_of(best)):
                     best = kept
                     better(best)
                 if excess < least:
                     least, nearest = excess, last
             if best is None:
                 better(nearest)
-            elif _duration(problem, best) == problem.duration:
+            elif problem.duration_of(best) == problem.duration:
                 break  # nothing is recomputed
             number += 1
             work += moves * goal.workers
@@ -229,7 +229,3 @@ def _origin(problem: Problem, order: Order) -> tuple[int, ...]:
 def _within(problem: Problem, sequence: tuple[int, ...], budget: int) -> tuple[int, ...] | None:
     """The sequence where the plain definition says that it is within the budget."""
     return sequence if trace(problem, sequence).peak() <= budget else None
-
-
-def _duration(problem: Problem, sequence: tuple[int, ...]) -> int:
-    return sum(problem.steps[step].duration for step in sequence)

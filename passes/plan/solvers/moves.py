@@ -177,15 +177,33 @@ def forget(net: Net, state: State, scratch: Scratch, free: bool) -> bool:
         return False
     step = state.extras[np.random.randint(0, state.numbers[EXTRAS])]
     copy = np.random.randint(0 if free else 1, state.times[step])
-    if copy == 0:
-        earliest = state.numbers[LENGTH]
-        for number in range(net.write_at[step], net.write_at[step + 1]):
-            value = net.written[number]
-            for at in range(net.reader_at[value], net.reader_at[value + 1]):
-                earliest = min(earliest, state.place[net.reader[at], 0])
-        if earliest <= state.place[step, 1]:
-            return False
+    if copy == 0 and first_read(net, state, step) <= state.place[step, 1]:
+        return False
     take(net, state, scratch, state.place[step, copy])
+    return True
+
+
+@compiled
+def first_read(net: Net, state: State, step: int) -> int:
+    """The first position that reads what a step writes, of those of first computations; the sequence's length for none."""
+    first = int(state.numbers[LENGTH])
+    for number in range(net.write_at[step], net.write_at[step + 1]):
+        value = net.written[number]
+        for at in range(net.reader_at[value], net.reader_at[value + 1]):
+            first = min(first, state.place[net.reader[at], 0])
+    return first
+
+
+@compiled
+def relocate(net: Net, state: State, scratch: Scratch, here: int, low: int, high: int) -> bool:
+    """Moves an occurrence to another place from ``low`` to ``high``, by chance; False where there is no other."""
+    if high <= low:
+        return False
+    step = state.sequence[here]
+    there = np.random.randint(low, high)
+    there += there >= here
+    take(net, state, scratch, here)
+    put(net, state, scratch, step, there)
     return True
 
 
@@ -201,13 +219,7 @@ def shift(net: Net, state: State, scratch: Scratch) -> bool:
     high = state.numbers[LENGTH] - 1 if copy + 1 == state.times[step] else state.place[step, copy + 1] - 1
     if np.random.random() < 0.7:
         low, high = max(low, here - 6), min(high, here + 6)
-    if high <= low:
-        return False
-    there = np.random.randint(low, high)
-    there += there >= here
-    take(net, state, scratch, here)
-    put(net, state, scratch, step, there)
-    return True
+    return relocate(net, state, scratch, here, low, high)
 
 
 @compiled
@@ -217,24 +229,14 @@ def reorder(net: Net, state: State, scratch: Scratch) -> bool:
     step = state.sequence[here]
     if state.copy[here]:
         return False
-    low, high = 0, state.numbers[LENGTH] - 1
+    low, high = 0, first_read(net, state, step) - 1
     for number in range(net.read_at[step], net.read_at[step + 1]):
         low = max(low, state.place[net.writer[net.read[number]], 0] + 1)
-    for number in range(net.write_at[step], net.write_at[step + 1]):
-        value = net.written[number]
-        for at in range(net.reader_at[value], net.reader_at[value + 1]):
-            high = min(high, state.place[net.reader[at], 0] - 1)
     if state.times[step] > 1:
         high = min(high, state.place[step, 1] - 1)
     if np.random.random() < 0.6:
         low, high = max(low, here - 8), min(high, here + 8)
-    if high <= low:
-        return False
-    there = np.random.randint(low, high)
-    there += there >= here
-    take(net, state, scratch, here)
-    put(net, state, scratch, step, there)
-    return True
+    return relocate(net, state, scratch, here, low, high)
 
 
 @compiled

@@ -133,3 +133,21 @@ def keeps_input_order(sequence: Sequence[int]) -> bool:
     """Whether the first occurrences ascend."""
     first = list(dict.fromkeys(sequence))
     return first == sorted(first)
+
+
+def there_and_back(length: int) -> Problem:
+    """A chain and its way back, each step of which reads the step that it mirrors."""
+    values = tuple(Value(f"v{number}", 1) for number in range(2 * length))
+    forward = [Step(f"f{number}", 1, (number - 1,) if number else (), (number,)) for number in range(length)]
+    back = [
+        Step(f"b{number}", 1, (number - 1, 2 * length - 1 - number), (number,)) for number in range(length, 2 * length)
+    ]
+    return Problem("there and back", values, (*forward, *back)).check()
+
+
+def mirrored(layers: int) -> Problem:
+    """A training step in the small: forwards, and backwards with what was written forwards."""
+    steps = [Step(f"f{layer}", 2 + layer % 3, (layer - 1,) if layer else (), (layer,)) for layer in range(layers)]
+    for layer in range(layers, 2 * layers):
+        steps.append(Step(f"b{layer}", 4, (layer - 1, 2 * layers - layer - 1), (layer,)))
+    return Problem("mirrored", tuple(Value(f"v{value}", 8) for value in range(2 * layers)), tuple(steps)).check()

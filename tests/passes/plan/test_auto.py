@@ -11,8 +11,7 @@ from passes.plan.trace import trace
 from passes.plan.validator import problems as defects
 from tensoropt.errors import ModelError
 from tensoropt.plan_types import MemoryModel, Order, Problem, Step, Value, in_input_order
-from tests.passes.plan.problems import HUGE, budgeted, magnified
-from tests.passes.plan.solvers.test_annealing import mirrored
+from tests.passes.plan.problems import HUGE, budgeted, magnified, mirrored
 
 MODELS: tuple[MemoryModel, ...] = ("live", "packed")
 

@@ -6,7 +6,7 @@ from passes.plan.solvers import annealing, exhaustive
 from passes.plan.solving import Goal
 from passes.plan.trace import trace
 from tensoropt.plan_types import Order, Problem, Step, Value
-from tests.passes.plan.problems import budgeted, keeps_input_order, may_be_run
+from tests.passes.plan.problems import budgeted, keeps_input_order, may_be_run, mirrored
 
 ORDERS: tuple[Order, ...] = ("input", "free")
 
@@ -31,14 +31,6 @@ def test_plans_are_within_the_budget_and_no_shorter_than_the_shortest(case: tupl
         assert may_be_run(problem, found)
         assert order == "free" or keeps_input_order(found)
         assert traced.duration() >= trace(problem, best).duration()
-
-
-def mirrored(layers: int) -> Problem:
-    """A training step in the small: forwards, and backwards with what was written forwards."""
-    steps = [Step(f"f{layer}", 2 + layer % 3, (layer - 1,) if layer else (), (layer,)) for layer in range(layers)]
-    for layer in range(layers, 2 * layers):
-        steps.append(Step(f"b{layer}", 4, (layer - 1, 2 * layers - layer - 1), (layer,)))
-    return Problem("mirrored", tuple(Value(f"v{value}", 8) for value in range(2 * layers)), tuple(steps)).check()
 
 
 def test_a_training_chain_in_half_the_memory() -> None:

@@ -14,7 +14,7 @@ from passes.plan.solvers.scaling import scaled
 from passes.plan.solving import Goal
 from passes.plan.trace import trace
 from tensoropt.plan_types import Problem, Step, Value
-from tests.passes.plan.problems import HUGE, budgeted, keeps_input_order, magnified, may_be_run
+from tests.passes.plan.problems import HUGE, budgeted, keeps_input_order, magnified, may_be_run, there_and_back
 
 
 def _goal(budget: int) -> Goal:
@@ -64,18 +64,8 @@ def test_whatever_the_model_allows_is_within_the_budget(drawn: tuple[Problem, in
         assert trace(problem, range(len(problem.steps))).peak() > budget
 
 
-def _there_and_back(length: int) -> Problem:
-    """A chain and its way back, each step of which reads the step that it mirrors."""
-    values = tuple(Value(f"v{number}", 1) for number in range(2 * length))
-    forward = [Step(f"f{number}", 1, (number - 1,) if number else (), (number,)) for number in range(length)]
-    back = [
-        Step(f"b{number}", 1, (number - 1, 2 * length - 1 - number), (number,)) for number in range(length, 2 * length)
-    ]
-    return Problem("there and back", values, (*forward, *back)).check()
-
-
 def test_a_chain_is_planned_as_well_as_two_computations_of_a_step_allow() -> None:
-    problem = _there_and_back(4)
+    problem = there_and_back(4)
     for budget in (4, 5):
         best = exhaustive.solve(problem, _goal(budget), lambda _: None).sequence
         outcome = published.solve(problem, _goal(budget), lambda _: None)

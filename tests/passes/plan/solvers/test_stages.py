@@ -15,7 +15,15 @@ from passes.plan.solvers.stages_window import candidates, staged, whole
 from passes.plan.solving import Goal, Outcome
 from passes.plan.trace import trace
 from tensoropt.plan_types import Problem, Step, Value
-from tests.passes.plan.problems import HUGE, budgeted, keeps_input_order, magnified, may_be_run, problems
+from tests.passes.plan.problems import (
+    HUGE,
+    budgeted,
+    keeps_input_order,
+    magnified,
+    may_be_run,
+    problems,
+    there_and_back,
+)
 
 
 def _goal(budget: int) -> Goal:
@@ -129,18 +137,8 @@ def _with_superfluous(problem: Problem, data: st.DataObject) -> tuple[int, ...]:
     return tuple(found)
 
 
-def _there_and_back(length: int) -> Problem:
-    """A chain and its way back, each step of which reads the step that it mirrors."""
-    values = tuple(Value(f"v{number}", 1) for number in range(2 * length))
-    forward = [Step(f"f{number}", 1, (number - 1,) if number else (), (number,)) for number in range(length)]
-    back = [
-        Step(f"b{number}", 1, (number - 1, 2 * length - 1 - number), (number,)) for number in range(length, 2 * length)
-    ]
-    return Problem("there and back", values, (*forward, *back)).check()
-
-
 def test_a_chain_is_planned_as_well_as_can_be() -> None:
-    problem = _there_and_back(6)
+    problem = there_and_back(6)
     for budget in range(3, 8):
         best = exhaustive.solve(problem, _goal(budget), lambda _: None).sequence
         found = stages.solve(problem, _goal(budget), lambda _: None).sequence
@@ -150,7 +148,7 @@ def test_a_chain_is_planned_as_well_as_can_be() -> None:
 
 
 def test_a_window_mends_a_plan_that_is_over_the_budget() -> None:
-    problem = _there_and_back(6)
+    problem = there_and_back(6)
     plain = tuple(range(12))
     budget = trace(problem, plain).peak() - 1
     outcome = stages.polish(problem, plain, _goal(budget), 0, 11)
@@ -244,7 +242,7 @@ def test_what_does_not_fit_the_question_is_refused() -> None:
 
 
 def test_the_same_work_gives_the_same_outcome() -> None:
-    problem = _there_and_back(9)
+    problem = there_and_back(9)
     goal = Goal(5, "input", seconds=100.0, work=100, workers=2, seed=3)
     first = stages.solve(problem, goal, lambda _: None)
     assert first == stages.solve(problem, goal, lambda _: None)
