@@ -183,13 +183,19 @@ def _differ(left: Expression, right: Expression) -> Expression:
 def _power(site: Site, base: Expression, exponent: Expression) -> Expression:
     if site.is_float:
         return site.external("pow", base, exponent)
-    result, square, left = site.literal(1), site.bind(base), site.bind(exponent)
-    one = site.literal(1)
-    for _ in range(6):
+    zero, one = site.literal(0), site.literal(1)
+    given, power = site.bind(base), site.bind(exponent)
+    result, square, left = one, given, power
+    for _ in range(8 * site.dtype.itemsize - (site.dtype in _SIGNED)):
         odd = tirx.EQ(tirx.bitwise_and(left, one), one)
         result = site.bind(tirx.Select(odd, result * square, result))
         square, left = site.bind(square * square), site.bind(tirx.shift_right(left, one))
-    return result
+    if site.dtype not in _SIGNED:
+        return result
+    minus = site.literal(-1)
+    of_minus = tirx.Select(tirx.EQ(tirx.bitwise_and(power, one), one), minus, one)
+    inverse = tirx.Select(tirx.EQ(given, one), one, tirx.Select(tirx.EQ(given, minus), of_minus, zero))
+    return tirx.Select(power < zero, inverse, result)
 
 
 def constant_power(exponent: float, base: Expression, site: Site) -> Expression | None:
