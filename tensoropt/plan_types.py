@@ -6,8 +6,12 @@ A value's occurrence is live from its step to the last step that it serves: a re
 The last occurrence of a kept value is live to the end. Memory at a position of the sequence is what is live there, the values
 that the step reads and writes included, and the step's workspace.
 
-This is the semantics of Moccasin (Bartan et al., ICML 2023, section 2) with several outputs, kept values, workspace, and steps that
-may write in place added; with none of them it is the published one.
+With **paging** what a step writes can be copied to the host when it is first written, and **fetched** from there instead of being
+run again: the number of a fetch is that of its step plus the number of steps. A fetch reads nothing. It takes the step's transfer
+time, and the first one of a step that time once more, for the copy to the host.
+
+This is the semantics of Moccasin (Bartan et al., ICML 2023, section 2) with several outputs, kept values, workspace, steps that
+may write in place, and paging added; with none of them it is the published one.
 """
 
 from __future__ import annotations
@@ -60,7 +64,8 @@ class Step:
 class Problem:
     """Steps in the order of the input, which is topological, over values. ``aliases``: a view's name and what it is a view of.
 
-    Views are read as what they show, so that they are no values here. ModelError from ``check`` for what is no such thing.
+    Views are read as what they show, so that they are no values here. ``transfers``: for each step how long it takes to copy what it
+    writes to the host, or from there; empty where there is no paging. ModelError from ``check`` for what is no such thing.
     """
 
     name: str
@@ -68,6 +73,20 @@ class Problem:
     steps: tuple[Step, ...]
     aliases: Mapping[str, str] = field(default_factory=dict)
     alignment: int = 1
+    transfers: tuple[int, ...] = ()
+
+    @cached_property
+    def actions(self) -> tuple[Step, ...]:
+        """What the numbers of a sequence mean: the steps, and behind them with paging the fetch of each."""
+        fetches = (
+            Step(f"fetch {step.name}", transfer, (), step.writes)
+            for step, transfer in zip(self.steps, self.transfers, strict=False)
+        )
+        return (*self.steps, *fetches)
+
+    def step_of(self, action: int) -> int:
+        """The step that is run, or whose values are fetched."""
+        return action if action < len(self.steps) else action - len(self.steps)
 
     @cached_property
     def writer(self) -> tuple[int, ...]:
@@ -90,8 +109,10 @@ class Problem:
         return self.duration_of(range(len(self.steps)))
 
     def duration_of(self, sequence: Iterable[int]) -> int:
-        """Of all steps of a sequence, as often as they occur."""
-        return sum(self.steps[number].duration for number in sequence)
+        """Of all that a sequence does, as often as it occurs, and of the copies to the host that it needs."""
+        actions = list(sequence)
+        copied = {action for action in actions if action >= len(self.steps)}
+        return sum(self.actions[action].duration for action in (*actions, *copied))
 
     def check(self) -> Problem:
         """The problem itself. ModelError, which names the step, where it is not well formed."""
@@ -107,6 +128,8 @@ class Problem:
                 raise ModelError(f"{self.name}: {value.name} has a negative size")
             if number not in before:
                 raise ModelError(f"{self.name}: nothing writes {value.name}")
+        if self.transfers and (len(self.transfers) != len(self.steps) or min(self.transfers) < 0):
+            raise ModelError(f"{self.name}: paging needs a transfer time that is not negative for every step")
         return self
 
     def _check_step(self, step: Step, before: set[int]) -> None:
@@ -131,12 +154,18 @@ class Problem:
                 raise ModelError(f"{self.name}: {step.name} would write in place of a value of another size")
 
 
-def in_input_order(name: str, values: tuple[Value, ...], steps: tuple[Step, ...], alignment: int = 1) -> Problem:
+def in_input_order(
+    name: str,
+    values: tuple[Value, ...],
+    steps: tuple[Step, ...],
+    alignment: int = 1,
+    transfers: tuple[int, ...] = (),
+) -> Problem:
     """A problem whose steps are put into a topological order, as near to the given one as that is. ModelError for a cycle."""
     writer = {value: number for number, step in enumerate(steps) for value in step.writes}
     before = {number: {writer[value] for value in step.reads if value in writer} for number, step in enumerate(steps)}
     if all(all(earlier < number for earlier in earliers) for number, earliers in before.items()):
-        return Problem(name, values, steps, alignment=alignment).check()
+        return Problem(name, values, steps, alignment=alignment, transfers=transfers).check()
     sorter = TopologicalSorter(before)
     try:
         sorter.prepare()
@@ -149,7 +178,9 @@ def in_input_order(name: str, values: tuple[Value, ...], steps: tuple[Step, ...]
         ready = sorted([*ready, *sorter.get_ready()])
         order.append(ready.pop(0))
         sorter.done(order[-1])
-    return Problem(name, values, tuple(steps[number] for number in order), alignment=alignment).check()
+    sorted_transfers = tuple(transfers[number] for number in order) if transfers else ()
+    ordered = tuple(steps[number] for number in order)
+    return Problem(name, values, ordered, alignment=alignment, transfers=sorted_transfers).check()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ def buffers_of(traced: Trace) -> tuple[Allocation, list[list[str]]]:
             else:
                 spans[name][2] = max(spans[name][2], one.last)
     for position, step in enumerate(traced.sequence):
-        if traced.problem.steps[step].workspace:
-            spans[_workspace(position)] = [traced.problem.steps[step].workspace, position, position]
+        if traced.problem.actions[step].workspace:
+            spans[_workspace(position)] = [traced.problem.actions[step].workspace, position, position]
     buffers = tuple(Buffer(name, size, first, last) for name, (size, first, last) in spans.items())
     return Allocation(buffers, traced.problem.alignment), names
 

@@ -41,7 +41,7 @@ class Trace:
         live, profile = 0, []
         for position, step in enumerate(self.sequence):
             live += changes[position]
-            profile.append(live + self.problem.steps[step].workspace)
+            profile.append(live + self.problem.actions[step].workspace)
         return profile
 
     def peak(self) -> int:
@@ -49,22 +49,24 @@ class Trace:
         return max(self.profile(), default=0)
 
     def duration(self) -> int:
-        """Of all steps of the sequence."""
+        """Of all that the sequence does."""
         return self.problem.duration_of(self.sequence)
 
 
 def trace(problem: Problem, sequence: Sequence[int]) -> Trace:
-    """The occurrences of a sequence. ValueError, which names the step, where a step reads what was not yet written."""
+    """The occurrences of a sequence. ValueError, which names the step, where a step reads or fetches what was not yet written."""
     latest: dict[int, Occurrence] = {}
     written: list[tuple[Occurrence, ...]] = []
     served: list[list[Occurrence]] = []
     for position, number in enumerate(sequence):
-        step = problem.steps[number]
-        for value in step.reads:
+        step = problem.actions[number]
+        fetched = step.writes if number >= len(problem.steps) else ()
+        for value in (*step.reads, *fetched):
             if value not in latest:
                 raise ValueError(
                     f"{step.name} at position {position} reads {problem.values[value].name} before it is written"
                 )
+        for value in step.reads:
             latest[value].last = position
         served.append([latest[value] for value in step.reads])
         occurrences = tuple(Occurrence(value, position, position) for value in step.writes)
@@ -74,7 +76,7 @@ def trace(problem: Problem, sequence: Sequence[int]) -> Trace:
         if problem.values[value].kept:
             one.last = max(one.last, len(sequence) - 1)
     for position, number in enumerate(sequence):
-        for result, source in problem.steps[number].in_place:
+        for result, source in problem.actions[number].in_place:
             read = next(one for one in served[position] if one.value == source)
             kept = problem.values[source].kept and latest[source] is read
             if read.last == position and not kept:

@@ -12,22 +12,26 @@ def problems(
 ) -> list[str]:
     """Everything that is wrong with a plan, each with its reason; empty for a valid plan within the budget."""
     found: list[str] = []
-    steps, values = problem.steps, problem.values
+    steps, values = problem.actions, problem.values
     if any(not 0 <= number < len(steps) for number in plan.sequence):
         return [f"the sequence names a step that is not one of {len(steps)}"]
-    first = list(dict.fromkeys(plan.sequence))
-    found += [f"{steps[number].name} is never run" for number in sorted(set(range(len(steps))) - set(first))]
+    first = list(dict.fromkeys(number for number in plan.sequence if number < len(problem.steps)))
+    found += [f"{steps[number].name} is never run" for number in sorted(set(range(len(problem.steps))) - set(first))]
     if order == "input" and first != sorted(first):
         found.append("first computations are not in the order of the input")
     for number, times in sorted(Counter(plan.sequence).items()):
-        if times > 1 and not steps[number].recomputable:
+        if times > 1 and not steps[number].recomputable and number < len(problem.steps):
             found.append(f"{steps[number].name} is run again, which it must not be")
     if len(plan.offsets) != len(plan.sequence) or len(plan.workspaces) != len(plan.sequence):
         return [*found, f"{len(plan.offsets)} entries of offsets for {len(plan.sequence)} positions"]
     pieces: list[tuple[int, int, int, int]] = []  # value, first position, last position, offset
     current: dict[int, int] = {}
     served: dict[tuple[int, int], int] = {}
+    run: set[int] = set()
     for position, number in enumerate(plan.sequence):
+        run.add(number)
+        if number >= len(problem.steps) and number - len(problem.steps) not in run:
+            found.append(f"{steps[number].name} at position {position} comes before there is anything to fetch")
         for value in steps[number].reads:
             if value not in current:
                 found.append(
@@ -72,8 +76,9 @@ def problems(
                 )
     if max(live, default=0) != plan.peak_bytes:
         found.append(f"the peak is {max(live, default=0)} bytes and not {plan.peak_bytes}")
-    if sum(steps[number].duration for number in plan.sequence) != plan.duration:
-        found.append("the duration is not the sum of its steps'")
+    copies = sum(problem.transfers[number - len(problem.steps)] for number in run if number >= len(problem.steps))
+    if copies + sum(steps[number].duration for number in plan.sequence) != plan.duration:
+        found.append("the duration is not the sum of its steps', its fetches' and the copies' to the host")
     if budget is not None and plan.used_bytes(model) > budget:
         found.append(f"{plan.used_bytes(model)} bytes are more than the budget of {budget}")
     return found
@@ -85,10 +90,10 @@ def _workspaces(problem: Problem, plan: Plan, pieces: list[tuple[int, int, int, 
     live: dict[int, list[tuple[int, int]]] = {}
     for value, start, end, offset in pieces:
         for position in range(start, min(end, len(plan.sequence) - 1) + 1):
-            if problem.steps[plan.sequence[position]].workspace and problem.values[value].bytes:
+            if problem.actions[plan.sequence[position]].workspace and problem.values[value].bytes:
                 live.setdefault(position, []).append((offset, offset + problem.values[value].bytes))
     for position, (number, start) in enumerate(zip(plan.sequence, plan.workspaces, strict=True)):
-        step = problem.steps[number]
+        step = problem.actions[number]
         end = start + step.workspace
         if not step.workspace:
             continue
@@ -106,7 +111,7 @@ def _taken_over(
     written = {(value, start): index for index, (value, start, _, _) in enumerate(pieces)}
     taken: dict[int, int] = {}
     for position, number in enumerate(plan.sequence):
-        for result, source in problem.steps[number].in_place:
+        for result, source in problem.actions[number].in_place:
             read = served.get((position, source))
             if read is not None and pieces[read][2] == position:
                 taken[written[result, position]] = read

@@ -44,7 +44,7 @@ def sinks(problem: Problem) -> list[str]:
     width=st.sampled_from([0.05, 0.3, 2.0]),
     density=st.sampled_from([0.0, 0.2, 1.0]),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_a_layered_graph_goes_from_one_step_to_one(steps: int, seed: int, width: float, density: float) -> None:
     made = random_layered(steps, seed, width, density=density)
     assert made == random_layered(steps, seed, width, density=density)

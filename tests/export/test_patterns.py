@@ -149,7 +149,7 @@ def test_an_epilogue_stays_beside_its_convolution() -> None:
     assert operators(parse_scope(text, {found.name: found for found in inputs})) == ["Conv", "Reshape", "Add", "Relu"]
 
 
-@settings(max_examples=max(20, CASES // 5), deadline=None)
+@settings(max_examples=max(20, CASES // 5))
 @given(data=st.data())
 def test_convolutions_of_all_parameters(data: st.DataObject) -> None:
     rank = data.draw(st.integers(1, 2))
@@ -180,7 +180,7 @@ def test_convolutions_of_all_parameters(data: st.DataObject) -> None:
     assert "Gather" not in found
 
 
-@settings(max_examples=max(20, CASES // 5), deadline=None)
+@settings(max_examples=max(20, CASES // 5))
 @given(data=st.data())
 def test_transposed_convolutions_of_all_parameters(data: st.DataObject) -> None:
     stride, taps = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 4))

@@ -62,7 +62,7 @@ def _is_comparable(scope: Scope, values: dict[str, Array]) -> bool:
 @pytest.mark.parametrize(
     "dtypes", [("f32",), ("f64", "f16"), ("i64", "i32", "bool"), ("i8", "u8", "i16", "u16", "u32")]
 )
-@settings(max_examples=CASES // 4, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=CASES // 4, derandomize=True, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_random_scopes(dtypes: tuple[str, ...], data: st.DataObject) -> None:
     dtype = DataType(data.draw(st.sampled_from(dtypes)))

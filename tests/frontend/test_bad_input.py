@@ -291,7 +291,7 @@ def damaged_models() -> list[bytes]:
 
 
 @given(st.data())
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 def test_damaged_bytes(data: st.DataObject) -> None:
     """Any byte of a model may be anything: the model loads, or gives one sentence."""
     damaged = bytearray(data.draw(st.sampled_from(damaged_models())))

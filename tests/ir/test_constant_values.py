@@ -39,7 +39,7 @@ def products(draw: st.DrawFn) -> Scope:
     return Scope(iterators[:cut], body, iterators[cut:])
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(products())
 def test_products_are_what_the_interpreter_says(scope: Scope) -> None:
     factors = plain_product(scope)

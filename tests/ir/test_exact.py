@@ -104,7 +104,7 @@ def test_of_unknown_functions_only_equal_operands_are_known(name: str) -> None:
     assert not np.any(value(mapped(one), Domain.PRIME) == value(mapped(apart), Domain.PRIME))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=_SLOW, derandomize=True)
+@settings(max_examples=60, suppress_health_check=_SLOW, derandomize=True)
 @given(closed_scopes())
 def test_assignments_are_evaluated_side_by_side(scope: Scope) -> None:
     domain = choose_domain([scope])
@@ -164,7 +164,7 @@ def test_fractions_are_exact() -> None:
     assert np.array_equal(value(mapped(again), Domain.PRIME), value(mapped(X), Domain.PRIME))
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=_SLOW, derandomize=True)
+@settings(max_examples=150, suppress_health_check=_SLOW, derandomize=True)
 @given(closed_scopes())
 def test_points_agree_with_the_whole(scope: Scope) -> None:
     domain = choose_domain([scope])
@@ -180,7 +180,7 @@ def test_points_agree_with_the_whole(scope: Scope) -> None:
     assert np.array_equal(parts.reshape(whole.shape), whole)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=_SLOW, derandomize=True)
+@settings(max_examples=150, suppress_health_check=_SLOW, derandomize=True)
 @given(closed_scopes())
 def test_integers_agree_with_the_interpreter(scope: Scope) -> None:
     """f64 holds these small numbers exactly, so the meaning of expressions and the exact one are the same."""

@@ -40,7 +40,7 @@ def _grow(inner: st.SearchStrategy[Formula]) -> st.SearchStrategy[Formula]:
 FORMULAS = st.recursive(_leaf(), _grow, max_leaves=6)
 
 
-@settings(max_examples=CASES * 2, deadline=None)
+@settings(max_examples=CASES * 2)
 @given(FORMULAS)
 def test_values_and_bounds(formula: Formula) -> None:
     index, meaning = formula
@@ -51,7 +51,7 @@ def test_values_and_bounds(formula: Formula) -> None:
         assert index.low <= expected <= index.high
 
 
-@settings(max_examples=CASES * 2, deadline=None)
+@settings(max_examples=CASES * 2)
 @given(FORMULAS)
 def test_the_normal_form_is_stable_and_its_text_reads_back(formula: Formula) -> None:
     index, _ = formula
@@ -89,7 +89,7 @@ def test_divisors_are_positive(divisor: int) -> None:
         Index.of(A) % divisor
 
 
-@settings(max_examples=CASES * 2, deadline=None)
+@settings(max_examples=CASES * 2)
 @given(st.lists(st.integers(-7, 7), min_size=3, max_size=3), st.integers(-5, 5), st.integers(2, 6))
 def test_quotient_and_remainder_of_one_number_join(coefficients: list[int], constant: int, divisor: int) -> None:
     number = Index.of(constant)

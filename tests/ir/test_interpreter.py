@@ -142,7 +142,7 @@ def _scalar(node: Scalar, point: dict[str, int], values: dict[str, Any]) -> Any:
             return _element(node.source, inner, values)
 
 
-@settings(max_examples=min(CASES, 100), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=min(CASES, 100), suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_random_scopes_against_loops(data: st.DataObject) -> None:
     dtype = data.draw(st.sampled_from([DataType.FLOAT64, DataType.INT32, DataType.BOOL]))

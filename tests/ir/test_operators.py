@@ -87,7 +87,7 @@ def convolutions(draw: st.DrawFn) -> tuple[Convolution, tuple[int, ...]]:
     return operator, sizes
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(convolutions())
 def test_convolution_is_that_of_onnx(case: tuple[Convolution, tuple[int, ...]]) -> None:
     operator, sizes = case

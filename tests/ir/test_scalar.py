@@ -60,26 +60,26 @@ def value(operation: str, *operands: Constant) -> Any:
     return evaluate(Scope([], Apply(operation, *operands)), {}).item()
 
 
-@settings(max_examples=CASES, deadline=None)
+@settings(max_examples=CASES)
 @given(st.sampled_from(sorted(UNARY)), st.floats(-30, 30))
 def test_unary_on_doubles(name: str, x: float) -> None:
     assert value(name, Constant(x, DataType.FLOAT64)) == pytest.approx(UNARY[name](x), rel=1e-13, abs=1e-300)
 
 
-@settings(max_examples=CASES, deadline=None)
+@settings(max_examples=CASES)
 @given(st.sampled_from(sorted(POSITIVE)), st.floats(1e-3, 1e3))
 def test_unary_on_positive_doubles(name: str, x: float) -> None:
     assert value(name, Constant(x, DataType.FLOAT64)) == pytest.approx(POSITIVE[name](x), rel=1e-14)
 
 
-@settings(max_examples=CASES, deadline=None)
+@settings(max_examples=CASES)
 @given(st.sampled_from(sorted(FLOAT_BINARY)), st.floats(-1e3, 1e3), st.floats(-1e3, 1e3))
 def test_binary_on_doubles(name: str, x: float, y: float) -> None:
     left, right = Constant(x, DataType.FLOAT64), Constant(y, DataType.FLOAT64)
     assert value(name, left, right) == pytest.approx(FLOAT_BINARY[name](x, y), rel=1e-15, abs=0)
 
 
-@settings(max_examples=CASES, deadline=None)
+@settings(max_examples=CASES)
 @given(st.sampled_from(sorted(INTEGER_BINARY)), st.sampled_from(INTEGERS), st.data())
 def test_binary_on_integers_wraps(name: str, dtype: DataType, data: st.DataObject) -> None:
     low, high = integer_range(dtype)
@@ -89,7 +89,7 @@ def test_binary_on_integers_wraps(name: str, dtype: DataType, data: st.DataObjec
     assert value(name, Constant(x, dtype), Constant(y, dtype)) == expected
 
 
-@settings(max_examples=CASES, deadline=None)
+@settings(max_examples=CASES)
 @given(st.sampled_from(INTEGERS), st.integers(-9, 9), st.integers(-9, 9))
 def test_integer_powers(dtype: DataType, x: int, y: int) -> None:
     low = max(-9, integer_range(dtype)[0])
@@ -97,7 +97,7 @@ def test_integer_powers(dtype: DataType, x: int, y: int) -> None:
     assert value("pow", Constant(x, dtype), Constant(y, dtype)) == normal_number(_power(x, y), dtype)
 
 
-@settings(max_examples=CASES, deadline=None)
+@settings(max_examples=CASES)
 @given(st.sampled_from(INTEGERS), st.integers(0, 70), st.data())
 def test_shifts_past_the_width_give_zero(dtype: DataType, by: int, data: st.DataObject) -> None:
     bits = dtype.itemsize * 8

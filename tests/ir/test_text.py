@@ -21,7 +21,7 @@ from tests.strategies.programs import CASES, programs
 X = Tensor("x", TensorType(DataType.FLOAT32, (Extent(4),)))
 
 
-@settings(max_examples=CASES, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=CASES, suppress_health_check=list(HealthCheck))
 @given(programs())
 def test_programs_round_trip(program: Program) -> None:
     text = format_program(program)
@@ -46,7 +46,7 @@ def test_programs_round_trip(program: Program) -> None:
             assert parse_scope(format_scope(scope), known) is scope
 
 
-@settings(max_examples=min(CASES, 200), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=min(CASES, 200), suppress_health_check=list(HealthCheck))
 @given(programs())
 def test_random_programs_are_well_formed(program: Program) -> None:
     named = [problem for problem in problems(program) if problem.check != "names are given"]

@@ -28,6 +28,7 @@ from passes.plan.solvers.incremental import (
 from passes.plan.solvers.list_order import listed
 from passes.plan.solvers.moves import (
     Scratch,
+    exchange,
     forget,
     recompute,
     reorder,
@@ -87,6 +88,8 @@ def _anneal(
             made = recompute(net, state, scratch, short_position(state))
         elif kind < 0.75:
             made = forget(net, state, scratch, orders > 0)
+        elif kind < 0.85 and len(net.transfer) > 0:
+            made = exchange(net, state, scratch)
         else:
             made = shift(net, state, scratch)
         if not made:

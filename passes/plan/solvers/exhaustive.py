@@ -1,6 +1,7 @@
 """Uniform-cost search over what was computed and what is in memory: exact in both orders, for problems of about a dozen steps.
 
-A state is the set of steps that have run and the set of values in memory, both bit masks. To forget a value costs nothing and is
+A state is the set of steps that have run and the set of values in memory, both bit masks, and with paging the set of steps whose
+values were copied to the host. To forget a value costs nothing and is
 possible at any time, so that values are only dropped where the next step would not fit, and of such drops only those that are
 minimal under inclusion: a state whose memory holds more can do all that one can whose memory holds less. Two things are no mere
 forgetting. A step writes in place only where the value that it reads is dropped there. And of several such pairs the first that
@@ -25,11 +26,12 @@ STATES = 1_000_000
 
 
 class State(NamedTuple):
-    """Bit masks: steps that have run; values in memory; those of them that have to serve something yet."""
+    """Bit masks: steps that have run; values in memory; those of them that have to serve something yet; steps on the host."""
 
     done: int
     memory: int
     pledged: int
+    copied: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class InPlace:
 
 @dataclass(slots=True)
 class Moves:
-    """The steps that can follow a state within the budget."""
+    """The actions that can follow a state within the budget. Lists have an entry for each action of the problem."""
 
     problem: Problem
     budget: int
@@ -55,16 +57,16 @@ class Moves:
     useful_after: dict[int, int] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.reads = [sum(1 << value for value in set(step.reads)) for step in self.problem.steps]
-        self.writes = [sum(1 << value for value in step.writes) for step in self.problem.steps]
+        self.reads = [sum(1 << value for value in set(step.reads)) for step in self.problem.actions]
+        self.writes = [sum(1 << value for value in step.writes) for step in self.problem.actions]
         self.kept = sum(1 << number for number, value in enumerate(self.problem.values) if value.kept)
-        self.in_place = [self._in_place(number) for number in range(len(self.problem.steps))]
+        self.in_place = [self._in_place(number) for number in range(len(self.problem.actions))]
 
     def _in_place(self, number: int) -> list[InPlace]:
         """The pairs of a step that save something, one for each value that it may write over."""
         found: list[InPlace] = []
         earlier: dict[int, int] = {}
-        for _, source in self.problem.steps[number].in_place:
+        for _, source in self.problem.actions[number].in_place:
             size = self.problem.values[source].bytes
             if source not in earlier and size > 0:
                 found.append(InPlace(size, 1 << source, sum(1 << one for one in earlier if earlier[one] < size)))
@@ -77,7 +79,7 @@ class Moves:
         return state.done == every and not self.kept & ~state.memory and not state.pledged & ~self.kept
 
     def after(self, state: State) -> Iterator[tuple[int, State]]:
-        """Each step that can run next, with the state that it leads to; a step occurs once for each choice of what is dropped."""
+        """Each action that can be next, with the state that it leads to; one occurs once for each choice of what is dropped."""
         for number, step in enumerate(self.problem.steps):
             bit = 1 << number
             if self.reads[number] & ~state.memory or self.writes[number] & state.pledged:
@@ -89,20 +91,34 @@ class Moves:
             elif self.in_input_order and state.done != bit - 1:
                 continue
             yield from ((number, following) for following in self._run(state, number))
+        for fetch in range(len(self.problem.steps), len(self.problem.actions)):
+            done = state.done >> self.problem.step_of(fetch) & 1
+            missing = self.writes[fetch] & ~state.memory & self.useful(state.done)
+            if done and missing and not self.writes[fetch] & state.pledged:
+                yield from ((fetch, following) for following in self._run(state, fetch))
+
+    def cost(self, state: State, action: int) -> int:
+        """What an action after a state takes beyond every step once."""
+        step = self.problem.step_of(action)
+        if step == action:
+            return self.problem.steps[step].duration if state.done >> step & 1 else 0
+        return self.problem.transfers[step] * (1 if state.copied >> step & 1 else 2)
 
     def _run(self, state: State, number: int) -> Iterator[State]:
-        """The states after a step; none where it does not fit, whatever is dropped."""
+        """The states after an action; none where it does not fit, whatever is dropped."""
         held = state.memory & ~self.writes[number]
-        done = state.done | 1 << number
+        step = self.problem.step_of(number)
+        done = state.done | 1 << step
+        copied = state.copied | (0 if step == number else 1 << step)
         pledged = state.pledged & ~self.reads[number]
         useful = self.useful(done)
-        over = self.bytes(held | self.writes[number]) + self.problem.steps[number].workspace - self.budget
+        over = self.bytes(held | self.writes[number]) + self.problem.actions[number].workspace - self.budget
         choices = [InPlace(0, 0, 0), *self.in_place[number]] if over > 0 else [InPlace(0, 0, 0)]
         for choice in choices:
             promised = pledged | choice.pledged
             for dropped in self._drops(held & ~(self.reads[number] | pledged), over - choice.saved):
                 memory = held & ~dropped & ~choice.source | self.writes[number]
-                yield State(done, memory & (useful | promised), promised)
+                yield State(done, memory & (useful | promised), promised, copied)
 
     def _drops(self, candidates: int, over: int) -> Iterator[int]:
         """The sets of values, minimal under inclusion, that free at least ``over`` bytes."""
@@ -152,13 +168,13 @@ def solve(problem: Problem, goal: Goal, better: Better) -> Outcome:
     limit = STATES if goal.work is None else goal.work
     start = State(0, 0, 0)
     reached: dict[State, tuple[int, State | None, int]] = {start: (0, None, -1)}
-    settled: dict[tuple[int, int], list[int]] = {}
+    settled: dict[tuple[int, int, int], list[int]] = {}
     # Every plan runs each step once, so that only what is run again is counted. Among equals what is nearer to the end is first.
     queue = [(0, 0, 0, start)]
     expanded = pushed = 0
     while queue:
         extra, _, _, state = heapq.heappop(queue)
-        if extra > reached[state][0] or _dominated(state, settled.setdefault((state.done, state.pledged), [])):
+        if extra > reached[state][0] or _dominated(state, settled.setdefault((state.done, state.pledged, state.copied), [])):
             continue
         if moves.finished(state) and goal.budget >= 0:
             sequence = _sequence(state, reached)
@@ -170,7 +186,7 @@ def solve(problem: Problem, goal: Goal, better: Better) -> Outcome:
             return Outcome(None, bounds=(_bound(problem, goal, extra),))
         expanded += 1
         for number, following in moves.after(state):
-            cost = extra + (problem.steps[number].duration if state.done >> number & 1 else 0)
+            cost = extra + moves.cost(state, number)
             if following not in reached or cost < reached[following][0]:
                 reached[following] = cost, state, number
                 pushed += 1

@@ -31,6 +31,8 @@ class Net(NamedTuple):
     """A problem as arrays; lists of lists are flat, with the start of each list and one more."""
 
     duration: Floats
+    transfer: Floats
+    """Of what a step writes, to the host or back; empty where nothing may be fetched."""
     workspace: Ints
     bytes: Ints
     kept: NDArray[np.bool_]
@@ -51,7 +53,10 @@ class Net(NamedTuple):
 
 
 class State(NamedTuple):
-    """A sequence with its profile. ``numbers``: its length, bytes over the budget summed over positions, recomputations."""
+    """A sequence with its profile. ``numbers``: its length, bytes over the budget summed over positions, repetitions.
+
+    Positions hold actions as `Problem` numbers them; ``copy`` counts the occurrences of a step, fetches among them.
+    """
 
     sequence: Ints
     copy: Ints
@@ -61,7 +66,7 @@ class State(NamedTuple):
     """Bytes that positions before have left, by position."""
     memory: Ints
     extras: Ints
-    """The steps that occur again, once for each recomputation."""
+    """The steps that occur again, once for each time."""
     numbers: Ints
     spent: Floats
     marks: Ints
@@ -105,6 +110,7 @@ def as_arrays(problem: Problem, budget: int) -> tuple[Net, int]:
     pairs, sources = (_flat([[pair[side] for pair in step.in_place] for step in steps]) for side in (0, 1))
     net = Net(
         np.array(durations, np.float64),
+        np.array([transfer / max(1, most) for transfer in problem.transfers], np.float64),
         np.array(workspaces, np.int64),
         np.array(sizes, np.int64),
         np.array([value.kept for value in values], np.bool_),
@@ -142,22 +148,52 @@ def state_of(net: Net, sequence: Sequence[int], budget: int) -> State:
 
 @compiled
 def _fill(net: Net, state: State, sequence: Ints) -> None:
-    for position, step in enumerate(sequence):
-        state.sequence[position] = step
+    for position, action in enumerate(sequence):
+        step = acting(net, action)
+        state.spent[0] += _duration(net, state, action)
+        state.sequence[position] = action
         state.copy[position] = state.times[step]
         state.place[step, state.times[step]] = position
         state.times[step] += 1
-        state.memory[position] = net.workspace[step]
-        over = net.workspace[step] - state.numbers[BUDGET]
+        state.memory[position] = _workspace(net, action)
+        over = state.memory[position] - state.numbers[BUDGET]
         if over > 0:
             state.numbers[EXCESS] += over
-        state.spent[0] += net.duration[step]
         if state.copy[position]:
             state.extras[state.numbers[EXTRAS]] = step
             state.numbers[EXTRAS] += 1
     state.numbers[LENGTH] = len(sequence)
     for step in range(len(net.duration)):
         share(net, state, step, 1)
+
+
+@inlined
+def acting(net: Net, action: int) -> int:
+    """The step that an action runs, or whose values it fetches."""
+    return action if action < len(net.duration) else action - len(net.duration)
+
+
+@inlined
+def fetches(net: Net, state: State, position: int) -> bool:
+    """Whether what is at a position is a fetch."""
+    return len(net.transfer) > 0 and state.sequence[position] >= len(net.duration)
+
+
+@inlined
+def _workspace(net: Net, action: int) -> int:
+    return int(net.workspace[action]) if action < len(net.duration) else 0
+
+
+@inlined
+def _duration(net: Net, state: State, action: int) -> float:
+    """What an action adds to the duration of a sequence that it is not in: for a first fetch also the copy to the host."""
+    step = acting(net, action)
+    if step == action:
+        return float(net.duration[step])
+    for copy in range(state.times[step]):
+        if fetches(net, state, state.place[step, copy]):
+            return float(net.transfer[step])
+    return 2 * float(net.transfer[step])
 
 
 @inlined
@@ -168,7 +204,7 @@ def last_use(net: Net, state: State, value: int, first: int, until: int) -> int:
         reader = net.reader[number]
         for copy in range(state.times[reader] - 1, -1, -1):
             position = state.place[reader, copy]
-            if position < until:
+            if position < until and not fetches(net, state, position):
                 last = max(last, position)
                 break
     return last
@@ -212,7 +248,9 @@ def share(net: Net, state: State, step: int, sign: int) -> None:
     excess = 0
     for copy in range(state.times[step]):
         first = state.place[step, copy]
-        replaced = _in_place(net, state, step, first) if net.pair_at[step] < net.pair_at[step + 1] else -1
+        replaced = -1
+        if net.pair_at[step] < net.pair_at[step + 1] and not fetches(net, state, first):
+            replaced = _in_place(net, state, step, first)
         for number in range(net.write_at[step], net.write_at[step + 1]):
             value = net.written[number]
             change = sign * net.bytes[value]
@@ -233,14 +271,15 @@ def share(net: Net, state: State, step: int, sign: int) -> None:
 
 
 @compiled
-def _touched(net: Net, state: State, step: int, found: Ints) -> int:
-    """The steps whose shares change with an occurrence of a step; how many."""
+def _touched(net: Net, state: State, action: int, found: Ints) -> int:
+    """The steps whose shares change with an occurrence of an action; how many."""
+    step = acting(net, action)
     state.numbers[STAMP] += 1
     stamp = state.numbers[STAMP]
     found[0] = step
     state.marks[step] = stamp
     count = 1
-    for number in range(net.read_at[step], net.read_at[step + 1]):
+    for number in range(net.read_at[step], net.read_at[step + 1] if step == action else net.read_at[step]):
         writer = net.writer[net.read[number]]
         if state.marks[writer] != stamp:
             state.marks[writer] = stamp
@@ -258,9 +297,11 @@ def _touched(net: Net, state: State, step: int, found: Ints) -> int:
 
 
 @compiled
-def insert(net: Net, state: State, step: int, position: int, touched: Ints) -> None:
-    """Puts an occurrence of a step before what is at a position now. ``touched`` is scratch memory, one entry a step."""
-    count = _touched(net, state, step, touched)
+def insert(net: Net, state: State, action: int, position: int, touched: Ints) -> None:
+    """Puts an occurrence of an action before what is at a position now. ``touched`` is scratch memory, one entry a step."""
+    step = acting(net, action)
+    state.spent[0] += _duration(net, state, action)
+    count = _touched(net, state, action, touched)
     for index in range(count):
         share(net, state, touched[index], -1)
     length = state.numbers[LENGTH]
@@ -274,14 +315,13 @@ def insert(net: Net, state: State, step: int, position: int, touched: Ints) -> N
     for index in range(length - 1, position - 1, -1):
         moved, copy = state.sequence[index], state.copy[index]
         state.sequence[index + 1], state.copy[index + 1] = moved, copy
-        state.place[moved, copy] = index + 1
+        state.place[acting(net, moved), copy] = index + 1
         state.carried[index + 1] = state.carried[index]
         state.memory[index + 1] = state.memory[index]
-    state.sequence[position], state.copy[position], state.place[step, rank] = step, rank, position
-    state.memory[position] = state.carried[position] + net.workspace[step]
+    state.sequence[position], state.copy[position], state.place[step, rank] = action, rank, position
+    state.memory[position] = state.carried[position] + _workspace(net, action)
     state.numbers[EXCESS] += max(state.memory[position] - state.numbers[BUDGET], 0)
     state.numbers[LENGTH] = length + 1
-    state.spent[0] += net.duration[step]
     if state.times[step] > 1:
         state.extras[state.numbers[EXTRAS]] = step
         state.numbers[EXTRAS] += 1
@@ -292,8 +332,9 @@ def insert(net: Net, state: State, step: int, position: int, touched: Ints) -> N
 @compiled
 def remove(net: Net, state: State, position: int, touched: Ints) -> None:
     """Takes out the occurrence at a position."""
-    step, rank = state.sequence[position], state.copy[position]
-    count = _touched(net, state, step, touched)
+    action, rank = state.sequence[position], state.copy[position]
+    step = acting(net, action)
+    count = _touched(net, state, action, touched)
     for index in range(count):
         share(net, state, touched[index], -1)
     if state.times[step] > 1:
@@ -311,14 +352,14 @@ def remove(net: Net, state: State, position: int, touched: Ints) -> None:
     for index in range(position, length):
         moved, copy = state.sequence[index + 1], state.copy[index + 1]
         state.sequence[index], state.copy[index] = moved, copy
-        state.place[moved, copy] = index
+        state.place[acting(net, moved), copy] = index
         state.carried[index] = state.carried[index + 1]
         state.memory[index] = state.memory[index + 1]
     state.carried[length] = state.carried[length + 1]
     state.carried[length + 1] = 0
     state.memory[length] = 0
     state.numbers[LENGTH] = length
-    state.spent[0] -= net.duration[step]
+    state.spent[0] -= _duration(net, state, action)
     for index in range(count):
         if state.times[touched[index]]:
             share(net, state, touched[index], 1)

@@ -1,7 +1,8 @@
 """The moves of local search over sequences, each with a log by which it is taken back. Compiled.
 
 A value that is live where memory is short is dropped and recomputed before its next use, with the values that this needs where
-they are dead; a recomputation is taken out or moved; with a free order a first computation is moved too.
+they are dead, or fetched where the problem has paging; what is repeated is taken out, moved, or had the other way; with a free
+order a first computation is moved too.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from passes.plan.compiled import compiled
+from passes.plan.compiled import compiled, inlined
 from passes.plan.solvers.incremental import (
     BUDGET,
     COPIES,
@@ -20,7 +21,9 @@ from passes.plan.solvers.incremental import (
     Ints,
     Net,
     State,
+    acting,
     end_of,
+    fetches,
     insert,
     last_use,
     remove,
@@ -32,10 +35,10 @@ _CHAIN = 24
 
 
 class Scratch(NamedTuple):
-    """Memory of the moves: the log of (position, step or −1 − step for a removal), its length, and an entry for each step."""
+    """Memory of the moves: the log of (position, action or −1 − action for a removal), its length, and an entry for each step."""
 
     position: Ints
-    step: Ints
+    action: Ints
     used: Ints
     touched: Ints
 
@@ -48,11 +51,11 @@ def scratch_of(net: Net) -> Scratch:
 
 
 @compiled
-def put(net: Net, state: State, scratch: Scratch, step: int, position: int) -> None:
+def put(net: Net, state: State, scratch: Scratch, action: int, position: int) -> None:
     """Inserts an occurrence and logs it."""
-    insert(net, state, step, position, scratch.touched)
+    insert(net, state, action, position, scratch.touched)
     scratch.position[scratch.used[0]] = position
-    scratch.step[scratch.used[0]] = step
+    scratch.action[scratch.used[0]] = action
     scratch.used[0] += 1
 
 
@@ -60,7 +63,7 @@ def put(net: Net, state: State, scratch: Scratch, step: int, position: int) -> N
 def take(net: Net, state: State, scratch: Scratch, position: int) -> None:
     """Removes an occurrence and logs it."""
     scratch.position[scratch.used[0]] = position
-    scratch.step[scratch.used[0]] = -1 - state.sequence[position]
+    scratch.action[scratch.used[0]] = -1 - state.sequence[position]
     scratch.used[0] += 1
     remove(net, state, position, scratch.touched)
 
@@ -69,11 +72,11 @@ def take(net: Net, state: State, scratch: Scratch, position: int) -> None:
 def undo(net: Net, state: State, scratch: Scratch) -> None:
     """Takes back what the log holds."""
     for index in range(scratch.used[0] - 1, -1, -1):
-        position, step = scratch.position[index], scratch.step[index]
-        if step >= 0:
+        position, action = scratch.position[index], scratch.action[index]
+        if action >= 0:
             remove(net, state, position, scratch.touched)
         else:
-            insert(net, state, -1 - step, position, scratch.touched)
+            insert(net, state, -1 - action, position, scratch.touched)
     scratch.used[0] = 0
 
 
@@ -85,10 +88,29 @@ def next_use(net: Net, state: State, value: int, after: int, until: int) -> int:
         reader = net.reader[number]
         for copy in range(state.times[reader]):
             position = state.place[reader, copy]
-            if position >= after:
+            if position >= after and not fetches(net, state, position):
                 found = min(found, position)
                 break
     return found
+
+
+@inlined
+def repeatable(net: Net, state: State, step: int) -> bool:
+    """Whether what a step writes may be had once more."""
+    return (net.recomputable[step] or len(net.transfer) > 0) and state.times[step] < COPIES
+
+
+@compiled
+def another(net: Net, step: int) -> int:
+    """The action to have what a step writes once more: to run it or to fetch that, by chance, rather what takes less."""
+    if len(net.transfer) == 0:
+        return step
+    fetched = step + len(net.duration)
+    if not net.recomputable[step]:
+        return fetched
+    both = net.duration[step] + net.transfer[step]
+    share = 0.5 if both == 0 else net.duration[step] / both
+    return fetched if np.random.random() < 0.1 + 0.8 * share else step
 
 
 @compiled
@@ -120,7 +142,7 @@ def idle_value(net: Net, state: State, position: int, rivals: int) -> tuple[int,
     for _ in range(60):
         value = np.random.randint(0, values)
         step = net.writer[value]
-        if net.bytes[value] == 0 or not net.recomputable[step] or state.times[step] >= COPIES:
+        if net.bytes[value] == 0 or not repeatable(net, state, step):
             continue
         copy = serving(state, step, position)
         if copy < 0:
@@ -129,7 +151,10 @@ def idle_value(net: Net, state: State, position: int, rivals: int) -> tuple[int,
         use = next_use(net, state, value, position, until)
         if use == position or use >= until:
             continue
-        worth = net.bytes[value] / (net.duration[step] + 1e-6) * (0.2 + np.random.random())
+        least = net.duration[step]
+        if len(net.transfer) > 0:
+            least = min(least, net.transfer[step]) if net.recomputable[step] else net.transfer[step]
+        worth = net.bytes[value] / (least + 1e-6) * (0.2 + np.random.random())
         if worth > best_worth:
             best, best_use, best_worth = value, use, worth
         found += 1
@@ -140,7 +165,7 @@ def idle_value(net: Net, state: State, position: int, rivals: int) -> tuple[int,
 
 @compiled
 def recompute(net: Net, state: State, scratch: Scratch, position: int) -> bool:
-    """Drops a value that is idle at a position and recomputes it before its next use, and inputs that are dead there."""
+    """Drops a value that is idle at a position and has it again before its next use, and inputs for that which are dead there."""
     value, use = idle_value(net, state, position, 1 + np.random.randint(0, 4))
     if value < 0 or state.numbers[LENGTH] + _CHAIN + 2 >= len(state.sequence):
         return False
@@ -151,7 +176,10 @@ def recompute(net: Net, state: State, scratch: Scratch, position: int) -> bool:
     while done < count:
         step = pending[done]
         done += 1
-        put(net, state, scratch, step, use)
+        action = another(net, step)
+        put(net, state, scratch, action, use)
+        if action != step:
+            continue
         for number in range(net.read_at[step], net.read_at[step + 1]):
             source = net.read[number]
             writer = net.writer[source]
@@ -159,7 +187,7 @@ def recompute(net: Net, state: State, scratch: Scratch, position: int) -> bool:
             first = state.place[writer, copy]
             before = last_use(net, state, source, first, use)
             dead = before < use - done and before <= position and first < position
-            if not dead or not net.recomputable[writer] or state.times[writer] >= COPIES or np.random.random() > eager:
+            if not dead or not repeatable(net, state, writer) or np.random.random() > eager:
                 continue
             known = False
             for index in range(count):
@@ -177,7 +205,7 @@ def forget(net: Net, state: State, scratch: Scratch, free: bool) -> bool:
         return False
     step = state.extras[np.random.randint(0, state.numbers[EXTRAS])]
     copy = np.random.randint(0 if free else 1, state.times[step])
-    if copy == 0 and first_read(net, state, step) <= state.place[step, 1]:
+    if copy == 0 and (first_read(net, state, step) <= state.place[step, 1] or fetches(net, state, state.place[step, 1])):
         return False
     take(net, state, scratch, state.place[step, copy])
     return True
@@ -199,11 +227,11 @@ def relocate(net: Net, state: State, scratch: Scratch, here: int, low: int, high
     """Moves an occurrence to another place from ``low`` to ``high``, by chance; False where there is no other."""
     if high <= low:
         return False
-    step = state.sequence[here]
+    action = state.sequence[here]
     there = np.random.randint(low, high)
     there += there >= here
     take(net, state, scratch, here)
-    put(net, state, scratch, step, there)
+    put(net, state, scratch, action, there)
     return True
 
 
@@ -223,12 +251,27 @@ def shift(net: Net, state: State, scratch: Scratch) -> bool:
 
 
 @compiled
+def exchange(net: Net, state: State, scratch: Scratch) -> bool:
+    """Fetches what was recomputed, or recomputes what was fetched, where it is."""
+    if state.numbers[EXTRAS] == 0:
+        return False
+    step = state.extras[np.random.randint(0, state.numbers[EXTRAS])]
+    if not net.recomputable[step]:
+        return False
+    here = state.place[step, np.random.randint(1, state.times[step])]
+    action = step if fetches(net, state, here) else step + len(net.duration)
+    take(net, state, scratch, here)
+    put(net, state, scratch, action, here)
+    return True
+
+
+@compiled
 def reorder(net: Net, state: State, scratch: Scratch) -> bool:
     """Moves a first computation to another place between what it reads and what reads it."""
     here = np.random.randint(0, state.numbers[LENGTH])
-    step = state.sequence[here]
     if state.copy[here]:
         return False
+    step = state.sequence[here]
     low, high = 0, first_read(net, state, step) - 1
     for number in range(net.read_at[step], net.read_at[step + 1]):
         low = max(low, state.place[net.writer[net.read[number]], 0] + 1)
@@ -242,7 +285,7 @@ def reorder(net: Net, state: State, scratch: Scratch) -> bool:
 @compiled
 def useless(net: Net, state: State, position: int) -> bool:
     """Whether nothing reads what a recomputation wrote, and no kept value is what it is for."""
-    step, copy = state.sequence[position], state.copy[position]
+    step, copy = acting(net, state.sequence[position]), state.copy[position]
     if copy == 0:
         return False
     for number in range(net.write_at[step], net.write_at[step + 1]):

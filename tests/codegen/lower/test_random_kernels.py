@@ -72,7 +72,7 @@ def is_exact(scope: Scope, values: dict[str, Array]) -> bool:
     "dtypes", [("f32",), ("i64", "i32", "bool"), ("i8", "u8", "i16", "u16", "u32"), ("f64", "f16", "bf16")]
 )
 @given(data=st.data())
-@settings(max_examples=max(10, CASES // 8), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=max(10, CASES // 8), suppress_health_check=list(HealthCheck))
 def test_compiled_code_agrees_with_the_interpreter(dtypes: tuple[str, ...], data: st.DataObject) -> None:
     extents = st.lists(st.sampled_from([1, 2, 3, 5, 17, 33]).map(Extent), min_size=1, max_size=3).map(tuple)
     kinds = [DataType(dtype) for dtype in dtypes]

@@ -66,7 +66,7 @@ def check_exactly(scope: Scope, values: dict[str, Array], random: Random) -> Non
 
 @pytest.mark.parametrize("dtypes", [("f32",), ("f32", "i64", "bool"), ("f64", "i32")])
 @given(data=st.data())
-@settings(max_examples=max(10, CASES // 16), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=max(10, CASES // 16), suppress_health_check=list(HealthCheck))
 def test_random_expressions(dtypes: tuple[str, ...], data: st.DataObject) -> None:
     extents = st.lists(st.sampled_from([1, 2, 3, 5, 17]).map(Extent), min_size=1, max_size=3).map(tuple)
     kinds = [DataType(dtype) for dtype in dtypes]
@@ -81,7 +81,7 @@ def test_random_expressions(dtypes: tuple[str, ...], data: st.DataObject) -> Non
 
 
 @given(seed=st.integers(0, 1 << 30))
-@settings(max_examples=max(10, CASES // 8), deadline=None)
+@settings(max_examples=max(10, CASES // 8))
 def test_contractions_windows_and_towers(seed: int) -> None:
     scope = random_scope(Random(seed))
     values = {source.name: small_integers(source, number) for number, source in enumerate(tensors(scope))}

@@ -59,7 +59,7 @@ def convolution(
 
 
 @given(data=st.data())
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=25, suppress_health_check=list(HealthCheck))
 def test_convolutions(data: st.DataObject) -> None:
     groups = data.draw(st.sampled_from([1, 1, 2, 3]))
     stride, dilation = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 2))
@@ -77,7 +77,7 @@ def test_convolutions(data: st.DataObject) -> None:
 
 @pytest.mark.parametrize("constants", [(), ("b",), ("a",)])
 @given(sizes=st.tuples(*[st.integers(1, 70)] * 3), variant=st.integers(0, 40), transposed=st.booleans())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_matrix_products(
     constants: tuple[str, ...], sizes: tuple[int, int, int], variant: int, transposed: bool
 ) -> None:

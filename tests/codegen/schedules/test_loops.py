@@ -40,7 +40,7 @@ def image(*shape: int) -> tuple[Tensor, dict[str, Array]]:
     pad=st.integers(0, 2),
     reducer=st.sampled_from([Reducer.MAX, Reducer.MIN, Reducer.SUM]),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_pooling(size: tuple[int, int], window: tuple[int, int], stride: int, pad: int, reducer: Reducer) -> None:
     extents = [(size[axis] + 2 * pad - window[axis]) // stride + 1 for axis in (0, 1)]
     c, h, w = Iterator("c", 3), Iterator("h", extents[0]), Iterator("w", extents[1])
@@ -65,7 +65,7 @@ def test_reductions_along_any_axes(kept: str, reducer: Reducer) -> None:
 
 
 @given(order=st.permutations([0, 1, 2, 3]), sizes=st.tuples(*[st.integers(1, 19)] * 4))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_transposes(order: list[int], sizes: tuple[int, int, int, int]) -> None:
     iterators = [Iterator(f"i{axis}", extent) for axis, extent in enumerate(sizes)]
     x, values = image(*sizes)

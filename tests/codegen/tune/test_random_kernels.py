@@ -52,7 +52,7 @@ def is_defined(node: Scalar) -> bool:
 
 @pytest.mark.parametrize("dtypes", [("f32",), ("i64", "i32", "bool"), ("f64", "f16", "bf16")])
 @given(data=st.data())
-@settings(max_examples=max(10, CASES // 10), deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=max(10, CASES // 10), suppress_health_check=list(HealthCheck))
 def test_the_judge_accepts_compiled_code(dtypes: tuple[str, ...], data: st.DataObject) -> None:
     extents = st.lists(st.sampled_from([1, 2, 3, 5, 17, 33]).map(Extent), min_size=1, max_size=3).map(tuple)
     kinds = [DataType(dtype) for dtype in dtypes]

@@ -22,7 +22,7 @@ def values(index: Index, over: list[Iterator]) -> Array:
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=3), st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_affine_tables_are_found(extents: list[int], data: st.DataObject) -> None:
     over = iterators(*extents)
     index = Index.of(data.draw(st.integers(-5, 5)))
@@ -34,7 +34,7 @@ def test_affine_tables_are_found(extents: list[int], data: st.DataObject) -> Non
 
 
 @given(st.integers(2, 60), st.integers(1, 9), st.integers(1, 9), st.integers(-3, 3), st.integers(-3, 3))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_digits_are_found(extent: int, period: int, inner: int, outer: int, step: int) -> None:
     (i,) = iterators(extent)
     index = Index.of(i) // period * outer + Index.of(i) % period // inner * step
@@ -45,7 +45,7 @@ def test_digits_are_found(extent: int, period: int, inner: int, outer: int, step
 
 
 @given(st.integers(1, 40), st.integers(1, 12), st.integers(1, 12), st.integers(0, 12))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_fractions_are_found(extent: int, factor: int, divisor: int, offset: int) -> None:
     (i,) = iterators(extent)
     table = (np.arange(extent) * factor + offset) // divisor
@@ -55,7 +55,7 @@ def test_fractions_are_found(extent: int, factor: int, divisor: int, offset: int
 
 
 @given(st.lists(st.integers(0, 20), min_size=1, max_size=30))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_nothing_wrong_is_found(table: list[int]) -> None:
     (i,) = iterators(len(table))
     found = fit_index(np.array(table), [i])
@@ -64,7 +64,7 @@ def test_nothing_wrong_is_found(table: list[int]) -> None:
 
 
 @given(st.integers(3, 40), st.integers(-40, 40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_rolled_axes_are_one_modulo(extent: int, shift: int) -> None:
     (i,) = iterators(extent)
     found = fit_index(np.roll(np.arange(extent), shift), [i])

@@ -16,7 +16,7 @@ from tests.strategies.single_nodes import assert_agrees, broadcast_pairs, model_
     st.integers(1, 4),
     st.sampled_from(["both", "left", "right", "none"]),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_matmul(batch: tuple[tuple[int, ...], tuple[int, ...]], m: int, k: int, n: int, vectors: str) -> None:
     left = (k,) if vectors in ("both", "left") else (*batch[0], m, k)
     right = (k,) if vectors in ("both", "right") else (*batch[1], k, n)
@@ -28,7 +28,7 @@ def test_matmul(batch: tuple[tuple[int, ...], tuple[int, ...]], m: int, k: int, 
     st.booleans(), st.booleans(), st.sampled_from([1.0, 0.5]), st.sampled_from([1.0, 0.25, 0.0]),
     st.sampled_from([None, (), (1,), (4,), (3, 1), (1, 4), (3, 4)]),
 )  # fmt: skip
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_gemm(left: bool, right: bool, alpha: float, beta: float, addend: tuple[int, ...] | None) -> None:
     inputs = {"a": normal(0, *((2, 3) if left else (3, 2))), "b": normal(1, *((4, 2) if right else (2, 4)))}
     if addend is not None:

@@ -13,7 +13,7 @@ from tests.strategies.single_nodes import assert_agrees, model_of, normal
 
 
 @given(convolutions(transposed=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_convolution(case: tuple[Any, Any]) -> None:
     assert_agrees(*case)
 

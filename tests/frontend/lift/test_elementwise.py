@@ -59,7 +59,7 @@ def test_unary_of_small(operator: str) -> None:
 
 
 @given(st.sampled_from(["Add", "Sub", "Mul", "Div", "Max", "Min", "Sum", "Mean", "PRelu"]), broadcast_pairs())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_broadcast(operator: str, pair: tuple[tuple[int, ...], tuple[int, ...]]) -> None:
     left, right = pair
     if operator == "PRelu":
@@ -69,7 +69,7 @@ def test_broadcast(operator: str, pair: tuple[tuple[int, ...], tuple[int, ...]])
 
 
 @given(st.sampled_from(["Sum", "Mean", "Max", "Min"]), st.integers(1, 4), shapes())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_many_operands(operator: str, count: int, shape: tuple[int, ...]) -> None:
     inputs: dict[str, Array] = {f"x{number}": normal(number, *shape) for number in range(count)}
     assert_agrees(model_of(operator, inputs), inputs)
@@ -80,7 +80,7 @@ def test_many_operands(operator: str, count: int, shape: tuple[int, ...]) -> Non
     broadcast_pairs(),
     st.sampled_from([np.float32, np.int64]),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_comparison(operator: str, pair: tuple[tuple[int, ...], tuple[int, ...]], dtype: type) -> None:
     inputs: dict[str, Array] = {
         name: np.asarray(np.round(normal(number, *shape) * 2)).astype(dtype)

@@ -13,7 +13,7 @@ from tests.strategies.single_nodes import normal
 
 
 @given(st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_masks_give_what_they_hold(data: st.DataObject) -> None:
     rows, columns = data.draw(st.integers(32, 60)), data.draw(st.integers(32, 60))
     i, j = np.arange(rows)[:, None], np.arange(columns)[None, :]

@@ -14,7 +14,7 @@ def ints(*values: int) -> np.ndarray:
 
 
 @given(st.sampled_from(["constant", "edge", "reflect", "wrap"]), shapes(largest=4), st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_pad(mode: str, shape: tuple[int, ...], data: st.DataObject) -> None:
     shape = tuple(extent + 2 for extent in shape)
     least = -1 if mode == "constant" else 0

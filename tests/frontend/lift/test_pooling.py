@@ -35,13 +35,13 @@ def pools(draw: st.DrawFn) -> tuple[Any, Any]:
 
 
 @given(pools())
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_pools(case: tuple[Any, Any]) -> None:
     assert_agrees(*case)
 
 
 @given(st.sampled_from(["GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool"]), st.integers(1, 3))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_global_pools(operator: str, rank: int) -> None:
     inputs = {"x": normal(0, 2, 3, *[4, 3, 2][:rank])}
     assert_agrees(model_of(operator, inputs), inputs)

@@ -25,7 +25,7 @@ SUMS = [
 
 
 @given(st.sampled_from(SUMS), shapes(), st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_reduction(operator: str, shape: tuple[int, ...], data: st.DataObject) -> None:
     axes = data.draw(st.lists(st.integers(-len(shape), len(shape) - 1), unique_by=lambda axis: axis % len(shape)))
     keep = data.draw(st.integers(0, 1))
@@ -46,7 +46,7 @@ def test_reduction_over_nothing() -> None:
 
 
 @given(st.sampled_from(["ArgMax", "ArgMin"]), shapes(), st.integers(0, 1), st.integers(0, 1), st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_arg_extreme(operator: str, shape: tuple[int, ...], keep: int, last: int, data: st.DataObject) -> None:
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))
     inputs = {"x": np.round(normal(0, *shape) * 2)}

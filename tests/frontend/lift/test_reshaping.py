@@ -15,7 +15,7 @@ def ints(*values: int) -> np.ndarray:
 
 
 @given(shapes(), st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_transpose_and_reshape(shape: tuple[int, ...], data: st.DataObject) -> None:
     inputs = {"x": normal(0, *shape)}
     assert_agrees(model_of("Transpose", inputs, perm=data.draw(st.permutations(range(len(shape))))), inputs)
@@ -34,7 +34,7 @@ def test_squeeze() -> None:
 
 
 @given(shapes(), st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_expand_and_tile(shape: tuple[int, ...], data: st.DataObject) -> None:
     inputs = {"x": normal(0, *shape)}
     repeats = [data.draw(st.integers(1, 3)) for _ in shape]

@@ -20,7 +20,7 @@ def ints(*values: int) -> np.ndarray:
     st.sampled_from(["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"]),
     st.integers(1, 6), st.integers(1, 6), st.integers(1, 12), st.integers(1, 12),
 )  # fmt: skip
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_resize_to_sizes(
     mode: str, coordinates: str, rounding: str, height: int, width: int, rows: int, columns: int
 ) -> None:

@@ -15,7 +15,7 @@ def ints(*values: int) -> np.ndarray:
 
 
 @given(shapes(), st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_slice(shape: tuple[int, ...], data: st.DataObject) -> None:
     axes = data.draw(
         st.lists(st.integers(-len(shape), len(shape) - 1), unique_by=lambda axis: axis % len(shape), min_size=1)
@@ -30,7 +30,7 @@ def test_slice(shape: tuple[int, ...], data: st.DataObject) -> None:
 
 
 @given(shapes(), st.integers(1, 4), st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_concat_and_split(shape: tuple[int, ...], count: int, data: st.DataObject) -> None:
     axis = data.draw(st.integers(-len(shape), len(shape) - 1))
     sizes = [data.draw(st.integers(0, 3)) for _ in range(count)]

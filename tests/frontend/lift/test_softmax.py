@@ -11,7 +11,7 @@ from tests.strategies.single_nodes import assert_agrees, model_of, normal, shape
 
 
 @given(st.sampled_from(["Softmax", "LogSoftmax", "Hardmax"]), shapes(), st.sampled_from([11, 13]), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_softmax(operator: str, shape: tuple[int, ...], opset: int, data: st.DataObject) -> None:
     attributes: dict[str, Any] = {"axis": data.draw(st.integers(-len(shape), len(shape) - 1))}
     if data.draw(st.booleans()) and len(shape) > 1:

@@ -11,7 +11,7 @@ from tests.strategies.single_nodes import assert_agrees, model_of, normal
 
 
 @given(convolutions(transposed=True))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_transposed_convolution(case: tuple[Any, Any]) -> None:
     assert_agrees(*case)
 

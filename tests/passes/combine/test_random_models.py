@@ -41,7 +41,7 @@ def check(found: onnx.ModelProto) -> int:
 def test_outputs_stay(models: st.SearchStrategy[onnx.ModelProto]) -> None:
     kept = 0
 
-    @settings(max_examples=CASES, deadline=None, suppress_health_check=_SLOW, derandomize=CASES <= 40, database=None)
+    @settings(max_examples=CASES, suppress_health_check=_SLOW, derandomize=CASES <= 40, database=None)
     @given(models)
     def tried(found: onnx.ModelProto) -> None:
         nonlocal kept

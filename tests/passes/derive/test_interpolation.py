@@ -19,7 +19,7 @@ SIZES = [
 numbers = st.fractions(-9, 9, max_denominator=12)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True)
+@settings(max_examples=150, derandomize=True)
 @given(st.sampled_from(SIZES), st.data())
 def test_it_is_the_correlation(size: tuple[int, int], data: st.DataObject) -> None:
     outputs, taps = size

@@ -233,7 +233,7 @@ def test_work_is_limited_and_what_is_left_out_is_told() -> None:
     assert late.truncated == "time"
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.sampled_from(list(Reducer)), st.integers(2, 6), st.integers(1, 3), st.integers(0, 2), st.integers(6, 9))
 def test_random_pools_keep_their_value(reducer: Reducer, taps: int, stride: int, padding: int, size: int) -> None:
     compute = pool(size, taps, stride, min(padding, taps - 1), reducer, 1)

@@ -69,14 +69,14 @@ def first_mismatch(draw: Callable[[Any], Any], start: Scope, rules: tuple[Rule, 
     return None
 
 
-@settings(max_examples=CASES, deadline=None, suppress_health_check=_SLOW, derandomize=CASES <= 200, print_blob=True)
+@settings(max_examples=CASES, suppress_health_check=_SLOW, derandomize=CASES <= 200, print_blob=True)
 @given(st.data(), st.one_of(closed_scopes(), contractions()))
 def test_every_rule_is_exact_on_random_expressions(data: st.DataObject, start: Scope) -> None:
     mismatch = first_mismatch(data.draw, start, RULES, 4)
     assert mismatch is None, mismatch
 
 
-@settings(max_examples=max(50, CASES // 4), deadline=None, suppress_health_check=_SLOW, derandomize=CASES <= 200)
+@settings(max_examples=max(50, CASES // 4), suppress_health_check=_SLOW, derandomize=CASES <= 200)
 @given(closed_scopes(), st.randoms(use_true_random=False))
 def test_keys_survive_renaming(scope: Scope, random: Any) -> None:
     from tensoropt.ir.expression import substitute
@@ -105,14 +105,14 @@ def split_and_merged(root: Scope, iterator: str, factor: int) -> str | None:
     return difference(split, merged, choose_domain([split, merged]), 1)
 
 
-@settings(max_examples=CASES, deadline=None, derandomize=CASES <= 200)
+@settings(max_examples=CASES, derandomize=CASES <= 200)
 @given(escaping_reads())
 def test_merges_of_cores_that_are_read_beyond_their_box_stay_exact(data: tuple[Scope, int]) -> None:
     root, factor = data
     assert split_and_merged(root, "u", factor) is None
 
 
-@settings(max_examples=CASES, deadline=None, derandomize=CASES <= 200)
+@settings(max_examples=CASES, derandomize=CASES <= 200)
 @given(adjoint_windows())
 def test_skew_tighten_and_split_of_an_adjoint_window_stay_exact(data: tuple[Scope, int, int]) -> None:
     start, stride, factor = data
@@ -141,9 +141,7 @@ def _always_proved(*_: object) -> None:
 
 
 def _is_found(strategy: st.SearchStrategy[Any], condition: Callable[[Any], bool], cases: int) -> bool:
-    options = settings(
-        max_examples=cases, deadline=None, database=None, phases=[Phase.generate], suppress_health_check=_SLOW
-    )
+    options = settings(max_examples=cases, database=None, phases=[Phase.generate], suppress_health_check=_SLOW)
     try:
         find(strategy, condition, settings=options, random=__import__("random").Random(5))
     except NoSuchExample:

@@ -90,7 +90,6 @@ def longer_products(draw: st.DrawFn) -> Scope:
 
 @settings(
     max_examples=CASES,
-    deadline=None,
     derandomize=CASES <= 20,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )

@@ -60,7 +60,7 @@ def test_an_excluded_rule_ends_a_move() -> None:
     assert all(after(start, move, {"stage", "tighten"}, SearchReport()) is None for move in moves(start))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.data(),
     st.sampled_from(list(Reducer)),

@@ -17,8 +17,12 @@ SIZES = st.integers(0, 9)
 
 
 @st.composite
-def problems(draw: st.DrawFn, most: int = 7, sizes: st.SearchStrategy[int] = SIZES, fewest: int = 1) -> Problem:
+def problems(
+    draw: st.DrawFn, most: int = 7, sizes: st.SearchStrategy[int] = SIZES, fewest: int = 1, paging: bool = False
+) -> Problem:
     """Up to ``most`` steps: several values of a step or none, kept values, workspace, in-place pairs, steps to run once only.
+
+    With ``paging`` most of them have transfer times.
 
     Sizes and durations may be zero. Reads are drawn among all earlier values, so that graphs may fall into parts.
     """
@@ -50,13 +54,16 @@ def problems(draw: st.DrawFn, most: int = 7, sizes: st.SearchStrategy[int] = SIZ
         workspace = draw(st.sampled_from([0, 0, 0, 1, 3]))
         recomputable = draw(st.integers(0, 6)) != 0
         steps.append(Step(f"s{number}", draw(SIZES), reads, writes, workspace, recomputable, tuple(in_place)))
-    return Problem("random", tuple(values), tuple(steps)).check()
+    transfers: tuple[int, ...] = ()
+    if paging and draw(st.integers(0, 4)):
+        transfers = tuple(draw(SIZES) for _ in steps)
+    return Problem("random", tuple(values), tuple(steps), transfers=transfers).check()
 
 
 @st.composite
-def budgeted(draw: st.DrawFn, most: int = 7, fewest: int = 1) -> tuple[Problem, int]:
+def budgeted(draw: st.DrawFn, most: int = 7, fewest: int = 1, paging: bool = False) -> tuple[Problem, int]:
     """A problem with a budget about what some plan needs, often one that recomputes; sometimes less than what any needs."""
-    problem = draw(problems(most, fewest=fewest))
+    problem = draw(problems(most, fewest=fewest, paging=paging))
     plain = trace(problem, range(len(problem.steps))).peak()
     dropped = [
         frozenset(draw(st.sets(st.sampled_from(range(len(problem.values)))))) for _ in range(4 * bool(problem.values))
@@ -72,7 +79,9 @@ def recomputing(problem: Problem, dropped: Collection[int]) -> list[int]:
 
     def make(value: int) -> None:
         number = problem.writer[value]
-        if value in dropped and problem.steps[number].recomputable:
+        if value in dropped and problem.transfers and value % 2:
+            found.append(len(problem.steps) + number)
+        elif value in dropped and problem.steps[number].recomputable:
             for source in problem.steps[number].reads:
                 make(source)
             found.append(number)
@@ -104,15 +113,16 @@ def magnified(problem: Problem, factor: int) -> Problem:
             )
             for number, step in enumerate(problem.steps)
         ),
+        transfers=tuple(transfer * factor + number % 2 for number, transfer in enumerate(problem.transfers)),
     ).check()
 
 
 def sequences(problem: Problem, length: int) -> Iterator[tuple[int, ...]]:
     """Every sequence of at most ``length`` positions that a plan may have, whatever its memory."""
-    numbers = range(len(problem.steps))
+    numbers = set(range(len(problem.steps)))
     for extra in range(length - len(problem.steps) + 1):
-        for sequence in itertools.product(numbers, repeat=len(problem.steps) + extra):
-            if set(sequence) == set(numbers) and may_be_run(problem, sequence):
+        for sequence in itertools.product(range(len(problem.actions)), repeat=len(problem.steps) + extra):
+            if numbers <= set(sequence) and may_be_run(problem, sequence):
                 yield sequence
 
 
@@ -121,17 +131,19 @@ def may_be_run(problem: Problem, sequence: Sequence[int]) -> bool:
     there: set[int] = set()
     seen: set[int] = set()
     for number in sequence:
-        step = problem.steps[number]
+        step = problem.actions[number]
         if not there.issuperset(step.reads) or (number in seen and not step.recomputable):
+            return False
+        if number >= len(problem.steps) and number - len(problem.steps) not in seen:
             return False
         there.update(step.writes)
         seen.add(number)
     return True
 
 
-def keeps_input_order(sequence: Sequence[int]) -> bool:
-    """Whether the first occurrences ascend."""
-    first = list(dict.fromkeys(sequence))
+def keeps_input_order(problem: Problem, sequence: Sequence[int]) -> bool:
+    """Whether the steps' first occurrences ascend."""
+    first = list(dict.fromkeys(action for action in sequence if action < len(problem.steps)))
     return first == sorted(first)
 
 

@@ -69,7 +69,7 @@ def run(one: Filtered, values: dict[str, Array], target: CpuTarget, variant: int
     return kernel(values)["out"], kernel.kernel.schedules[0]
 
 
-@settings(max_examples=24, deadline=None, derandomize=True, phases=[Phase.generate])
+@settings(max_examples=24, derandomize=True, phases=[Phase.generate])
 @given(st.data())
 def test_random_geometry(data: st.DataObject) -> None:
     images, channels, filters = data.draw(st.tuples(st.integers(1, 2), st.integers(2, 20), st.integers(2, 27)))

@@ -17,7 +17,7 @@ def matrices(draw: st.DrawFn) -> Matrix:
     return tuple(rows)
 
 
-@settings(max_examples=200, deadline=None, derandomize=True)
+@settings(max_examples=200, derandomize=True)
 @given(matrices())
 def test_combinations_are_the_matrix(matrix: Matrix) -> None:
     plan = combination(matrix)

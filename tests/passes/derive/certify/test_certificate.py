@@ -66,7 +66,7 @@ def test_points_meet_where_concatenations_and_nested_ranges_begin() -> None:
     assert {place % 40 for place in met(split, 0)} == set(range(40))
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60, derandomize=True)
 @given(contractions())
 def test_points_lie_in_the_box_and_serve_two_expressions(scope: Scope) -> None:
     other = transposed_convolution(1, 2, 3, 2, 3, 2, 1)

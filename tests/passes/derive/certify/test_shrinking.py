@@ -82,7 +82,7 @@ def test_what_is_split_keeps_more_than_the_factor_and_its_residue() -> None:
     assert tuple(map(int, found.shape)) == (6, 128)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@settings(max_examples=300, derandomize=True)
 @given(st.one_of(closed_scopes(2), contractions()), st.sampled_from([3, 5, 12]))
 def test_random_expressions_keep_their_structure(scope: Scope, room: int) -> None:
     found = shrunk(scope, room, {})

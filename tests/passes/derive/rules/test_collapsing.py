@@ -22,7 +22,7 @@ def nothing_differs(before: Scope, after: Scope) -> bool:
     return difference(before, after, choose_domain([before, after]), 5) is None
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(closed_scopes())
 def test_collapsing_and_dropping_are_exact_on_random_expressions(scope: Scope) -> None:
     for name in ("collapse_traversal", "drop_idle"):

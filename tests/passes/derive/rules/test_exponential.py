@@ -69,7 +69,7 @@ def applied(rule: str, scope: Scope, site: Site) -> Scope:
     return result
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 3), st.sampled_from([4, 6, 8, 12]), st.integers(1, 3), st.sampled_from([2, 3, 4]))
 def test_blocks_have_maxima_of_their_own(rows: int, keys: int, columns: int, block: int) -> None:
     start = attention(rows, keys, columns)

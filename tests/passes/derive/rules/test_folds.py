@@ -41,7 +41,7 @@ def is_exact(rule: str, scope: Scope, site: Site) -> bool:
     return True
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(closed_scopes())
 def test_the_rules_are_exact_on_random_expressions(scope: Scope) -> None:
     for name in ("unit_factor", "split_overlapping", "view_residues"):
@@ -53,7 +53,7 @@ def test_the_rules_are_exact_on_random_expressions(scope: Scope) -> None:
                 assert wrong is None or "infinity" in wrong, f"{name}({site}) {wrong}"
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(REDUCERS), st.integers(3, 7), st.integers(1, 3), st.integers(0, 2))
 def test_windows_of_every_reducer(reducer: Reducer, taps: int, stride: int, padding: int) -> None:
     scope = window(reducer, taps, stride, padding)

@@ -20,7 +20,7 @@ def concatenated(scope: Scope, before: int, after: int, parts: tuple[Argument, .
     return RULES_BY_NAME["concatenate"].apply(scope, site)
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40, derandomize=True)
 @given(branches())
 def test_branches_become_ranges_of_the_same_expression(scopes: list[Scope]) -> None:
     widths = [scope.traversal[1].extent for scope in scopes]

@@ -21,7 +21,7 @@ def stacked(scope: Scope, before: tuple[str, ...], after: tuple[str, ...], acces
     return RULES_BY_NAME["stack"].apply(scope, site)
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@settings(max_examples=100, derandomize=True)
 @given(closed_scopes(), st.sampled_from([((), ("V",)), (("V",), ()), (("V",), ("U", "T"))]))
 def test_a_layer_of_anything_is_itself(scope: Scope, names: tuple[tuple[str, ...], tuple[str, ...]]) -> None:
     after = stacked(scope, *names)

@@ -60,7 +60,7 @@ def step(draw: Any, root: Scope, applied: Counter[str]) -> Scope | None:
 def test_chains_of_rules_on_sums_are_exact() -> None:
     applied: Counter[str] = Counter()
 
-    @settings(max_examples=CASES, deadline=None, suppress_health_check=_SLOW, derandomize=CASES <= 300, database=None)
+    @settings(max_examples=CASES, suppress_health_check=_SLOW, derandomize=CASES <= 300, database=None)
     @given(st.data(), sums_of_products())
     def check(data: st.DataObject, start: Scope) -> None:
         root: Scope | None = start
@@ -72,7 +72,7 @@ def test_chains_of_rules_on_sums_are_exact() -> None:
     assert set(applied) >= set(_NAMES) - {"join_ranges"}, "every rule was applied"
 
 
-@settings(max_examples=CASES, deadline=None, suppress_health_check=_SLOW, derandomize=CASES <= 300)
+@settings(max_examples=CASES, suppress_health_check=_SLOW, derandomize=CASES <= 300)
 @given(sums_of_products(1), st.data())
 def test_cut_and_join_are_inverse(start: Scope, data: st.DataObject) -> None:
     sites = list(RULES_BY_NAME["cut_range"].sites(start))

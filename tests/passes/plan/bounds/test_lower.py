@@ -93,7 +93,7 @@ def test_no_listed_sequence_is_below_the_bounds(drawn: tuple[Problem, int], orde
     found = lower_bounds(problem, budget, order, 10, 1)
     for sequence in sequences(problem, min(7, 2 * len(problem.steps) + 1)):
         plan = trace(problem, sequence)
-        if plan.peak() <= budget and (order == "free" or keeps_input_order(sequence)):
+        if plan.peak() <= budget and (order == "free" or keeps_input_order(problem, sequence)):
             assert not isinstance(found, Infeasible)
             assert found[-1].duration <= plan.duration()
 

@@ -27,7 +27,7 @@ def test_rounded_solutions_are_plans_of_the_program_s_duration(drawn: tuple[Prob
         return
     plan = rounded(cover, solved.values)
     assert set(plan.sequence) == set(range(len(problem.steps)))
-    assert keeps_input_order(plan.sequence)
+    assert keeps_input_order(problem, plan.sequence)
     assert may_be_run(problem, plan.sequence)
     assert plan.duration == trace(problem, plan.sequence).duration() <= problem.duration + solved.bound
     assert plan.peak_bytes == trace(problem, plan.sequence).peak()

@@ -1,6 +1,7 @@
 """The profile that is kept up to date is that of the plain definition, after any insertions, removals and taken-back moves."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,7 @@ from passes.plan.solvers.incremental import (
 )
 from passes.plan.trace import trace
 from tensoropt.plan_types import Problem
-from tests.passes.plan.problems import HUGE, magnified, problems
+from tests.passes.plan.problems import HUGE, keeps_input_order, magnified, may_be_run, problems
 
 
 def agrees(problem: Problem, state: State, budget: int) -> None:
@@ -32,11 +33,13 @@ def agrees(problem: Problem, state: State, budget: int) -> None:
     assert state.numbers[EXCESS] == sum(max(0, size - limit) for size in profile)
     assert state.numbers[EXTRAS] == len(sequence) - len(problem.steps)
     assert sorted(state.extras[: state.numbers[EXTRAS]]) == sorted(
-        sequence[i] for i in range(len(sequence)) if state.copy[i]
+        problem.step_of(sequence[i]) for i in range(len(sequence)) if state.copy[i]
     )
+    most = max((step.duration for step in problem.steps), default=0) or 1
+    assert state.spent[0] == pytest.approx(problem.duration_of(sequence) / most, abs=1e-9)
 
 
-@given(problems(), st.integers(0, 30), st.data())
+@given(problems(paging=True), st.integers(0, 30), st.data())
 @settings(max_examples=60, deadline=None)
 def test_insertions_and_removals(problem: Problem, budget: int, data: st.DataObject) -> None:
     net, limit = as_arrays(problem, budget)
@@ -46,7 +49,8 @@ def test_insertions_and_removals(problem: Problem, budget: int, data: st.DataObj
     for _ in range(data.draw(st.integers(1, 8))):
         sequence = sequence_of(state)
         position = data.draw(st.integers(0, len(sequence) - 1))
-        earlier = [step for step in sequence[:position] if state.times[step] < COPIES]
+        earlier = [step for step in range(len(problem.steps)) if step in sequence[:position] and state.times[step] < COPIES]
+        earlier += [action for action in map(len(problem.steps).__add__, earlier) if action < len(problem.actions)]
         if data.draw(st.booleans()) and earlier:
             insert(net, state, data.draw(st.sampled_from(earlier)), position, touched)
         elif state.copy[position]:
@@ -54,7 +58,7 @@ def test_insertions_and_removals(problem: Problem, budget: int, data: st.DataObj
         agrees(problem, state, budget)
 
 
-@given(problems(), st.integers(0, 30), st.booleans(), st.integers(0, 2**31))
+@given(problems(paging=True), st.integers(0, 30), st.booleans(), st.integers(0, 2**31))
 @settings(max_examples=60, deadline=None)
 def test_moves_keep_sequences_valid_and_can_be_taken_back(problem: Problem, budget: int, free: bool, seed: int) -> None:
     net, limit = as_arrays(problem, budget)
@@ -63,21 +67,24 @@ def test_moves_keep_sequences_valid_and_can_be_taken_back(problem: Problem, budg
     for _ in range(20):
         before, memory = sequence_of(state), profile_of(state)
         scratch.used[0] = 0
-        kind = random.integers(4)
+        kind = random.integers(5 if problem.transfers else 4)
         if kind == 0:
             moves.recompute(net, state, scratch, moves.short_position(state))
         elif kind == 1:
             moves.forget(net, state, scratch, free)
         elif kind == 2:
             moves.shift(net, state, scratch)
+        elif kind == 4:
+            moves.exchange(net, state, scratch)
         elif free:
             moves.reorder(net, state, scratch)
         agrees(problem, state, budget)
         after = sequence_of(state)
-        again = {step for step in after if after.count(step) > 1}
+        assert may_be_run(problem, after)
+        again = {step for step in after if after.count(step) > 1 and step < len(problem.steps)}
         assert all(problem.steps[step].recomputable for step in again)
         if not free:
-            assert list(dict.fromkeys(after)) == list(range(len(problem.steps)))
+            assert keeps_input_order(problem, after)
         if random.integers(2):
             moves.undo(net, state, scratch)
             assert sequence_of(state) == before
@@ -85,7 +92,7 @@ def test_moves_keep_sequences_valid_and_can_be_taken_back(problem: Problem, budg
             agrees(problem, state, budget)
 
 
-@given(problems(), st.integers(0, 30))
+@given(problems(paging=True), st.integers(0, 30))
 @settings(max_examples=30, deadline=None)
 def test_huge_sizes_are_rounded_so_that_what_fits_in_units_fits(problem: Problem, budget: int) -> None:
     large = magnified(problem, HUGE + 1)

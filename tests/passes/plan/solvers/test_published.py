@@ -35,7 +35,7 @@ def test_no_plan_is_over_the_budget_or_better_than_the_best(drawn: tuple[Problem
         return
     assert set(outcome.sequence) == set(range(len(problem.steps)))
     assert may_be_run(problem, outcome.sequence)
-    assert keeps_input_order(outcome.sequence)
+    assert keeps_input_order(problem, outcome.sequence)
     assert max(Counter(outcome.sequence).values(), default=0) <= published.COMPUTATIONS
     found = trace(problem, outcome.sequence)
     assert found.peak() <= budget

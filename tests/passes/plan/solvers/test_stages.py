@@ -40,7 +40,7 @@ def _valid(problem: Problem, goal: Goal, outcome: Outcome) -> None:
         return
     assert set(outcome.sequence) == set(range(len(problem.steps)))
     assert may_be_run(problem, outcome.sequence)
-    assert goal.order == "free" or keeps_input_order(outcome.sequence)
+    assert goal.order == "free" or keeps_input_order(problem, outcome.sequence)
     assert trace(problem, outcome.sequence).peak() <= goal.budget
 
 
