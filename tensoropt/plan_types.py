@@ -64,8 +64,8 @@ class Step:
 class Problem:
     """Steps in the order of the input, which is topological, over values. ``aliases``: a view's name and what it is a view of.
 
-    Views are read as what they show, so that they are no values here. ``transfers``: for each step how long it takes to copy what it
-    writes to the host, or from there; empty where there is no paging. ModelError from ``check`` for what is no such thing.
+    Views are read as what they show, so that they are no values here. ``transfers``: for each step how long it takes to copy what
+    it writes to the host, or from there; empty where there is no paging. ModelError from ``check`` for what is no such thing.
     """
 
     name: str
@@ -80,7 +80,7 @@ class Problem:
         """What the numbers of a sequence mean: the steps, and behind them with paging the fetch of each."""
         fetches = (
             Step(f"fetch {step.name}", transfer, (), step.writes)
-            for step, transfer in zip(self.steps, self.transfers, strict=False)
+            for step, transfer in zip(self.steps, self.transfers, strict=False)  # as many, or none
         )
         return (*self.steps, *fetches)
 
@@ -116,9 +116,9 @@ class Problem:
 
     def check(self) -> Problem:
         """The problem itself. ModelError, which names the step, where it is not well formed."""
-        names = Counter(step.name for step in self.steps)
+        names = Counter(action.name for action in self.actions)
         if names and names.most_common(1)[0][1] > 1:
-            raise ModelError(f"{self.name}: two steps are called {names.most_common(1)[0][0]}")
+            raise ModelError(f"{self.name}: two steps, or a step and a fetch, are called {names.most_common(1)[0][0]}")
         before: set[int] = set()
         for step in self.steps:
             self._check_step(step, before)

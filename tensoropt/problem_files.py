@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 from tensoropt.errors import ModelError
+from tensoropt.paging import paged
 from tensoropt.plan_types import Problem, Step, Value, in_input_order
 
 FORMAT = "tensoropt-problem"
@@ -27,8 +29,11 @@ _FINEST = 10**6
 """Durations with decimals are counted in millionths."""
 
 
-def read_problem(path: str | os.PathLike[str]) -> Problem:
-    """The problem of a JSON file. ModelError, which names file and node, for one that is none."""
+def read_problem(path: str | os.PathLike[str], rate: Fraction | None = None) -> Problem:
+    """The problem of a JSON file. ModelError, which names file and node, for one that is none.
+
+    With a ``rate``, in bytes for each unit of the file's durations, it has paging.
+    """
     file = Path(path)
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
@@ -37,9 +42,13 @@ def read_problem(path: str | os.PathLike[str]) -> Problem:
     except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
         raise ModelError(f"{file}: not a JSON file ({error})") from error
     if isinstance(document, dict) and document.get("format") == FORMAT:
-        return _own(file, document)
+        own = _own(file, document)
+        return own if rate is None else paged(own, rate)
     if isinstance(document, dict) and isinstance(document.get("nodes"), list):
-        return _node_link(file, document)
+        if rate is None:
+            return _node_link(file, document)
+        # in the finest unit, in which transfers are hardly rounded
+        return paged(_node_link(file, document, finest=True), rate / _FINEST)
     raise ModelError(f"{file}: neither a node-link graph (nodes and links) nor a file of the format {FORMAT!r}")
 
 
@@ -62,8 +71,9 @@ def as_document(problem: Problem) -> dict[str, Any]:
                 "workspace": step.workspace,
                 "recomputable": step.recomputable,
                 "in_place": [[names[result], names[source]] for result, source in step.in_place],
+                **({"transfer": problem.transfers[number]} if problem.transfers else {}),
             }
-            for step in problem.steps
+            for number, step in enumerate(problem.steps)
         ],
     }
 
@@ -95,13 +105,21 @@ def _own(file: Path, document: Mapping[str, Any]) -> Problem:
             )
             for entry in document["steps"]
         )
+        transfers = tuple(
+            _whole(file, str(entry["name"]), "transfer", entry["transfer"])
+            for entry in document["steps"]
+            if "transfer" in entry
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{file}: a value or step lacks {error}, or names a value that there is not") from error
-    made = in_input_order(str(document.get("name", file.stem)), values, steps, int(document.get("alignment", 1)))
-    return Problem(made.name, made.values, made.steps, dict(document.get("aliases", {})), made.alignment)
+    if transfers and len(transfers) < len(steps):
+        raise ModelError(f"{file}: some steps have a transfer time and others have none")
+    name, alignment = str(document.get("name", file.stem)), int(document.get("alignment", 1))
+    made = in_input_order(name, values, steps, alignment, transfers)
+    return replace(made, aliases=dict(document.get("aliases", {})))
 
 
-def _node_link(file: Path, document: Mapping[str, Any]) -> Problem:
+def _node_link(file: Path, document: Mapping[str, Any], finest: bool = False) -> Problem:
     nodes: dict[Any, Mapping[str, Any]] = {}
     for entry in document["nodes"]:
         if not isinstance(entry, dict) or not isinstance(entry.get("id", entry.get("name")), int | str):
@@ -118,7 +136,7 @@ def _node_link(file: Path, document: Mapping[str, Any]) -> Problem:
         if len(ends) != 2 or any(end not in number for end in ends):
             raise ModelError(f"{file}: the link {link} names a node that there is not")
         reads[number[ends[1]]].append(number[ends[0]])
-    durations = _durations(file, [nodes[identity] for identity in order], order)
+    durations = _durations(file, [nodes[identity] for identity in order], order, finest)
     values, steps = [], []
     for index, identity in enumerate(order):
         node = nodes[identity]
@@ -147,8 +165,8 @@ def _order(file: Path, document: Mapping[str, Any], nodes: Mapping[Any, Any]) ->
     return list(given)
 
 
-def _durations(file: Path, nodes: Sequence[Mapping[str, Any]], order: Sequence[Any]) -> list[int]:
-    """Whole numbers: those of the file where all are whole, else millionths."""
+def _durations(file: Path, nodes: Sequence[Mapping[str, Any]], order: Sequence[Any], finest: bool = False) -> list[int]:
+    """Whole numbers: those of the file where all are whole and nothing finer is asked for, else millionths."""
     found: list[Fraction] = []
     for identity, node in zip(order, nodes, strict=True):
         duration = next((node[key] for key in _DURATIONS if key in node), None)
@@ -166,7 +184,7 @@ def _durations(file: Path, nodes: Sequence[Mapping[str, Any]], order: Sequence[A
         if duration < 0:
             raise ModelError(f"{file}: node {identity!r} has a negative duration")
         found.append(Fraction(duration))
-    if all(duration.denominator == 1 for duration in found):
+    if not finest and all(duration.denominator == 1 for duration in found):
         return [int(duration) for duration in found]
     return [round(duration * _FINEST) for duration in found]
 

@@ -1,6 +1,7 @@
 """Problems as files: both spellings of node-link graphs, our own format and back, and what is said of bad ones."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,15 @@ def test_the_order_of_the_file_and_the_ids(tmp_path: Path) -> None:
     assert [step.duration for step in problem.steps] == [0, 7]
 
 
-@given(problems())
+def test_a_rate_gives_transfers_in_the_finest_unit(tmp_path: Path) -> None:
+    problem = read_problem(written(tmp_path, NUMBERED), Fraction(10))
+    assert [step.duration for step in problem.steps] == [3_000_000, 1_000_000, 2_000_000]
+    assert problem.transfers == (700_000, 500_000, 600_000)
+    own = read_problem(written(tmp_path, as_document(read_problem(written(tmp_path, NUMBERED)))), Fraction(10))
+    assert own.transfers == (1, 1, 1)
+
+
+@given(problems(paging=True))
 def test_our_own_format_holds_everything(problem: Problem) -> None:
     import tempfile
 

@@ -46,6 +46,11 @@ class CpuTarget:
         return self.vector_bits // 32
 
     @property
+    def host_bytes_per_second(self) -> float:
+        """What is copied between the arena and the host. Both are one memory here: a copy by one core stands for it."""
+        return 1e10
+
+    @property
     def key(self) -> str:
         """What measured times depend on: the processor, its vectors and the number of threads."""
         return f"{self.kind}-{self.mcpu}-{self.vector_bits}-{self.threads}"

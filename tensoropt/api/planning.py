@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tensoropt.api.optimizing import silent
 from tensoropt.api.requirements import require_planning
 from tensoropt.budget import parse_budget
+from tensoropt.paging import bytes_per_unit, paged, require_rate
 from tensoropt.pass_manager import Context, Progress
 from tensoropt.plan_types import MemoryModel, Order, Problem
 
@@ -26,6 +27,7 @@ def plan(
     *,
     memory_model: MemoryModel = "packed",
     order: Order = "free",
+    paging: str | None = None,
     time_limit: float | None = None,
     work_limit: int | None = None,
     seed: int = 0,
@@ -35,8 +37,10 @@ def plan(
 ) -> dict[str, Any]:
     """Plan an ONNX model, a JSON graph or a `Problem`; the object that ``tensoropt plan --json`` prints.
 
-    ``memory_budget`` is bytes or text such as ``512MiB`` or ``80%``. With a ``work_limit`` (moves of the search) that is reached
-    before ``time_limit`` (seconds, 60 by default), the same seed gives the same plan. ModelError for an unusable source.
+    ``memory_budget`` is bytes or text such as ``512MiB`` or ``80%``. ``paging`` is the rate at which values may be copied to the
+    host and back instead of being recomputed: ``25GB/s`` or ``target`` for a model, bytes for each unit of its durations for a
+    graph. With a ``work_limit`` (moves of the search) that is reached before ``time_limit`` (seconds, 60 by default), the same seed
+    gives the same plan. ModelError for an unusable source.
     """
     from codegen.targets.cpu import available_threads
     from passes.plan.auto import Settings
@@ -44,7 +48,10 @@ def plan(
     from passes.plan.trace import trace
 
     require_planning(memory_budget, memory_model, order, threads, seed, time_limit)
-    problem = source if isinstance(source, Problem) else problem_of_source(source, shapes, threads, progress)
+    if isinstance(source, Problem):
+        problem = source if paging is None else paged(source, bytes_per_unit(paging, False, 0.0))
+    else:
+        problem = problem_of_source(source, shapes, threads, progress, paging)
     peak = trace(problem, range(len(problem.steps))).peak()
     budget = memory_budget if isinstance(memory_budget, int) else parse_budget(memory_budget, peak)
     settings = Settings(
@@ -55,13 +62,20 @@ def plan(
 
 
 def problem_of_source(
-    source: str | os.PathLike[str], shapes: Mapping[str, Sequence[int]] | None, threads: int | None, progress: Progress
+    source: str | os.PathLike[str],
+    shapes: Mapping[str, Sequence[int]] | None,
+    threads: int | None,
+    progress: Progress,
+    paging: str | None = None,
 ) -> Problem:
     """The planning problem of a JSON graph, or of a model's kernels without rewriting, each measured once."""
     from tensoropt.problem_files import read_problem
 
-    if _is_json(Path(source)):
-        return read_problem(source)
+    timed = not _is_json(Path(source))
+    if paging is not None:
+        require_rate(paging, timed)
+    if not timed:
+        return read_problem(source, None if paging is None else bytes_per_unit(paging, timed, 0.0))
     from codegen.targets.cpu import host_target
     from codegen.tune.database import Database
     from codegen.tune.records import Records
@@ -75,7 +89,8 @@ def problem_of_source(
     cpu = host_target(threads)
     with Database(None) as database, MeasuredCost(cpu, records=Records(database, cpu)) as costs:
         program = compile_as_written(imported.program, Context(costs, progress=progress))
-        return problem_of(program, costs, lambda share, detail: progress("measure", share, detail))
+        problem = problem_of(program, costs, lambda share, detail: progress("measure", share, detail))
+    return problem if paging is None else paged(problem, bytes_per_unit(paging, timed, cpu.host_bytes_per_second))
 
 
 def _is_json(path: Path) -> bool:
@@ -121,10 +136,11 @@ def _document(problem: Problem, model: MemoryModel, budget: int, order: Order, f
         "arena_bytes": made.arena_bytes,
         "fragmentation_percent": round(100 * (made.arena_bytes / made.peak_bytes - 1), 4) if made.peak_bytes else 0.0,
         "duration_increase_percent": _percent(made.duration, once),
-        "recomputed": len(made.sequence) - len(problem.steps),
-        "sequence": [problem.steps[step].name for step in made.sequence],
+        "recomputed": sum(action < len(problem.steps) for action in made.sequence) - len(problem.steps),
+        "fetched": sum(action >= len(problem.steps) for action in made.sequence),
+        "sequence": [problem.actions[step].name for step in made.sequence],
         "workspaces": [
-            offset if problem.steps[step].workspace else None
+            offset if problem.actions[step].workspace else None
             for step, offset in zip(made.sequence, made.workspaces, strict=True)
         ],
         "offsets": [
@@ -134,7 +150,7 @@ def _document(problem: Problem, model: MemoryModel, budget: int, order: Order, f
 
 
 def _offsets(problem: Problem, step: int, offsets: tuple[int, ...]) -> int | list[int] | None:
-    if not problem.steps[step].writes:
+    if not problem.actions[step].writes:
         return None
     return offsets[0] if len(offsets) == 1 else list(offsets)
 

@@ -26,6 +26,14 @@ def plan(
     order: Annotated[
         str, typer.Option("--order", help="free, or input: first computations in the order of the file.")
     ] = "free",
+    paging: Annotated[
+        str | None,
+        typer.Option(
+            "--paging",
+            metavar="RATE",
+            help="Values may also be copied to the host and back: at 25GB/s or 'target', for a graph bytes a unit of duration.",
+        ),
+    ] = None,
     time_limit: TimeLimit = None,
     seed: Seed = 0,
     threads: Threads = None,
@@ -45,7 +53,7 @@ def plan(
         raise UsageError(f"--plot {plot}: there is no such folder")
     require_planning(memory_budget, memory_model, order, threads, seed, time_limit)
     with progress_display() as progress:
-        problem = problem_of_source(path, parse_shapes(shape), threads, progress)
+        problem = problem_of_source(path, parse_shapes(shape), threads, progress, paging)
         found = api.plan(
             problem,
             memory_budget,
@@ -79,8 +87,10 @@ def _show(found: dict[str, Any]) -> None:
         f"peak {_size(found['peak_bytes_baseline'])} without recomputation"
     ]
     if found["sequence"] is not None:
+        fetches = f" and {found['fetched']} fetches from the host" if found["fetched"] else ""
         say.append(
-            f"  {found['status']}: {found['duration_increase_percent']:.3f} % longer with {found['recomputed']} recomputations; "
+            f"  {found['status']}: {found['duration_increase_percent']:.3f} % longer with {found['recomputed']} recomputations"
+            f"{fetches}; "
             f"no plan in {found['lower_bound_holds_for'] or 'any order'} is below {found['lower_bound_percent'] or 0:.3f} %"
         )
         say.append(

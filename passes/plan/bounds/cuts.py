@@ -1,4 +1,4 @@
-"""The stage bound: what is computed between a few moments, and what is retained over each, so that memory fits at those moments.
+"""The stage bound: what is computed or fetched between a few moments, and retained over each, so that memory fits at those moments.
 
 Checkmate's program (Jain et al., MLSys 2020, section 4) with few stages instead of one for each step, and memory counted only
 where stages meet. With one moment it is a closure of least cost with a knapsack row. The moments are first computations in their
@@ -29,6 +29,7 @@ def stages(problem: Problem, budget: int, moments: Moments) -> Stages:
     """Stage k ends with moment k, the last one with the plan."""
     program, fixed = BinaryProgram(), 0
     runs: list[list[Literal]] = []
+    fetches: list[list[Literal]] = []
     first: list[int] = []
     for number, step in enumerate(problem.steps):
         own = moments.at[number]
@@ -39,6 +40,7 @@ def stages(problem: Problem, budget: int, moments: Moments) -> Stages:
             [_run(program, step.duration, stage, early, late, step.recomputable) for stage in range(moments.count + 1)]
         )
         program.clause(*runs[-1][early : late + 1])
+        fetches.append(_fetches(problem, program, number, early, runs[-1]))
         if not step.recomputable:
             program.at_most([(1, literal) for literal in runs[-1] if literal != FALSE], 1)
     retained = [
@@ -46,9 +48,9 @@ def stages(problem: Problem, budget: int, moments: Moments) -> Stages:
         for value in range(len(problem.values))
     ]
     for value, held in enumerate(retained):
-        own_runs = runs[problem.writer[value]]
+        writer = problem.writer[value]
         for stage in range(moments.count + 1):
-            had = (held[stage - 1] if stage else FALSE, own_runs[stage])
+            had = (held[stage - 1] if stage else FALSE, runs[writer][stage], fetches[writer][stage])
             if stage < moments.count:
                 program.clause(~held[stage], *had)
             elif problem.values[value].kept:
@@ -65,6 +67,19 @@ def _run(program: BinaryProgram, duration: int, stage: int, early: int, late: in
     if stage < early or (stage > late and not recomputable):
         return FALSE
     return TRUE if early == late == stage else program.boolean(duration)
+
+
+def _fetches(problem: Problem, program: BinaryProgram, step: int, early: int, runs: Sequence[Literal]) -> list[Literal]:
+    """Whether what a step wrote is fetched in a stage, after one in which it ran; with the copy to the host that this needs."""
+    if not problem.transfers or early + 1 >= len(runs):
+        return [FALSE] * len(runs)
+    transfer = problem.transfers[step]
+    found = [program.boolean(transfer) if stage > early else FALSE for stage in range(len(runs))]
+    copied = program.boolean(transfer)
+    for stage in range(early + 1, len(runs)):
+        program.clause(~found[stage], copied)
+        program.clause(~found[stage], *runs[early:stage])
+    return found
 
 
 def _memory(problem: Problem, budget: int, program: BinaryProgram, number: int, held: Sequence[Literal]) -> None:

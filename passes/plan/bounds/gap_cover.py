@@ -2,8 +2,9 @@
 
 The moments are first computations in their known order (`passes.plan.bounds.moments`); with all steps in the input order the bound
 holds for that order, with a chain of the graph for any. Between consecutive uses of a step's values lies a segment of time. In it
-the step is recomputed (a boolean that costs its duration), or what it wrote stays live throughout and counts at every moment
-inside. A recomputation needs its inputs live somewhere in its segment. After the last use of an input that means that the input
+the step is recomputed (a boolean that costs its duration), or its values are fetched (one that costs their transfer, and a transfer
+more for the first of them), or what it wrote stays live throughout and counts at every moment inside. A fetch needs nothing. A
+recomputation needs its inputs live somewhere in its segment. After the last use of an input that means that the input
 was retained up to the beginning of the segment, or is recomputed, which its own needs bring about in turn.
 
 It is a relaxation because recomputations themselves take memory nowhere, and because inputs before their last use are had for
@@ -27,19 +28,22 @@ from tensoropt.plan_types import Problem
 class Segments:
     """A step's segments: segment k reaches from moment ``ends[k]`` to ``ends[k + 1]``; by ``ends[0]`` the step has run.
 
-    ``recomputed[k]``: the step is run again between those moments. ``present[value][k]``: live at moment ``ends[k]``.
+    ``recomputed[k]``, ``fetched[k]``: the step is run again between those moments, or what it wrote is fetched.
+    ``present[value][k]``: live at moment ``ends[k]``.
     ``retained[value][k]``: live at every moment inside segment k.
     """
 
     ends: tuple[int, ...] = ()
     recomputed: list[Literal] = field(default_factory=list)
+    fetched: list[Literal] = field(default_factory=list)
     present: dict[int, list[Literal]] = field(default_factory=dict)
     retained: dict[int, list[Literal]] = field(default_factory=dict)
 
     def overlapping(self, start: int, end: int) -> list[Literal]:
-        """The recomputations in segments that share time with that from moment ``start`` to moment ``end``."""
+        """The recomputations and fetches in segments that share time with that from moment ``start`` to moment ``end``."""
         first = max(0, bisect_right(self.ends, start) - 1)
-        return self.recomputed[first : max(first, bisect_left(self.ends, end))]
+        shared = slice(first, max(first, bisect_left(self.ends, end)))
+        return [*self.recomputed[shared], *self.fetched[shared]]
 
     def present_by(self, value: int, moment: int) -> Literal:
         """Live at the last end of a segment that is not after a moment."""
@@ -154,20 +158,33 @@ def _segments(cover: GapCover, step: int, ends: tuple[int, ...]) -> Segments:
     if not ends:
         return found
     program = cover.program
-    for start, end in pairwise(ends):
-        of_use = one.recomputable and _since(cover, step, start) < end
-        found.recomputed.append(program.boolean(one.duration) if of_use else FALSE)
-    program.counted += [literal for literal in found.recomputed if literal != FALSE]
+    of_use = [_since(cover, step, start) < end for start, end in pairwise(ends)]
+    for use in of_use:
+        found.recomputed.append(program.boolean(one.duration) if use and one.recomputable else FALSE)
+    found.fetched = _fetches(cover, step, of_use)
+    program.counted += [literal for literal in (*found.recomputed, *found.fetched) if literal != FALSE]
     for value in one.writes:
         uses = _uses(cover, value)
         present = [TRUE if end in uses else program.boolean() for end in ends]
         retained = []
-        for again, (before, after) in zip(found.recomputed, pairwise(present), strict=True):
-            held = ~again if after == TRUE else program.boolean()
-            program.clause(~after, again, held)
+        for again, fetched, (before, after) in zip(found.recomputed, found.fetched, pairwise(present), strict=True):
+            held = ~again if after == TRUE and fetched == FALSE else program.boolean()
+            program.clause(~after, again, fetched, held)
             program.clause(~held, before)
             retained.append(held)
         found.present[value], found.retained[value] = present, retained
+    return found
+
+
+def _fetches(cover: GapCover, step: int, of_use: list[bool]) -> list[Literal]:
+    """A fetch in each segment where it is of use, and the copy to the host that any of them needs."""
+    transfers, program = cover.problem.transfers, cover.program
+    if not transfers or not any(of_use):
+        return [FALSE] * len(of_use)
+    found = [program.boolean(transfers[step]) if use else FALSE for use in of_use]
+    copied = program.boolean(transfers[step])
+    for literal in found:
+        program.clause(~literal, copied)
     return found
 
 

@@ -1,8 +1,8 @@
 """From a solution of the gap-cover program to a plan in the input order, of the same duration or a shorter one.
 
-Every recomputation goes right before the next use of what it writes, or earlier where another recomputation needs it. On training
-graphs the plan often fits the budget, and is then optimal, for the program bounds all plans. Where recomputations nest it may not:
-what they take beside one another is in no row of the program.
+Every recomputation or fetch goes right before the next use of what it writes, or earlier where another recomputation needs it. On
+training graphs the plan often fits the budget, and is then optimal, for the program bounds all plans. Where recomputations nest it
+may not: what they take beside one another is in no row of the program.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def rounded(cover: GapCover, values: tuple[bool, ...]) -> Rounded:
 
 
 def _placed(cover: GapCover, true: True_) -> dict[int, list[int]]:
-    """The recomputed steps by the moment right before which they run, each list ascending.
+    """The actions by the moment right before which they come, each list in the order of the steps.
 
     Steps are placed from the last to the first, so that what a recomputation serves is placed before it.
     """
@@ -54,19 +54,23 @@ def _placed(cover: GapCover, true: True_) -> dict[int, list[int]]:
     placed: dict[int, list[int]] = {}
     for step in range(len(problem.steps) - 1, -1, -1):
         found = cover.segments[step]
-        for segment, again in enumerate(found.recomputed):
-            if not true(again):
+        for segment in range(len(found.recomputed)):
+            fetched = true(found.fetched[segment])
+            if not fetched and not true(found.recomputed[segment]):
                 continue
             start, end = found.ends[segment : segment + 2]
             latest = [moment for moment in needed[step] if start < moment <= end]
             used = any(true(found.present[value][segment + 1]) for value in problem.steps[step].writes)
             if not latest and not used:
                 continue
+            if fetched:
+                placed.setdefault(min([*latest, end]), []).append(step + len(problem.steps))
+                continue
             moment = _latest(cover, true, step, start, min([*latest, end]))
             placed.setdefault(moment, []).append(step)
             for value in problem.steps[step].reads:
                 needed[problem.writer[value]].append(moment)
-    return {moment: sorted(steps) for moment, steps in placed.items()}
+    return {moment: sorted(actions, key=problem.step_of) for moment, actions in placed.items()}
 
 
 def _latest(cover: GapCover, true: True_, step: int, start: int, end: int) -> int:
@@ -79,9 +83,9 @@ def _latest(cover: GapCover, true: True_, step: int, start: int, end: int) -> in
 
 
 def _available(found: Segments, true: True_, value: int, moment: int) -> bool:
-    """Whether a value is live at the moment before, or recomputed in the segment around."""
+    """Whether a value is live at the moment before, or had again in the segment around."""
     segment = bisect_left(found.ends, moment) - 1
-    if segment < len(found.recomputed) and true(found.recomputed[segment]):
+    if segment < len(found.recomputed) and (true(found.recomputed[segment]) or true(found.fetched[segment])):
         return True
     if found.ends[segment] == moment - 1:
         return true(found.present[value][segment])
@@ -89,29 +93,28 @@ def _available(found: Segments, true: True_, value: int, moment: int) -> bool:
 
 
 def _ascending(cover: GapCover, step: int | None, again: list[int]) -> list[int]:
-    """Recomputations in the order of the input."""
+    """Actions in the order of the input."""
     return again
 
 
 def _by_need(cover: GapCover, step: int | None, again: list[int]) -> list[int]:
-    """Recomputations depth first from what they serve: each right before the first that reads it."""
+    """Actions depth first from what they serve: each right before the first that reads it."""
     problem = cover.problem
-    left = set(again)
+    left = {problem.step_of(action): action for action in again}
     order: list[int] = []
 
     def visit(number: int) -> None:
-        for value in problem.steps[number].reads:
+        for value in problem.actions[number].reads:
             writer = problem.writer[value]
             if writer in left:
-                left.discard(writer)
-                visit(writer)
-                order.append(writer)
+                action = left.pop(writer)
+                visit(action)
+                order.append(action)
 
     if step is not None:
         visit(step)
-    for number in reversed(again):
-        if number in left:
-            left.discard(number)
-            visit(number)
-            order.append(number)
+    for action in reversed(again):
+        if left.pop(problem.step_of(action), None) is not None:
+            visit(action)
+            order.append(action)
     return order

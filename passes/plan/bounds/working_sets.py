@@ -35,7 +35,7 @@ def working_sets(problem: Problem, budget: int) -> Infeasible | None:
     """A proof that no plan fits the budget, or None where these show nothing.
 
     While a step runs, its own values are live, and with them the values that cannot be had again: written by an ancestor that must
-    not be run twice, and read by a descendant or kept. At the end all kept values are live.
+    not be run twice, where there is no paging, and read by a descendant or kept. At the end all kept values are live.
     """
     kept = sum(value.bytes for value in problem.values if value.kept)
     if kept > budget:
@@ -52,7 +52,7 @@ def _held(problem: Problem) -> list[int]:
     """For each step the bytes beside its own that are live at its first computation because they cannot be recomputed."""
     held = [0] * len(problem.steps)
     unique = [value for value in range(len(problem.values)) if not problem.steps[problem.writer[value]].recomputable]
-    if not unique:
+    if not unique or problem.transfers:
         return held
     earlier, later = relatives(problem)
     for value in unique:

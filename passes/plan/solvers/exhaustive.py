@@ -174,7 +174,9 @@ def solve(problem: Problem, goal: Goal, better: Better) -> Outcome:
     expanded = pushed = 0
     while queue:
         extra, _, _, state = heapq.heappop(queue)
-        if extra > reached[state][0] or _dominated(state, settled.setdefault((state.done, state.pledged, state.copied), [])):
+        if extra > reached[state][0] or _dominated(
+            state, settled.setdefault((state.done, state.pledged, state.copied), [])
+        ):
             continue
         if moves.finished(state) and goal.budget >= 0:
             sequence = _sequence(state, reached)

@@ -205,7 +205,9 @@ def forget(net: Net, state: State, scratch: Scratch, free: bool) -> bool:
         return False
     step = state.extras[np.random.randint(0, state.numbers[EXTRAS])]
     copy = np.random.randint(0 if free else 1, state.times[step])
-    if copy == 0 and (first_read(net, state, step) <= state.place[step, 1] or fetches(net, state, state.place[step, 1])):
+    if copy == 0 and (
+        first_read(net, state, step) <= state.place[step, 1] or fetches(net, state, state.place[step, 1])
+    ):
         return False
     take(net, state, scratch, state.place[step, copy])
     return True

@@ -65,6 +65,8 @@ def _claim(problem: Problem, computations: int) -> str:
     claim = f"plans in the input order, recomputations in each stage included, with at most {computations} computations of a step"
     if any(step.in_place for step in problem.steps):
         claim += ", nothing written in place"
+    if problem.transfers:
+        claim += ", without paging"
     return claim
 
 

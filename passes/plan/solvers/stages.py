@@ -1,7 +1,8 @@
 """Recomputation for a given order, as the sparse stage model that CP-SAT solves: whole problems, and windows of a plan.
 
 Any number of computations of a step, but only before its readers or before their recomputations, so that an optimum of the model is
-one of these plans. Everything that is returned was judged by `passes.plan.trace`. Formulation and what it is after: `stages_model`.
+one of these plans. Nothing is fetched. Everything that is returned was judged by `passes.plan.trace`. Formulation and what it is
+after: `stages_model`.
 """
 
 from __future__ import annotations
@@ -30,8 +31,9 @@ def solve(problem: Problem, goal: Goal, better: Better, hint: Sequence[int] | No
 
     First computations keep the order of the hint's where there is one, else that of the input. Recomputations for recomputations
     are offered one deep at first; where the optimum of that is found and time is left, two deep, then four, until all are offered.
-    ValueError for a hint that does not keep the order of the input where the goal asks for that.
+    ValueError for a hint with fetches, or one that does not keep the order of the input where the goal asks for that.
     """
+    _require_no_fetches(problem, hint or ())
     order = tuple(range(len(problem.steps))) if hint is None else staged(hint).order
     if goal.order == "input" and order != tuple(range(len(problem.steps))):
         raise ValueError("the hint does not keep the order of the input")
@@ -45,6 +47,7 @@ def solve(problem: Problem, goal: Goal, better: Better, hint: Sequence[int] | No
     while not _at_best(problem, incumbent) and run.search(offered):
         if run.numbers.sizes_exact and run.numbers.durations_exact:
             claim = f"plans of the stage model, with recomputations for recomputations up to {depth} deep"
+            claim += ", without paging" if problem.transfers else ""
         deeper = candidates(problem, window, 2 * depth)
         if deeper == offered:
             break
@@ -60,8 +63,10 @@ def polish(problem: Problem, sequence: Sequence[int], goal: Goal, first_stage: i
 
     The window is from the recomputations before the first computation of stage ``first_stage`` to the first computation of
     ``last_stage``, or to the end where that is the last; stages count first computations from 0. The sequence may be over the
-    budget within the window, and None is returned if that cannot be mended. ValueError for stages that do not exist.
+    budget within the window, and None is returned if that cannot be mended. ValueError for stages that do not exist, and for a
+    plan with fetches.
     """
+    _require_no_fetches(problem, sequence)
     plan = staged(sequence)
     if not 0 <= first_stage <= last_stage < len(plan.order):
         raise ValueError(f"there are no stages {first_stage} to {last_stage} in a plan of {len(plan.order)} steps")
@@ -72,6 +77,11 @@ def polish(problem: Problem, sequence: Sequence[int], goal: Goal, first_stage: i
     window = within(problem, plan, first_stage, last_stage)
     _Run(problem, goal, incumbent, window, plan).search(candidates(problem, window, 1))
     return Outcome(incumbent.sequence)
+
+
+def _require_no_fetches(problem: Problem, sequence: Sequence[int]) -> None:
+    if any(action >= len(problem.steps) for action in sequence):
+        raise ValueError(f"{problem.name}: the stage model has no fetches from the host")
 
 
 def _at_best(problem: Problem, incumbent: Incumbent) -> bool:

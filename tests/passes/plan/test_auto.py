@@ -20,8 +20,8 @@ def nothing(sequence: tuple[int, ...]) -> None:
     """For whom nobody wants to know."""
 
 
-@given(budgeted(most=6), st.sampled_from(["input", "free"]), st.booleans())
-@settings(max_examples=25, deadline=None)
+@given(budgeted(most=6, paging=True), st.sampled_from(["input", "free"]), st.booleans())
+@settings(max_examples=25)
 @example((Problem("one", (Value("a", 0),), (Step("s", 0, (), (0,)),)), 0), "free", True)
 def test_small_problems_are_planned_as_well_as_can_be(case: tuple[Problem, int], order: Order, large: bool) -> None:
     problem, budget = case

@@ -1,6 +1,6 @@
 """The packer's plans are valid in the eyes of an independent judge, and never below the lower bound."""
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from passes.plan.packer import ORDERS, _first_fit, pack
@@ -18,7 +18,6 @@ def buffers(draw: st.DrawFn) -> Allocation:
     return Allocation(tuple(made))
 
 
-@settings(deadline=None)
 @given(buffers())
 def test_plans_are_valid_and_hold_the_live_peak(problem: Allocation) -> None:
     plan = pack(problem, {})

@@ -1,5 +1,7 @@
 """What sequences mean, on examples small enough to be worked out by hand."""
 
+from dataclasses import replace
+
 import pytest
 
 from passes.plan.trace import trace
@@ -29,6 +31,15 @@ def test_kept_values_live_to_the_end_and_only_their_last_occurrence_does() -> No
     kept = Problem("kept", (Value("a", 4, True), Value("b", 2)), (Step("s0", 1, (), (0,)), Step("s1", 1, (0,), (1,))))
     assert trace(kept, [0, 1]).profile() == [4, 6]
     assert trace(kept, [0, 1, 0]).profile() == [4, 6, 4]
+
+
+def test_a_fetch_reads_nothing_and_the_first_pays_for_the_copy_to_the_host() -> None:
+    paging = replace(CHAIN, transfers=(10, 20, 30))
+    traced = trace(paging, [0, 1, 3, 4, 2, 4])
+    assert traced.profile() == [4, 6, 4, 6, 10, 2]
+    assert traced.duration() == 6 + (10 + 20 + 20) + (10 + 20)
+    with pytest.raises(ValueError, match="fetch s1 at position 1 reads b before it is written"):
+        trace(paging, [0, 4, 1, 2])
 
 
 def test_writing_in_place_takes_the_bytes_of_what_is_read_last() -> None:

@@ -31,12 +31,14 @@ def planned(problem: Problem, sequence: tuple[int, ...]) -> Plan:
     return plan_of(traced, pack(allocation, {}), names)
 
 
-@given(problems(), st.data())
+@given(problems(paging=True), st.data())
 def test_packed_sequences_are_valid(problem: Problem, data: st.DataObject) -> None:
     sequence = list(range(len(problem.steps)))
     for step in data.draw(st.lists(st.sampled_from(sequence), max_size=4)):
-        if problem.steps[step].recomputable:
-            sequence.insert(data.draw(st.integers(sequence.index(step) + 1, len(sequence))), step)
+        fetch = step + len(problem.steps)
+        action = fetch if data.draw(st.booleans()) and problem.transfers else step
+        if problem.steps[step].recomputable or action == fetch:
+            sequence.insert(data.draw(st.integers(sequence.index(step) + 1, len(sequence))), action)
     plan = planned(problem, tuple(sequence))
     assert defects(problem, plan, plan.arena_bytes, "packed", "input") == []
     assert defects(problem, plan, plan.peak_bytes, "live", "input") == []
@@ -66,6 +68,17 @@ def test_every_defect_has_its_reason() -> None:
     assert defects(SCRATCH, SCRATCHED) == []
     assert "2 entries of offsets" in found(offsets=((0,), (64,)))
     assert "one of 3" in found(sequence=(0, 1, 3))
+
+
+def test_fetches_are_counted_and_come_after_what_they_fetch() -> None:
+    paging = replace(CHAIN, transfers=(5, 7, 9))
+    fetched = Plan((0, 1, 3, 2), ((0,), (64,), (0,), (128,)), (0,) * 4, 192, 192, 6 + 2 * 5)
+    assert defects(paging, fetched, order="input") == []
+    assert "copies' to the host" in defects(paging, replace(fetched, duration=11))[0]
+    assert "is never run" in defects(paging, replace(fetched, sequence=(0, 1, 3, 5)))[0]
+    early = Plan((0, 4, 1, 2), ((0,), (64,), (64,), (128,)), (0,) * 4, 192, 192, 6 + 2 * 7)
+    assert "before there is anything to fetch" in defects(paging, early)[0]
+    assert "s1 is run again" in defects(paging, replace(fetched, sequence=(0, 1, 1, 2)))[0]
 
 
 def test_a_buffer_that_is_taken_over_lies_where_it_lay() -> None:

@@ -51,8 +51,8 @@ def watched(draw: st.DrawFn, problem: Problem, order: Order) -> tuple[int, ...]:
     return tuple(chain)
 
 
-@settings(max_examples=150, deadline=None)
-@given(budgeted(most=6), ORDERS, st.integers(0, 4), st.data())
+@settings(max_examples=150)
+@given(budgeted(most=6, paging=True), ORDERS, st.integers(0, 4), st.data())
 def test_gap_covers_bound_every_plan(
     drawn: tuple[Problem, int], order: Order, nesting: int, data: st.DataObject
 ) -> None:
@@ -63,16 +63,16 @@ def test_gap_covers_bound_every_plan(
     _below(cover.program, problem.duration, _shortest(problem, budget, order))
 
 
-@settings(max_examples=150, deadline=None)
-@given(budgeted(most=6), ORDERS, st.data())
+@settings(max_examples=150)
+@given(budgeted(most=6, paging=True), ORDERS, st.data())
 def test_stages_bound_every_plan(drawn: tuple[Problem, int], order: Order, data: st.DataObject) -> None:
     problem, budget = drawn
     cut = stages(problem, budget, moments(problem, order, data.draw(watched(problem, order))))
     _below(cut.program, cut.fixed, _shortest(problem, budget, order))
 
 
-@settings(max_examples=60, deadline=None)
-@given(budgeted(most=6), ORDERS, st.sampled_from([1, HUGE]))
+@settings(max_examples=60)
+@given(budgeted(most=6, paging=True), ORDERS, st.sampled_from([1, HUGE]))
 def test_all_bounds_together_bound_every_plan(drawn: tuple[Problem, int], order: Order, factor: int) -> None:
     problem, budget = magnified(drawn[0], factor), drawn[1] * factor
     found = lower_bounds(problem, budget, order, 10, 1)
@@ -85,8 +85,8 @@ def test_all_bounds_together_bound_every_plan(drawn: tuple[Problem, int], order:
         assert {bound.holds_for for bound in found} <= {"any order", f"{order} order"}
 
 
-@settings(max_examples=60, deadline=None)
-@given(budgeted(most=4), ORDERS)
+@settings(max_examples=60)
+@given(budgeted(most=4, paging=True), ORDERS)
 def test_no_listed_sequence_is_below_the_bounds(drawn: tuple[Problem, int], order: Order) -> None:
     """The same without the search: over a list of all sequences up to a length."""
     problem, budget = drawn
@@ -98,7 +98,7 @@ def test_no_listed_sequence_is_below_the_bounds(drawn: tuple[Problem, int], orde
             assert found[-1].duration <= plan.duration()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(problems(most=6))
 def test_working_sets_prove_only_what_is_so(problem: Problem) -> None:
     peak = trace(problem, range(len(problem.steps))).peak()
@@ -173,7 +173,7 @@ def test_the_most_loaded_step_is_always_chosen(weights: list[int], count: int) -
     assert count < len(weights) or chosen == candidates
 
 
-@given(budgeted(most=7))
+@given(budgeted(most=7, paging=True))
 def test_the_heaviest_chain_is_a_chain(drawn: tuple[Problem, int]) -> None:
     problem, _ = drawn
     chain = heaviest_chain(problem, [step.duration + 1 for step in problem.steps])

@@ -51,7 +51,7 @@ def _cost(program: BinaryProgram, values: tuple[bool, ...]) -> int:
     return sum(cost for cost, value in zip(program.costs, values, strict=True) if value)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(programs())
 def test_no_bound_is_above_the_least_cost(stated: Stated) -> None:
     program = stated[0]
@@ -67,7 +67,7 @@ def test_no_bound_is_above_the_least_cost(stated: Stated) -> None:
             assert integer.bound == least
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(programs())
 def test_small_programs_are_solved_exactly(stated: Stated) -> None:
     program = stated[0]

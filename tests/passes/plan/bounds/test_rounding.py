@@ -17,8 +17,8 @@ from tensoropt.plan_types import Problem
 from tests.passes.plan.problems import budgeted, keeps_input_order, may_be_run
 
 
-@settings(max_examples=100, deadline=None)
-@given(budgeted(most=6))
+@settings(max_examples=100)
+@given(budgeted(most=6, paging=True))
 def test_rounded_solutions_are_plans_of_the_program_s_duration(drawn: tuple[Problem, int]) -> None:
     problem, budget = drawn
     cover = gap_cover(problem, budget, moments(problem, "input", range(len(problem.steps))))
@@ -26,7 +26,7 @@ def test_rounded_solutions_are_plans_of_the_program_s_duration(drawn: tuple[Prob
     if solved.values is None:
         return
     plan = rounded(cover, solved.values)
-    assert set(plan.sequence) == set(range(len(problem.steps)))
+    assert set(plan.sequence) >= set(range(len(problem.steps)))
     assert keeps_input_order(problem, plan.sequence)
     assert may_be_run(problem, plan.sequence)
     assert plan.duration == trace(problem, plan.sequence).duration() <= problem.duration + solved.bound
@@ -37,8 +37,8 @@ def test_rounded_solutions_are_plans_of_the_program_s_duration(drawn: tuple[Prob
         assert trace(problem, outcome.sequence).duration() == plan.duration
 
 
-@settings(max_examples=60, deadline=None)
-@given(budgeted(most=6))
+@settings(max_examples=60)
+@given(budgeted(most=6, paging=True))
 def test_what_is_near_the_bound_is_judged_as_it_is(drawn: tuple[Problem, int]) -> None:
     problem, budget = drawn
     outcome = exhaustive.solve(problem, Goal(budget, "input"), lambda sequence: None)

@@ -53,7 +53,7 @@ def fits(allocation: Allocation, capacity: int) -> bool:
     return every
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(allocations(most=6, bytes_=9))
 def test_the_least_capacity_is_that_of_all_permutations(allocation: Allocation) -> None:
     optimum = by_permutations(allocation)
@@ -70,7 +70,6 @@ def test_the_least_capacity_is_that_of_constraint_programming(seed: int, steps: 
     assert not fits(allocation, optimum - 1)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(2, 12), st.integers(4, 20))
 def test_no_search_claims_that_a_planted_placement_is_none(seed: int, steps: int, height: int) -> None:
     found = scaled(tiled(Random(seed), steps, height))
@@ -92,7 +91,6 @@ def test_searches_in_different_orders_do_not_contradict_each_other(seeds: range)
                 assert not {FOUND, EXHAUSTED} <= {search.advance(3000) for search in searches}
 
 
-@settings(deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 7))
 def test_a_search_in_chunks_is_the_search_in_one(seed: int, chunk: int) -> None:
     for instance in scaled(flat(seed, 8, 24)).instances:
@@ -109,7 +107,7 @@ def test_a_search_in_chunks_is_the_search_in_one(seed: int, chunk: int) -> None:
         assert chunked.offsets().tolist() == whole.offsets().tolist()
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.integers(0, 10**6), st.integers(1, 3000))
 def test_the_same_limit_gives_the_same_answer_and_is_kept(seed: int, nodes: int) -> None:
     for instance in scaled(flat(seed, 14, 45)).instances:

@@ -1,7 +1,7 @@
 """Greedy packing against its plain definition."""
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from passes.plan.packing.greedy import ORDERS, best_fit, first_fit, portfolio
@@ -25,7 +25,6 @@ def gaps(instance: Instance, offsets: dict[int, int], buffer: int) -> list[tuple
     return [*found, (top, -1)]
 
 
-@settings(deadline=None)
 @given(allocations(), st.sampled_from(ORDERS))
 def test_first_and_best_fit_are_what_they_say(allocation: Allocation, keys: str) -> None:
     for instance in scaled(allocation).instances:
@@ -43,7 +42,6 @@ def test_first_and_best_fit_are_what_they_say(allocation: Allocation, keys: str)
         assert dict(enumerate(best_fit(instance, order).offsets.tolist())) == tightest
 
 
-@settings(deadline=None)
 @given(allocations())
 def test_the_portfolio_is_no_worse_than_any_order(allocation: Allocation) -> None:
     for instance in scaled(allocation).instances:
@@ -53,7 +51,6 @@ def test_the_portfolio_is_no_worse_than_any_order(allocation: Allocation) -> Non
             assert instance.peak() <= best.height <= first_fit(instance, ordered(instance, keys)).height
 
 
-@settings(deadline=None)
 @given(allocations(), st.integers(0, 9))
 def test_orders_drawn_at_random_are_orders(allocation: Allocation, seed: int) -> None:
     for instance in scaled(allocation).instances:

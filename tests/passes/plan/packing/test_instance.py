@@ -1,7 +1,7 @@
 """Instances hold what the allocation says: who lives together, how much at once, and sizes that are never rounded down."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from passes.plan.packing.instance import LARGEST, scaled
@@ -10,7 +10,6 @@ from tensoropt.allocation import Allocation, Buffer
 from tests.passes.plan.packing.instances import allocations
 
 
-@settings(deadline=None)
 @given(allocations())
 def test_buffers_share_a_section_exactly_if_they_live_together(allocation: Allocation) -> None:
     where = {}
@@ -26,7 +25,6 @@ def test_buffers_share_a_section_exactly_if_they_live_together(allocation: Alloc
             assert together == (one.first <= other.last and other.first <= one.last)
 
 
-@settings(deadline=None)
 @given(allocations())
 def test_pairs_are_those_that_live_together(allocation: Allocation) -> None:
     present = [buffer for buffer in allocation.buffers if buffer.bytes]
@@ -38,7 +36,6 @@ def test_pairs_are_those_that_live_together(allocation: Allocation) -> None:
     assert sum(pairs(instance) for instance in scaled(allocation).instances) == together
 
 
-@settings(deadline=None)
 @given(allocations(), st.sampled_from([1, 3, 64]))
 def test_the_peak_in_units_is_the_peak_of_aligned_sizes(allocation: Allocation, alignment: int) -> None:
     found = scaled(Allocation(allocation.buffers, alignment))
@@ -49,7 +46,6 @@ def test_the_peak_in_units_is_the_peak_of_aligned_sizes(allocation: Allocation, 
     assert found.peak_bytes >= allocation.live_peak()
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 1 << 80), max_size=8))
 def test_huge_sizes_are_rounded_up_and_fit_in_64_bits(sizes: list[int]) -> None:
     allocation = Allocation(tuple(Buffer(f"b{place}", size, 0, 0) for place, size in enumerate(sizes)), 1)

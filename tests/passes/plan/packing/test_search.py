@@ -16,7 +16,6 @@ PUBLISHED = Path(__file__).resolve().parents[4] / "../shared/data/offsets"
 """The instances of MiniMalloc, where they are at hand."""
 
 
-@settings(deadline=None)
 @given(allocations(most=6, bytes_=9))
 def test_the_smallest_arena_is_that_of_all_permutations(allocation: Allocation) -> None:
     found = smallest(allocation, 10**5)
@@ -26,7 +25,7 @@ def test_the_smallest_arena_is_that_of_all_permutations(allocation: Allocation) 
     assert found.placement.arena_bytes == found.bound == by_permutations(allocation)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.sampled_from([1, 8, 64]), st.integers(0, 4000))
 def test_packings_are_valid_with_any_alignment_and_limit(seed: int, alignment: int, nodes: int) -> None:
     allocation = Allocation(flat(seed, 10, 30).buffers, alignment)
@@ -39,7 +38,7 @@ def test_packings_are_valid_with_any_alignment_and_limit(seed: int, alignment: i
     assert smallest(allocation, nodes) == found
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.integers(-1, 4))
 def test_within_a_capacity_or_a_proof_that_agrees_with_the_smallest(seed: int, more: int) -> None:
     allocation = flat(seed, 9, 26)
@@ -54,7 +53,7 @@ def test_within_a_capacity_or_a_proof_that_agrees_with_the_smallest(seed: int, m
         assert best.arena_bytes > capacity
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.integers(0, 10**6), st.integers(1 << 64, 1 << 70))
 def test_huge_sizes_keep_sound_bounds(seed: int, factor: int) -> None:
     small = flat(seed, 9, 26)

@@ -16,7 +16,7 @@ def nothing(sequence: tuple[int, ...]) -> None:
 
 
 @given(budgeted(paging=True))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_plans_are_within_the_budget_and_no_shorter_than_the_shortest(case: tuple[Problem, int]) -> None:
     problem, budget = case
     for order in ORDERS:

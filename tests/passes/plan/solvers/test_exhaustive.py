@@ -33,13 +33,14 @@ def _shortest(problem: Problem, goal: Goal, length: int) -> int | None:
         (
             trace(problem, sequence).duration()
             for sequence in sequences(problem, length)
-            if (goal.order == "free" or keeps_input_order(problem, sequence)) and trace(problem, sequence).peak() <= goal.budget
+            if (goal.order == "free" or keeps_input_order(problem, sequence))
+            and trace(problem, sequence).peak() <= goal.budget
         ),
         default=None,
     )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(budgeted(most=4, paging=True), st.sampled_from(ORDERS))
 def test_no_sequence_is_shorter_than_the_one_that_is_found(drawn: tuple[Problem, int], order: Order) -> None:
     problem, budget = drawn

@@ -40,7 +40,7 @@ def agrees(problem: Problem, state: State, budget: int) -> None:
 
 
 @given(problems(paging=True), st.integers(0, 30), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_insertions_and_removals(problem: Problem, budget: int, data: st.DataObject) -> None:
     net, limit = as_arrays(problem, budget)
     state = state_of(net, range(len(problem.steps)), limit)
@@ -49,7 +49,9 @@ def test_insertions_and_removals(problem: Problem, budget: int, data: st.DataObj
     for _ in range(data.draw(st.integers(1, 8))):
         sequence = sequence_of(state)
         position = data.draw(st.integers(0, len(sequence) - 1))
-        earlier = [step for step in range(len(problem.steps)) if step in sequence[:position] and state.times[step] < COPIES]
+        earlier = [
+            step for step in range(len(problem.steps)) if step in sequence[:position] and state.times[step] < COPIES
+        ]
         earlier += [action for action in map(len(problem.steps).__add__, earlier) if action < len(problem.actions)]
         if data.draw(st.booleans()) and earlier:
             insert(net, state, data.draw(st.sampled_from(earlier)), position, touched)
@@ -59,7 +61,7 @@ def test_insertions_and_removals(problem: Problem, budget: int, data: st.DataObj
 
 
 @given(problems(paging=True), st.integers(0, 30), st.booleans(), st.integers(0, 2**31))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_moves_keep_sequences_valid_and_can_be_taken_back(problem: Problem, budget: int, free: bool, seed: int) -> None:
     net, limit = as_arrays(problem, budget)
     state, scratch = state_of(net, range(len(problem.steps)), limit), moves.scratch_of(net)
@@ -93,7 +95,7 @@ def test_moves_keep_sequences_valid_and_can_be_taken_back(problem: Problem, budg
 
 
 @given(problems(paging=True), st.integers(0, 30))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_huge_sizes_are_rounded_so_that_what_fits_in_units_fits(problem: Problem, budget: int) -> None:
     large = magnified(problem, HUGE + 1)
     net, limit = as_arrays(large, budget * HUGE)

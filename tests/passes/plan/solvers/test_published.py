@@ -21,7 +21,7 @@ def _goal(budget: int) -> Goal:
     return Goal(budget, "input", seconds=10.0, workers=1)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(budgeted(most=6))
 def test_no_plan_is_over_the_budget_or_better_than_the_best(drawn: tuple[Problem, int]) -> None:
     problem, budget = drawn
@@ -43,7 +43,7 @@ def test_no_plan_is_over_the_budget_or_better_than_the_best(drawn: tuple[Problem
     assert found.duration() >= trace(problem, best.sequence).duration()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(budgeted(most=6), st.randoms(use_true_random=False))
 def test_whatever_the_model_allows_is_within_the_budget(drawn: tuple[Problem, int], chance: Random) -> None:
     """Under any objective: memory is counted in full in the model, not only where plans are short."""
@@ -100,7 +100,7 @@ def test_kept_values_stay_and_a_large_workspace_is_counted() -> None:
     assert published.solve(problem, _goal(5), lambda _: None).sequence is None
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(budgeted(most=5))
 def test_huge_integers_stay_within_the_budget(drawn: tuple[Problem, int]) -> None:
     problem, budget = drawn

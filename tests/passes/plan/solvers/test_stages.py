@@ -1,5 +1,6 @@
 """Plans of the stage model are plans, no better than the best, as good where the model has the best, and no worse than a hint."""
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -44,7 +45,7 @@ def _valid(problem: Problem, goal: Goal, outcome: Outcome) -> None:
     assert trace(problem, outcome.sequence).peak() <= goal.budget
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(budgeted(most=8))
 def test_no_plan_is_over_the_budget_or_better_than_the_best(drawn: tuple[Problem, int]) -> None:
     problem, budget = drawn
@@ -69,7 +70,7 @@ def _unequal(problem: Problem, step: Step) -> bool:
     return len({problem.values[source].bytes for _, source in step.in_place}) > 1
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(budgeted(most=8), st.integers(0, 2), st.randoms(use_true_random=False))
 def test_whatever_the_model_allows_is_within_the_budget(drawn: tuple[Problem, int], depth: int, chance: Random) -> None:
     """Under any objective: memory is counted in full in the model, not only where plans are short."""
@@ -91,7 +92,7 @@ def test_whatever_the_model_allows_is_within_the_budget(drawn: tuple[Problem, in
         assert trace(problem, window.order).peak() > budget or any(_unequal(problem, step) for step in problem.steps)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(budgeted(most=8))
 def test_the_best_plan_as_a_hint_is_recognised_and_kept(drawn: tuple[Problem, int]) -> None:
     problem, budget = drawn
@@ -106,7 +107,7 @@ def test_the_best_plan_as_a_hint_is_recognised_and_kept(drawn: tuple[Problem, in
     assert staged(outcome.sequence).order == staged(best).order
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(budgeted(most=7, fewest=3), st.data())
 def test_a_window_changes_nothing_outside_of_it(drawn: tuple[Problem, int], data: st.DataObject) -> None:
     problem, budget = drawn
@@ -194,7 +195,7 @@ def test_a_chain_written_in_place_takes_the_bytes_of_one_value_also_when_it_is_r
     assert stages.solve(problem, _goal(12), lambda _: None).sequence == (0, 1, 2, 3, 0, 1, 4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(budgeted(most=6), st.sampled_from([HUGE, HUGE + 1]))
 def test_huge_integers_are_planned_within_the_budget_and_proved_only_where_they_divide(
     drawn: tuple[Problem, int], factor: int
@@ -246,3 +247,14 @@ def test_the_same_work_gives_the_same_outcome() -> None:
     goal = Goal(5, "input", seconds=100.0, work=100, workers=2, seed=3)
     first = stages.solve(problem, goal, lambda _: None)
     assert first == stages.solve(problem, goal, lambda _: None)
+
+
+def test_plans_with_fetches_are_refused() -> None:
+    problem = replace(there_and_back(3), transfers=(1,) * 6)
+    fetching = (0, 1, 2, 3, 6, 4, 5)
+    with pytest.raises(ValueError, match="no fetches"):
+        stages.solve(problem, Goal(9), lambda sequence: None, fetching)
+    with pytest.raises(ValueError, match="no fetches"):
+        stages.polish(problem, fetching, Goal(9), 0, 1)
+    outcome = stages.solve(problem, _goal(trace(problem, range(6)).peak() - 1), lambda sequence: None)
+    assert not outcome.complete or "without paging" in outcome.claim
