@@ -36,10 +36,9 @@ GENERATED = ("random_layered_500", "random_layered_1000", "gpt_64")
 SHARES = {"resnet50_train": (90, 80, 60, 50), "unet_train": (90, 80, 60), "vgg16_train": (90,), "gpt_64": (50,)}
 """Budgets by graph, in per cent of the peak of the input's order; 90 and 80 for others."""
 
-CLASSES: tuple[tuple[MemoryModel, Order], ...] = (("live", "input"), ("packed", "input"), ("packed", "free"))
-
-PUBLISHED_IN_FREE_ORDER = "rlg"
-"""How the names of graphs begin that are planned with live bytes and a free order too."""
+CLASSES: tuple[tuple[MemoryModel, Order], ...] = (
+    ("live", "input"), ("packed", "input"), ("live", "free"), ("packed", "free")
+)  # fmt: skip
 
 MOMENTS = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600)
 """Seconds at which the quality of plans is told."""
@@ -255,10 +254,8 @@ def plan_rows(data: Path | None) -> dict[str, tuple[Any, ...]]:
     return {
         f"{label}, {model}, {order} order": (*pair, model, order)
         for label, pair in graphs(data).items()
-        for model, order in (
-            *CLASSES, *((("live", "free"),) if label.startswith(PUBLISHED_IN_FREE_ORDER) else ())
-        )
-    }  # fmt: skip
+        for model, order in CLASSES
+    }
 
 
 def quality_rows(data: Path | None) -> dict[str, tuple[Any, ...]]:

@@ -34,7 +34,7 @@ _BOUND_SHARE = 0.15
 _ATTEMPTS = 5
 """Turns of the search under the packed model; the margin of each follows from whether the one before packed."""
 
-_PACKING_SHARE = 0.02
+_PACKING_SHARE = 0.04
 """Of the time, for one sequence at most."""
 
 _LARGE = 400
@@ -117,7 +117,7 @@ class _Search:
             self._tell()
 
     def packed(self, sequence: tuple[int, ...]) -> Plan:
-        """The plan of a sequence: within the budget where the packer manages that, else in the smallest arena it finds."""
+        """The plan of a sequence: within the budget where the packer manages that, else in the smallest arena it met."""
         if sequence not in self.plans:
             self.plans[sequence] = packed(self.problem, sequence, self.settings)
         return self.plans[sequence]
@@ -151,16 +151,23 @@ def unpacked(traced: Trace) -> Plan:
 
 def packed(problem: Problem, sequence: tuple[int, ...], settings: Settings) -> Plan:
     """See ``_Search.packed``."""
-    from passes.plan.packing.search import smallest, within
+    from passes.plan.packing.search import within
 
     traced = trace(problem, sequence)
     allocation, names = buffers_of(traced)
     seconds = _PACKING_SHARE * settings.seconds if settings.work is None else None
-    placement = within(allocation, settings.budget, _NODES, seconds).placement
-    if placement is None:
-        placement = smallest(allocation, _NODES // 10, seconds).placement
-    assert placement is not None
-    return plan_of(traced, placement, names)
+    return plan_of(traced, within(allocation, settings.budget, _NODES, seconds).lowest, names)
+
+
+def tightened(problem: Problem, plan: Plan, settings: Settings) -> Plan:
+    """The plan in the smallest arena that the packer finds in half that time."""
+    from passes.plan.packing.search import smallest
+
+    traced = trace(problem, plan.sequence)
+    allocation, names = buffers_of(traced)
+    seconds = _PACKING_SHARE / 2 * settings.seconds if settings.work is None else None
+    found = plan_of(traced, smallest(allocation, _NODES // 10, seconds).lowest, names)
+    return min(plan, found, key=lambda one: one.arena_bytes)
 
 
 def plan(problem: Problem, settings: Settings, progress: Progress = lambda stage, share, detail: None) -> Planned:
@@ -171,7 +178,8 @@ def plan(problem: Problem, settings: Settings, progress: Progress = lambda stage
     packed(_SMALLEST, (0,), Settings(1))
     search = _Search(problem, settings, progress)
     as_it_is = tuple(range(len(problem.steps)))
-    baseline = search.packed(as_it_is)
+    baseline = tightened(problem, search.packed(as_it_is), settings)
+    search.plans[as_it_is] = baseline
     search.offer(as_it_is)
     proof = working_sets(problem, settings.budget)
     if proof is None and not search.done():
@@ -184,7 +192,7 @@ def plan(problem: Problem, settings: Settings, progress: Progress = lambda stage
             search.bounds += found
     if search.best is not None:
         if settings.model == "live":
-            search.best = search.packed(search.best.sequence)
+            search.best = tightened(problem, search.packed(search.best.sequence), settings)
         wrong = problems(problem, search.best, settings.budget, settings.model, settings.order)
         if wrong:
             raise RuntimeError(f"the planner made an invalid plan: {wrong[0]}")
@@ -196,16 +204,16 @@ def plan(problem: Problem, settings: Settings, progress: Progress = lambda stage
             proof.reason if proof is not None else "no plan was found in the time, and none was shown to be impossible"
         )
     assert search.smallest is not None  # the order of the input, at the worst
+    least = search.smallest
+    if search.best is None and settings.model == "packed":
+        least = tightened(problem, least, settings)
     elapsed = time.monotonic() - search.started
-    return Planned(
-        search.best, search.smallest, status, reason, tuple(search.bounds), baseline, tuple(search.history), elapsed
-    )
+    return Planned(search.best, least, status, reason, tuple(search.bounds), baseline, tuple(search.history), elapsed)
 
 
 def _look(search: _Search) -> Infeasible | None:
     """Everything that may find a plan, the quickest first; or a proof that there is none."""
     problem, settings = search.problem, search.settings
-    workers = settings.workers if settings.work is None else 1  # more than one are not deterministic
     if len(problem.steps) <= FEW:
         from passes.plan.solvers import exhaustive
 
@@ -219,17 +227,26 @@ def _look(search: _Search) -> Infeasible | None:
         _anneal(search, 1, 0.25)
         if search.done():
             return None
-    share = 0.25 if len(problem.steps) <= _LARGE else 0.12
-    near = near_bound(problem, settings.budget, share * search.left(), workers)
-    if isinstance(near, Infeasible):
-        if settings.order == "input":
-            return near
-    else:
-        search.bounds.append(near.bound)
-        if near.plan is not None:
-            search.offer(near.plan.sequence)
+    large = len(problem.steps) > _LARGE
+    if settings.order == "input" or not large:
+        proof = _near_bound(search, 0.12 if large else 0.25)
+        if proof is not None:
+            return proof
     if not search.done():
         _anneal(search, 1 if settings.model == "live" else _ATTEMPTS, 1.0)
+    return None
+
+
+def _near_bound(search: _Search, share_of_time: float) -> Infeasible | None:
+    """The plan in the input order that is near the bound, and that bound; or a proof that the order asked for has no plan."""
+    settings = search.settings
+    workers = settings.workers if settings.work is None else 1  # more than one are not deterministic
+    near = near_bound(search.problem, settings.budget, share_of_time * search.left(), workers)
+    if isinstance(near, Infeasible):
+        return near if settings.order == "input" else None
+    search.bounds.append(near.bound)
+    if near.plan is not None:
+        search.offer(near.plan.sequence)
     return None
 
 

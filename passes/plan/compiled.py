@@ -20,20 +20,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(function: F) -> F:
-    """The function as machine code that runs without the interpreter's lock."""
-    return _kept(function, "never")
+    """The function as machine code that runs without the interpreter's lock.
 
-
-def inlined(function: F) -> F:
-    """The same, written out wherever it is called: calls with many arrays as arguments cost more than small loops."""
-    return _kept(function, "always")
-
-
-def _kept(function: F, inline: str) -> F:
+    In the innermost loops a call that hands over many arrays costs more than what is called: LLVM has to write it out, which it
+    does for small functions of few arguments. numba's own inlining counts references to every array that is handed over.
+    """
     before = numba.config.CACHE_DIR
     numba.config.CACHE_DIR = str(_folder())
     try:
-        made: F = njit(cache=True, nogil=True, inline=inline)(function)
+        made: F = njit(cache=True, nogil=True)(function)
     finally:
         numba.config.CACHE_DIR = before
     return made

@@ -24,12 +24,14 @@ RESOLUTION = 2000
 class Packing:
     """``placement`` is None where nothing was found. No arena of the alignment has fewer than ``bound`` bytes. After ``nodes``.
 
-    An arena's size is a multiple of the alignment, and so is the size that a buffer takes in it.
+    ``lowest`` is the smallest arena that was met, whether it is small enough or not. The size of an arena is a multiple of the
+    alignment, and so is the size that a buffer takes in it.
     """
 
     placement: Placement | None
     bound: int
     nodes: int
+    lowest: Placement
 
     @property
     def optimal(self) -> bool:
@@ -65,7 +67,8 @@ def smallest(allocation: Allocation, nodes: int, seconds: float | None = None) -
             break  # nothing above the bound can be searched
         probe *= 2
     bytes_ = bound * problem.unit if problem.exact else problem.peak_bytes
-    return Packing(_placement(problem, stacks), bytes_, nodes - limit.nodes)
+    placement = _placement(problem, stacks)
+    return Packing(placement, bytes_, nodes - limit.nodes, placement)
 
 
 def within(allocation: Allocation, capacity: int, nodes: int, seconds: float | None = None) -> Packing:
@@ -73,15 +76,16 @@ def within(allocation: Allocation, capacity: int, nodes: int, seconds: float | N
     problem = scaled(allocation)
     limit = Limit(nodes, None if seconds is None else monotonic() + seconds)
     bound = max((instance.peak() for instance in problem.instances), default=0)
-    if problem.peak_bytes > capacity:
-        return Packing(None, problem.peak_bytes, 0)
     units = problem.capacity(capacity)
     stacks = [portfolio(instance, units) for instance in problem.instances]
+    if problem.peak_bytes > capacity:
+        return Packing(None, problem.peak_bytes, 0, _placement(problem, stacks))
     found, proved = _lower(problem, stacks, units, nodes, limit)
     if proved:
         bound = units + 1
     bytes_ = bound * problem.unit if problem.exact else problem.peak_bytes
-    return Packing(_placement(problem, stacks) if found else None, bytes_, nodes - limit.nodes)
+    placement = _placement(problem, stacks)
+    return Packing(placement if found else None, bytes_, nodes - limit.nodes, placement)
 
 
 def _lower(problem: Scaled, stacks: list[Stack], capacity: int, nodes: int, limit: Limit) -> tuple[bool, bool]:

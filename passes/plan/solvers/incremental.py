@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from passes.plan.compiled import compiled, inlined
+from passes.plan.compiled import compiled
 from tensoropt.plan_types import Problem
 
 Ints = NDArray[np.int64]
@@ -167,24 +167,24 @@ def _fill(net: Net, state: State, sequence: Ints) -> None:
         share(net, state, step, 1)
 
 
-@inlined
+@compiled
 def acting(net: Net, action: int) -> int:
     """The step that an action runs, or whose values it fetches."""
     return action if action < len(net.duration) else action - len(net.duration)
 
 
-@inlined
+@compiled
 def fetches(net: Net, state: State, position: int) -> bool:
     """Whether what is at a position is a fetch."""
     return len(net.transfer) > 0 and state.sequence[position] >= len(net.duration)
 
 
-@inlined
+@compiled
 def _workspace(net: Net, action: int) -> int:
     return int(net.workspace[action]) if action < len(net.duration) else 0
 
 
-@inlined
+@compiled
 def _duration(net: Net, state: State, action: int) -> float:
     """What an action adds to the duration of a sequence that it is not in: for a first fetch also the copy to the host."""
     step = acting(net, action)
@@ -196,21 +196,29 @@ def _duration(net: Net, state: State, action: int) -> float:
     return 2 * float(net.transfer[step])
 
 
-@inlined
-def last_use(net: Net, state: State, value: int, first: int, until: int) -> int:
-    """The last position before ``until`` that reads what was written at ``first``."""
-    last = first
-    for number in range(net.reader_at[value], net.reader_at[value + 1]):
-        reader = net.reader[number]
-        for copy in range(state.times[reader] - 1, -1, -1):
-            position = state.place[reader, copy]
-            if position < until and not fetches(net, state, position):
+@compiled
+def _last_read(
+    reader_at: Ints, readers: Ints, times: Ints, place: Ints, sequence: Ints, value: int, first: int, until: int
+) -> int:
+    """See ``last_use``. A few arrays: to hand over all of them takes longer than the search."""
+    last, steps = first, len(times)
+    for number in range(reader_at[value], reader_at[value + 1]):
+        reader = readers[number]
+        for copy in range(times[reader] - 1, -1, -1):
+            position = place[reader, copy]
+            if position < until and sequence[position] < steps:  # a fetch reads nothing
                 last = max(last, position)
                 break
     return last
 
 
-@inlined
+@compiled
+def last_use(net: Net, state: State, value: int, first: int, until: int) -> int:
+    """The last position before ``until`` that reads what was written at ``first``."""
+    return int(_last_read(net.reader_at, net.reader, state.times, state.place, state.sequence, value, first, until))
+
+
+@compiled
 def end_of(net: Net, state: State, value: int, copy: int) -> int:
     """The last position at which an occurrence is live; the sequence's length where it is kept to the end."""
     step = net.writer[value]
@@ -218,10 +226,11 @@ def end_of(net: Net, state: State, value: int, copy: int) -> int:
     if final and net.kept[value]:
         return int(state.numbers[LENGTH])
     until = state.numbers[LENGTH] if final else state.place[step, copy + 1]
-    return last_use(net, state, value, state.place[step, copy], until)
+    first = state.place[step, copy]
+    return int(_last_read(net.reader_at, net.reader, state.times, state.place, state.sequence, value, first, until))
 
 
-@inlined
+@compiled
 def serving(state: State, step: int, position: int) -> int:
     """Which occurrence of a step a reader at a position is served by; -1 for none."""
     for copy in range(state.times[step] - 1, -1, -1):
@@ -230,7 +239,7 @@ def serving(state: State, step: int, position: int) -> int:
     return -1
 
 
-@inlined
+@compiled
 def _in_place(net: Net, state: State, step: int, position: int) -> int:
     """The value that a step at a position writes in place; -1 for none."""
     for number in range(net.pair_at[step], net.pair_at[step + 1]):
@@ -297,6 +306,16 @@ def _touched(net: Net, state: State, action: int, found: Ints) -> int:
 
 
 @compiled
+def _renumber(net: Net, state: State, start: int, end: int, change: int) -> None:
+    """The places of what lies at positions that have moved."""
+    steps = len(net.duration)
+    sequence, copies = state.sequence[start:end], state.copy[start:end]
+    for index in range(len(sequence)):
+        action = sequence[index]
+        state.place[action if action < steps else action - steps, copies[index]] += change
+
+
+@compiled
 def insert(net: Net, state: State, action: int, position: int, touched: Ints) -> None:
     """Puts an occurrence of an action before what is at a position now. ``touched`` is scratch memory, one entry a step."""
     step = acting(net, action)
@@ -311,13 +330,12 @@ def insert(net: Net, state: State, action: int, position: int, touched: Ints) ->
         state.copy[state.place[step, rank - 1]] = rank
         rank -= 1
     state.times[step] += 1
-    state.carried[length + 1] = state.carried[length]
-    for index in range(length - 1, position - 1, -1):
-        moved, copy = state.sequence[index], state.copy[index]
-        state.sequence[index + 1], state.copy[index + 1] = moved, copy
-        state.place[acting(net, moved), copy] = index + 1
-        state.carried[index + 1] = state.carried[index]
-        state.memory[index + 1] = state.memory[index]
+    # Through copies, which are two moves of memory: element by element, the compiler does not see what a loop is.
+    state.carried[position + 1 : length + 2] = state.carried[position : length + 1].copy()
+    state.memory[position + 1 : length + 1] = state.memory[position:length].copy()
+    state.sequence[position + 1 : length + 1] = state.sequence[position:length].copy()
+    state.copy[position + 1 : length + 1] = state.copy[position:length].copy()
+    _renumber(net, state, position + 1, length + 1, 1)
     state.sequence[position], state.copy[position], state.place[step, rank] = action, rank, position
     state.memory[position] = state.carried[position] + _workspace(net, action)
     state.numbers[EXCESS] += max(state.memory[position] - state.numbers[BUDGET], 0)
@@ -349,12 +367,11 @@ def remove(net: Net, state: State, position: int, touched: Ints) -> None:
     state.times[step] -= 1
     state.numbers[EXCESS] -= max(state.memory[position] - state.numbers[BUDGET], 0)
     length = state.numbers[LENGTH] - 1
-    for index in range(position, length):
-        moved, copy = state.sequence[index + 1], state.copy[index + 1]
-        state.sequence[index], state.copy[index] = moved, copy
-        state.place[acting(net, moved), copy] = index
-        state.carried[index] = state.carried[index + 1]
-        state.memory[index] = state.memory[index + 1]
+    state.carried[position:length] = state.carried[position + 1 : length + 1].copy()
+    state.memory[position:length] = state.memory[position + 1 : length + 1].copy()
+    state.sequence[position:length] = state.sequence[position + 1 : length + 1].copy()
+    state.copy[position:length] = state.copy[position + 1 : length + 1].copy()
+    _renumber(net, state, position, length, -1)
     state.carried[length] = state.carried[length + 1]
     state.carried[length + 1] = 0
     state.memory[length] = 0

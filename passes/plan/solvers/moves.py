@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from passes.plan.compiled import compiled, inlined
+from passes.plan.compiled import compiled
 from passes.plan.solvers.incremental import (
     BUDGET,
     COPIES,
@@ -83,18 +83,18 @@ def undo(net: Net, state: State, scratch: Scratch) -> None:
 @compiled
 def next_use(net: Net, state: State, value: int, after: int, until: int) -> int:
     """The first position from ``after`` on and before ``until`` that reads a value; ``until`` for none."""
-    found = until
+    found, steps = until, len(net.duration)
     for number in range(net.reader_at[value], net.reader_at[value + 1]):
         reader = net.reader[number]
         for copy in range(state.times[reader]):
             position = state.place[reader, copy]
-            if position >= after and not fetches(net, state, position):
+            if position >= after and state.sequence[position] < steps:  # a fetch reads nothing
                 found = min(found, position)
                 break
     return found
 
 
-@inlined
+@compiled
 def repeatable(net: Net, state: State, step: int) -> bool:
     """Whether what a step writes may be had once more."""
     return (net.recomputable[step] or len(net.transfer) > 0) and state.times[step] < COPIES
