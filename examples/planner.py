@@ -1,7 +1,8 @@
 """Plan graphs under memory budgets: `python -m examples.planner [--data FOLDER] [--time-limit 60] [--json FILE] [WORD ...]`.
 
 A row is a graph, a percentage of the peak of its input order as the budget, a memory model and an order; `WORD` chooses those
-whose label has it. Graphs are generated ones (`examples.planning_graphs`) and, with `--data`, all of FOLDER/remat.
+whose label has it. Graphs are generated ones (`examples.planning_graphs`) and, with `--data`, all of FOLDER/remat. With
+`--paging RATE` values may also be fetched from the host, at so many bytes for each unit of a graph's durations.
 
 `--quality` plans in the input's order with live bytes, by the published formulation and by ours, and prints the best increase
 over time. `--offsets` packs FOLDER/offsets/NAME.CAPACITY.csv (`id,lower,upper,size`, lifetimes half-open) within that capacity.
@@ -64,11 +65,12 @@ def graph_of(source: str) -> Problem:
     return GRAPHS[source]() if source in GRAPHS else read_problem(source)
 
 
-def planned(source: str, share: int, model: MemoryModel, order: Order, seconds: float) -> Row:
+def planned(source: str, share: int, model: MemoryModel, order: Order, paging: str | None, seconds: float) -> Row:
     """What `tensoropt.plan` says of a graph, without the plan itself; ``share`` is in per cent."""
     found = tensoropt.plan(
-        graph_of(source), f"{share}%", memory_model=model, order=order, time_limit=seconds, threads=WORKERS
-    )
+        graph_of(source), f"{share}%", memory_model=model, order=order, paging=paging, time_limit=seconds,
+        threads=WORKERS,
+    )  # fmt: skip
     return {key: entry for key, entry in found.items() if key not in ("sequence", "offsets", "workspaces", "aliases")}
 
 
@@ -111,7 +113,7 @@ def compared(formulation: str, source: str, share: int, seconds: float) -> Row:
     """A graph planned by one of the two, in the input's order with live bytes."""
     if formulation == "published":
         return published(source, share, seconds)
-    return planned(source, share, "live", "input", seconds)
+    return planned(source, share, "live", "input", None, seconds)
 
 
 def packed(file: str, seconds: float) -> Row:
@@ -167,6 +169,7 @@ def plan_table(rows: Rows) -> str:
     titles += [
         "status",
         "recomputed",
+        "fetched",
         "live peak / budget",
         "arena / budget",
         "fragmentation %",
@@ -181,7 +184,7 @@ def plan_table(rows: Rows) -> str:
         bound = row["lower_bound_percent"]
         cells = [label, str(row["steps"]), f"{row['budget_bytes']:,}", _number(row["duration_increase_percent"], 3)]
         cells += [_number(bound, 3), row["lower_bound_holds_for"] or "", row["status"]]
-        cells += ["" if row["peak_bytes"] is None else str(row["recomputed"])]
+        cells += ["" if row["peak_bytes"] is None else str(row.get(key, 0)) for key in ("recomputed", "fetched")]
         cells += [_share(row["peak_bytes"], row["budget_bytes"]), _share(row["arena_bytes"], row["budget_bytes"])]
         cells += [_number(row.get("fragmentation_percent"), 2)]
         cells += [_number(row["history"][-1]["seconds"] if row["history"] else None, 1)]
@@ -249,10 +252,11 @@ def graphs(data: Path | None) -> dict[str, tuple[str, int]]:
     }
 
 
-def plan_rows(data: Path | None) -> dict[str, tuple[Any, ...]]:
+def plan_rows(data: Path | None, paging: str | None = None) -> dict[str, tuple[Any, ...]]:
     """The rows of the table of plans: label to what `planned` takes."""
+    rate = "" if paging is None else f", paging at {paging}"
     return {
-        f"{label}, {model}, {order} order": (*pair, model, order)
+        f"{label}, {model}, {order} order{rate}": (*pair, model, order, paging)
         for label, pair in graphs(data).items()
         for model, order in CLASSES
     }
@@ -282,6 +286,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--time-limit", type=float, default=60.0, metavar="S", help="seconds of each row (default 60)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE")
     parser.add_argument("--resume", type=Path, metavar="FILE", help="keep what FILE holds, failures apart, and go on")
+    parser.add_argument(
+        "--paging", metavar="RATE", help="let values be fetched from the host, at bytes a unit of duration"
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--quality", action="store_true", help="compare with the published formulation over time")
     which.add_argument("--offsets", action="store_true", help="pack the benchmarks of offsets")
@@ -304,7 +311,7 @@ def _mode(options: argparse.Namespace) -> Mode:
         return Mode(packed, offsets_rows(options.data), lambda row: f"{row['status']}", offsets_table)
     if options.quality:
         return Mode(compared, quality_rows(options.data), _brief, quality_table)
-    return Mode(planned, plan_rows(options.data), _brief, plan_table)
+    return Mode(planned, plan_rows(options.data, options.paging), _brief, plan_table)
 
 
 def _measured(mode: Mode, labels: Sequence[str], options: argparse.Namespace, command: str) -> dict[str, Row]:

@@ -253,7 +253,8 @@ def _near_bound(search: _Search, share_of_time: float) -> Infeasible | None:
 def _anneal(search: _Search, attempts: int, share_of_time: float) -> None:
     """Annealing for the budget; and, while what is found does not pack, for less. For a share of the time that is left.
 
-    It starts from the shortest sequence that fits the budget, or the one that comes nearest to it.
+    It starts from the shortest sequence that fits the budget, or the one that comes nearest to it: from one that fits the lower
+    budget of a turn it finds less, for that is a local optimum already.
     """
     from passes.plan.solvers import annealing
 
@@ -264,10 +265,11 @@ def _anneal(search: _Search, attempts: int, share_of_time: float) -> None:
     reserve = max(_BOUND_SHARE * settings.seconds, (1 - share_of_time) * search.left())
     low, high = 0.0, 1.0  # margins that do not pack, and that do
     skipped = 0 if len(search.problem.steps) <= _LARGE else 2  # much smaller margins do not pack there
+    packs = False
     for tried in range(attempts):
         if search.left() <= reserve or search.done():
             return
-        margin = 0.0 if settings.model == "live" or high == 0.0 else _margin(tried + skipped, low, high)
+        margin = 0.0 if settings.model == "live" or high == 0.0 else _margin(tried + skipped, low, high, packs)
         part = 1 / (attempts - tried)
         goal = Goal(
             settings.budget - int(margin * settings.budget),
@@ -278,15 +280,18 @@ def _anneal(search: _Search, attempts: int, share_of_time: float) -> None:
             settings.workers,
         )
         found = annealing.solve(search.problem, goal, search.offer, search.shortest or search.nearest()).sequence
-        if found is None or search.packed(found).used_bytes(settings.model) <= settings.budget:
+        packs = found is None or search.packed(found).used_bytes(settings.model) <= settings.budget
+        if packs:
             high = min(high, margin)
-        else:
+        elif margin < high:
             low = max(low, margin)
 
 
-def _margin(tried: int, low: float, high: float) -> float:
-    """The next share of the budget to leave free."""
-    return _MARGINS[min(tried, len(_MARGINS) - 1)] if high == 1.0 else (low + high) / 2
+def _margin(tried: int, low: float, high: float, packs: bool) -> float:
+    """The next share of the budget to leave free. After one that did not pack, more time goes to the least that did."""
+    if high == 1.0:
+        return _MARGINS[min(tried, len(_MARGINS) - 1)]
+    return (low + high) / 2 if packs else high
 
 
 def _bounds(search: _Search) -> list[Bound] | Infeasible:

@@ -26,6 +26,7 @@ ROW: dict[str, Any] = {
     "lower_bound_holds_for": "any order",
     "duration_increase_percent": 1.25,
     "recomputed": 3,
+    "fetched": 2,
     "status": "feasible",
     "solve_seconds": 2.25,
     "smallest_known_bytes": 900,
@@ -124,12 +125,12 @@ def test_graphs_are_written_as_the_planner_reads_them(tmp_path: Path) -> None:
 
 
 def test_a_row_is_planned_and_told() -> None:
-    row = planner.planned("chain_12", 80, "live", "input", 2.0)
+    row = planner.planned("chain_12", 80, "live", "input", None, 2.0)
     peak = trace(GRAPHS["chain_12"](), range(61)).peak()
     assert row["status"] in ("feasible", "optimal")
     assert row["peak_bytes"] <= row["budget_bytes"] == 4 * peak // 5
     assert 0 <= row["lower_bound_percent"] <= row["duration_increase_percent"]
-    assert row["recomputed"] > 0
+    assert (row["recomputed"] > 0, row["fetched"]) == (True, 0)
     lines = planner.plan_table({"chain": row}).splitlines()
     assert lines[2].startswith(f"| chain | 61 | {row['budget_bytes']:,} | {row['duration_increase_percent']:.3f} |")
 
@@ -146,13 +147,13 @@ def test_both_formulations_find_the_same_small_plan(tmp_path: Path) -> None:
 def test_tables_have_a_cell_for_each_title() -> None:
     nothing = {**ROW, "status": "infeasible", "peak_bytes": None, "arena_bytes": None, "history": []}
     nothing |= {"duration_increase_percent": None, "lower_bound_percent": None, "lower_bound_holds_for": None}
-    del nothing["fragmentation_percent"], nothing["recomputed"]
+    del nothing["fragmentation_percent"], nothing["recomputed"], nothing["fetched"]
     rows: dict[str, dict[str, Any]] = {"a": ROW, "b": nothing, "c": {"failed": "the process died"}}
     lines = planner.plan_table(rows).splitlines()
     assert lines[2] == (
-        "| a | 61 | 1,000 | 1.250 | 0.500 | any order | feasible | 3 | 0.9000 | 0.9900 | 10.00 | 1.5 | 2.2 |"
+        "| a | 61 | 1,000 | 1.250 | 0.500 | any order | feasible | 3 | 2 | 0.9000 | 0.9900 | 10.00 | 1.5 | 2.2 |"
     )
-    assert lines[3] == "| b | 61 | 1,000 |  |  |  | infeasible |  |  |  |  |  | 2.2 |"
+    assert lines[3] == "| b | 61 | 1,000 |  |  |  | infeasible |  |  |  |  |  |  | 2.2 |"
     assert lines[4].startswith("| c | failed: the process died |")
     quality = planner.quality_table(rows).splitlines()
     assert quality[2] == "| a | 61 | 0.50 | 4.000 | 1.250 | 1.250 | 1.5 | feasible | 0.9000 |"
@@ -177,12 +178,15 @@ def test_offsets_are_packed_within_the_capacity_of_their_name(tmp_path: Path) ->
 
 def test_data_adds_the_published_graphs(tmp_path: Path) -> None:
     generated = list(planner.plan_rows(None))
-    assert len(generated) == 3 * (2 + 2 + 1)
+    assert len(generated) == 4 * (2 + 2 + 1)
+    paged = planner.plan_rows(None, "25")
+    assert paged["gpt_64, 50 %, packed, free order, paging at 25"] == ("gpt_64", 50, "packed", "free", "25")
+    assert len(paged) == len(generated)
     (tmp_path / "remat").mkdir()
     for name in ("rlg1", "resnet50_train"):
         (tmp_path / "remat" / f"{name}.json").touch()
     added = [label for label in planner.plan_rows(tmp_path) if label not in generated]
-    assert len(added) == 2 * 4 + 4 * 3
+    assert len(added) == (2 + 4) * 4
     assert "rlg1, 80 %, live, free order" in added
     assert "resnet50_train, 50 %, packed, input order" in added
     assert [label for label in planner.quality_rows(tmp_path) if label.startswith("rlg1, 90 %")] == [
@@ -203,11 +207,11 @@ def test_a_run_is_written_and_resumed(
 
     monkeypatch.setattr(planner, "isolated", isolated)
     file = tmp_path / "rows.json"
-    words = ["gpt_64, 50 %, live", "gpt_64, 50 %, packed, free", "--time-limit", "7"]
+    words = ["gpt_64, 50 %, live, input", "gpt_64, 50 %, packed, free", "--time-limit", "7"]
     assert planner.main([*words, "--json", str(file)]) == 1
-    assert asked == [("gpt_64", 50, "live", "input", 7.0), ("gpt_64", 50, "packed", "free", 7.0)]
+    assert asked == [("gpt_64", 50, "live", "input", None, 7.0), ("gpt_64", 50, "packed", "free", None, 7.0)]
     assert planner.main([*words, "--resume", str(file)]) == 0
-    assert asked[2:] == [("gpt_64", 50, "live", "input", 7.0)]
+    assert asked[2:] == [("gpt_64", 50, "live", "input", None, 7.0)]
     written = json.loads(file.read_text())["rows"]
     assert set(written) == {"gpt_64, 50 %, live, input order", "gpt_64, 50 %, packed, free order"}
     assert all(row == ROW for row in written.values())
