@@ -138,14 +138,8 @@ def compile_program(
     import tvm
 
     report = progress or (lambda share, detail: None)
-    kernels: dict[Any, Shared] = {}
-    steps: list[Step] = []
-    for number, statement in enumerate(program.statements):
-        report(0.7 * number / max(1, len(program.statements)), statement.outputs[0].name)
-        if isinstance(statement, Opaque):
-            steps.append(_opaque_step(statement, program, target, kernels))
-        elif statement.output.name not in plan.aliases:
-            steps.append(_step(statement, program, target, kernels, variants or {}))
+    steps = lowered(program, plan.aliases, target, report, variants)
+    kernels = {step.shared.name: step.shared for step in steps}
     weights = Weights()
     signature, entry = _entry(program, plan, steps, weights, target)
     report(0.75, "linking")
@@ -158,6 +152,25 @@ def compile_program(
     module = tir.build_module(functions, target.tvm())
     report(0.95, "constants")
     return BuiltProgram(program, plan, target, module, weights.fill(), signature, tuple(steps))
+
+
+def lowered(
+    program: Program,
+    aliases: Mapping[str, str],
+    target: CpuTarget,
+    progress: Progress = lambda share, detail: None,
+    variants: Mapping[str, Any] | None = None,
+) -> list[Step]:
+    """The calls that run a program, in order, with their kernels; views are none. ModelError as `compile_program`."""
+    kernels: dict[Any, Shared] = {}
+    steps: list[Step] = []
+    for number, statement in enumerate(program.statements):
+        progress(0.7 * number / max(1, len(program.statements)), statement.outputs[0].name)
+        if isinstance(statement, Opaque):
+            steps.append(_opaque_step(statement, program, target, kernels))
+        elif statement.output.name not in aliases:
+            steps.append(_step(statement, program, target, kernels, variants or {}))
+    return steps
 
 
 def numbered(expression: Scope) -> tuple[Scope, dict[str, Tensor]]:
@@ -216,7 +229,8 @@ def _entry(
     outputs = {name: tir.void_pointer(f"output{number}") for number, name in enumerate(written)}
     arena, constants = tir.void_pointer("arena"), tir.void_pointer("weights")
     scratch_offset = -(-plan.arena_bytes // ALIGNMENT) * ALIGNMENT
-    scratch = max((step.shared.kernel.workspace_bytes for step in steps), default=0)
+    unplaced = [step for step in steps if step.statement.outputs[0].name not in plan.workspaces]
+    scratch = max((step.shared.kernel.workspace_bytes for step in unplaced), default=0)
     error_offset = scratch_offset + -(-scratch // ALIGNMENT) * ALIGNMENT
     calls: list[tuple[Any, bool]] = []
     failures: list[str] = []
@@ -249,7 +263,8 @@ def _entry(
             arguments.append(tir.at_offset(constants, _constant(weights, (step.shared.name, number), array)))
         arguments += [address(output) for output in step.statement.outputs]
         if kernel.workspace_bytes:
-            arguments.append(tir.at_offset(arena, scratch_offset))
+            place = plan.workspaces.get(step.statement.outputs[0].name, scratch_offset)
+            arguments.append(tir.at_offset(arena, place))
         if kernel.checked:
             arguments.append(tir.at_offset(arena, error_offset))
         calls.append((tir.call(step.shared.variable, arguments), kernel.checked))

@@ -46,13 +46,15 @@ class Allocation:
 class Placement:
     """Offsets in bytes by value name, and the arena's size.
 
-    ``aliases`` maps a value that is a view to the value whose bytes it shows; a view has no offset of its own.
+    ``aliases`` maps a value that is a view to the value whose bytes it shows; a view has no offset of its own. ``workspaces`` are
+    offsets of the scratch memory of statements, by the first value that they write; others have theirs behind the arena.
     """
 
     offsets: Mapping[str, int]
     arena_bytes: int
     peak_bytes: int
     aliases: Mapping[str, str] = field(default_factory=dict)
+    workspaces: Mapping[str, int] = field(default_factory=dict)
 
     def storage(self, name: str) -> str:
         """The value whose bytes a name stands for: itself, or what it is a view of."""

@@ -17,6 +17,10 @@ Progress = Callable[[str, float, str], None]
 """Called with the name of the stage, the share that is done (0 to 1) and what is being worked on."""
 
 
+def silent(stage: str, share: float, detail: str) -> None:
+    """The progress display of a call from Python: none."""
+
+
 @dataclass(slots=True)
 class Context:
     """What a run of the pipeline shares: injected services, limits, and the record that passes add to.
@@ -32,7 +36,7 @@ class Context:
     tune: str = "fast"
     seed: int = 0
     time_limit: float | None = None
-    progress: Progress = lambda stage, share, detail: None
+    progress: Progress = silent
     workers: int = 1
     quiet: Quiet = field(default_factory=Quiet)
     started: float = field(default_factory=time.monotonic)

@@ -15,7 +15,7 @@ from codegen.targets.cpu import CpuTarget, available_threads, host_target
 from codegen.tune.tuned import Tuning
 from tensoropt.allocation import Placement
 from tensoropt.check import check_outputs, random_feeds
-from tensoropt.errors import ArtefactError, CheckError
+from tensoropt.errors import ArtefactError, CheckError, NoPlanError
 from tensoropt.export.sessions import session_of_file
 from tensoropt.ir.program import Array, Program
 from tensoropt.timing import alternate
@@ -45,14 +45,21 @@ def stored_target(folder: Path, threads: int | None) -> CpuTarget:
 def replace_artefact(folder: Path, program: Program, plan: Placement, target: CpuTarget, tuning: Tuning) -> Replacement:
     """Compiles the folder's program with what tuning found and puts it in the folder's place, in one step.
 
-    Nothing happens where the schedules are those that it has. CheckError, and the folder as it was, for a result that differs
-    from what ONNX Runtime makes of ``optimized.onnx``.
+    Nothing happens where the schedules are those that it has. NoPlanError where the arena would be larger than the memory budget
+    that the folder was made for, which planning with other workspaces may mend. CheckError for a result that differs from what ONNX
+    Runtime makes of ``optimized.onnx``. The folder is then as it was.
     """
     before, manifest = load(folder), read_manifest(folder)
     built = compile_program(program, plan, target, variants=tuning.variants)
     kernels = built.kernels_as_json()
     if target.threads == manifest["threads"] and _schedules(kernels) == _schedules(manifest["kernels"]):
         return Replacement(False, {})
+    budget = manifest.get("report", {}).get("memory", {}).get("budget_bytes")
+    if budget is not None and built.signature.arena_bytes > budget:
+        raise NoPlanError(
+            f"{folder}: with the tuned kernels its arena has {built.signature.arena_bytes} bytes, more than its budget of "
+            f"{budget}, so it is as it was; optimize the model again with --memory-budget, which plans with these kernels"
+        )
     feeds = random_feeds(program.inputs, 0)
     _require_agreement(folder, built, feeds, target.threads)
     model = built.model()

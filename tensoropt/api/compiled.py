@@ -39,6 +39,8 @@ class CompiledModel:
     target: CpuTarget
     tuning: dict[str, Any]
     """What tuning found for each kernel, and what ended it early."""
+    memory: dict[str, Any]
+    """What the planner did for a memory budget; empty where there was none."""
     notices: tuple[str, ...]
     """What is wrong with the tuning database, a sentence each."""
     _built: BuiltProgram = field(repr=False)
@@ -58,6 +60,7 @@ class CompiledModel:
             "check": self.check.as_json(),
             "latency_ms": self.latency_ms,
             "peak_bytes": self.peak_bytes,
+            "memory": self.memory,
             **self._trace(),
             "search": self.search,
             "rewrites": [

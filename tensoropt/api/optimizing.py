@@ -7,14 +7,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tensoropt.api.asking import rules
+from tensoropt.api.budgeting import Budgeted, within_budget
 from tensoropt.api.checking import check_model, export, latencies, require_agreement
 from tensoropt.api.compiled import CompiledModel
-from tensoropt.api.requirements import require_limits, require_target
+from tensoropt.api.requirements import require_budget, require_limits, require_target
 from tensoropt.check import CheckResult, random_feeds
 from tensoropt.errors import ModelError, UsageError
 from tensoropt.interrupts import first_interrupt
 from tensoropt.ir.program import Program
-from tensoropt.pass_manager import Context, Progress
+from tensoropt.pass_manager import Context, Progress, silent
 from tensoropt.quiet import Quiet
 from tensoropt.timing import Clock
 
@@ -26,14 +27,11 @@ if TYPE_CHECKING:
     from tensoropt.frontend import LoadedModel as ImportedModel
 
 
-def silent(stage: str, share: float, detail: str) -> None:
-    """The progress display of a call from Python: none."""
-
-
 def optimize(
     model: Any,
     target: str = "cpu",
     *,
+    memory_budget: str | int | None = None,
     tune: str = "fast",
     shapes: Mapping[str, Sequence[int]] | None = None,
     exclude_rules: Iterable[str] = (),
@@ -49,8 +47,10 @@ def optimize(
 
     ``model`` is a path, bytes, a ``ModelProto`` or an ``onnx_ir.Model``; ``shapes`` binds dynamic dimensions by input name;
     ``exclude_rules`` names derivation rules that are not used ("all" rewrites nothing); ``db`` is a tuning database other than
-    the user's own. Where ``on_interrupt`` is given, the first interrupt while kernels are tuned calls it and ends tuning, and the
-    best so far is used. ModelError for a model that cannot be used, CheckError where the result differs from ONNX Runtime's.
+    the user's own. With a ``memory_budget`` (bytes, ``512MiB``, or ``80%`` of the peak in the model's order) a run's arena is no
+    larger: values are ordered, and computed again, as the planner says. Where ``on_interrupt`` is given, the first interrupt while
+    kernels are tuned calls it and ends tuning, and the best so far is used. ModelError for a model that cannot be used, NoPlanError
+    for a budget that no plan was found for, CheckError where the result differs from ONNX Runtime's.
     """
     from codegen.build import compile_program
     from codegen.targets.cpu import host_target
@@ -67,6 +67,8 @@ def optimize(
     if unknown:
         raise UsageError(f"no rule is called {sorted(unknown)[0]!r}; `tensoropt rules` lists them")
     require_limits(threads, seed, time_limit)
+    if memory_budget is not None:
+        require_budget(memory_budget)
     clock = Clock()
     with Database(db) as database:
         progress("import", 0.0, "")
@@ -84,20 +86,26 @@ def optimize(
         request = requested(effort, context.deadline())
         tuning = tuned(program, cpu, database, request, context.quiet, progress, on_interrupt)
         clock.lap("tune")
+        runs = Budgeted(program, layout, tuning.variants, {})
+        if memory_budget is not None:
+            runs = within_budget(
+                program, cpu, database, tuning, memory_budget, context.deadline(), seed, context.quiet, progress
+            )
+            clock.lap("plan")
         notices = tuple(database.warnings)
     progress("compile", 0.0, "")
 
     def compiling(share: float, detail: str) -> None:
         progress("compile", share, detail)
 
-    variants = tuning.variants
-    built = compile_program(program, layout, cpu, compiling, variants)
+    program = runs.program
+    built = compile_program(program, runs.placement, cpu, compiling, runs.variants)
     clock.lap("compile")
-    changed = any(entry["kept"] for entry in context.derivations)
+    changed = bool(runs.report) or any(entry["kept"] for entry in context.derivations)
     before = built
     if changed:
         as_written = compile_as_written(imported.program, Context(context.cost_model))
-        before = compile_program(as_written, plan(as_written), cpu, variants=variants)
+        before = compile_program(as_written, plan(as_written), cpu, variants=tuning.variants)
         clock.lap("compile as written")
     progress("check", 0.0, "")
     feeds = random_feeds(imported.program.inputs, seed)
@@ -108,8 +116,8 @@ def optimize(
         if not result.ok and context.written_as:
             return _without_products_at_points(
                 result, context, lambda rules: optimize(
-                    model, target, tune=tune, shapes=shapes, exclude_rules=rules, threads=threads, time_limit=time_limit, db=db,
-                    seed=seed, check=check, progress=progress, on_interrupt=on_interrupt,
+                    model, target, memory_budget=memory_budget, tune=tune, shapes=shapes, exclude_rules=rules, threads=threads,
+                    time_limit=time_limit, db=db, seed=seed, check=check, progress=progress, on_interrupt=on_interrupt,
                 )
             )  # fmt: skip
         require_agreement(result, imported)
@@ -121,17 +129,22 @@ def optimize(
     return CompiledModel(
         imported=imported,
         program=program,
-        stages=tuple(context.stages),
+        stages=(*context.stages, *([("plan", program)] if runs.report else [])),
         check=result,
         derivations=tuple(context.derivations),
         regions=tuple(context.regions),
         searches=tuple(context.searches),
         search=context.search,
         latency_ms=latency,
-        peak_bytes={"before": before.plan.peak_bytes, "after": layout.peak_bytes, "arena": built.signature.arena_bytes},
+        peak_bytes={
+            "before": before.plan.peak_bytes,
+            "after": runs.placement.peak_bytes,
+            "arena": built.signature.arena_bytes,
+        },
         seconds={**clock.seconds, **context.seconds},
         target=cpu,
         tuning=tuning.as_json(),
+        memory=runs.report,
         notices=notices,
         _built=built,
         _exported=exported,

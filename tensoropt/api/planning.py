@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tensoropt.api.optimizing import silent
 from tensoropt.api.requirements import require_planning
 from tensoropt.budget import parse_budget
 from tensoropt.paging import bytes_per_unit, paged, require_rate
-from tensoropt.pass_manager import Context, Progress
+from tensoropt.pass_manager import Context, Progress, silent
 from tensoropt.plan_types import MemoryModel, Order, Problem
 
 if TYPE_CHECKING:
@@ -58,7 +57,7 @@ def plan(
         budget, memory_model, order, SECONDS if time_limit is None else time_limit, work_limit, seed,
         threads or available_threads(),
     )  # fmt: skip
-    return _document(problem, settings.model, budget, order, planned(problem, settings, progress))
+    return document(problem, settings.model, budget, order, planned(problem, settings, progress))
 
 
 def problem_of_source(
@@ -103,12 +102,13 @@ def _is_json(path: Path) -> bool:
         return False
 
 
-def _document(problem: Problem, model: MemoryModel, budget: int, order: Order, found: Planned) -> dict[str, Any]:
+def document(problem: Problem, model: MemoryModel, budget: int, order: Order, found: Planned) -> dict[str, Any]:
+    """What is told of a plan: the object of ``plan --json``."""
     once = problem.duration
     made = found.plan
     valid = [bound for bound in found.bounds if bound.holds_for == "any order" or order == "input"]
     best = max(valid, key=lambda bound: bound.duration, default=None)
-    document: dict[str, Any] = {
+    told: dict[str, Any] = {
         "name": problem.name,
         "steps": len(problem.steps),
         "memory_model": model,
@@ -130,8 +130,8 @@ def _document(problem: Problem, model: MemoryModel, budget: int, order: Order, f
         "aliases": dict(problem.aliases),
     }
     if made is None:
-        return document | {"peak_bytes": None, "arena_bytes": None, "duration_increase_percent": None, "sequence": None}
-    return document | {
+        return told | {"peak_bytes": None, "arena_bytes": None, "duration_increase_percent": None, "sequence": None}
+    return told | {
         "peak_bytes": made.peak_bytes,
         "arena_bytes": made.arena_bytes,
         "fragmentation_percent": round(100 * (made.arena_bytes / made.peak_bytes - 1), 4) if made.peak_bytes else 0.0,

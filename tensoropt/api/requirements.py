@@ -36,11 +36,16 @@ def require_planning(
         raise UsageError(f"--memory-model is packed or live, not {memory_model!r}")
     if order not in ("free", "input"):
         raise UsageError(f"--order is free or input, not {order!r}")
+    require_budget(memory_budget)
+    require_limits(threads, seed, time_limit)
+
+
+def require_budget(memory_budget: str | int) -> None:
+    """UsageError for what is no number of bytes and no share of a peak."""
     if isinstance(memory_budget, str):
         parse_budget(memory_budget, 0)
     elif memory_budget < 0:
         raise UsageError("--memory-budget must not be negative")
-    require_limits(threads, seed, time_limit)
 
 
 def require_replaceable(folder: str | os.PathLike[str], force: bool = False) -> None:

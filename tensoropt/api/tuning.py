@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tensoropt.api.optimizing import rewritten, silent, tuned
+from tensoropt.api.optimizing import rewritten, tuned
 from tensoropt.api.requirements import require_limits, require_target
-from tensoropt.pass_manager import Progress
+from tensoropt.pass_manager import Progress, silent
 from tensoropt.quiet import Quiet
 
 if TYPE_CHECKING:

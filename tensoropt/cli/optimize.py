@@ -24,6 +24,12 @@ def optimize(
         str | None, typer.Option("-o", "--output", metavar="DIR", help="Where to write; beside the model by default.")
     ] = None,
     target: Annotated[str, typer.Option("--target", help="What to compile for; see `tensoropt targets`.")] = "cpu",
+    memory_budget: Annotated[
+        str | None,
+        typer.Option(
+            "--memory-budget", metavar="B", help="Of a run's arena: 512MiB, or a share of the peak such as 80%."
+        ),
+    ] = None,
     tune: Annotated[str, typer.Option("--tune", help="off, fast or full.")] = "fast",
     shape: Shape = None,
     exclude_rule: Annotated[
@@ -51,6 +57,7 @@ def optimize(
         compiled = api.optimize(
             model,
             target,
+            memory_budget=memory_budget,
             tune=tune,
             shapes=parse_shapes(shape),
             exclude_rules=exclude_rule or (),
@@ -76,6 +83,12 @@ def _show(report: dict[str, Any], verbose: bool) -> None:
     _say(f"{report['artefact']}: written in {report['total_seconds']:.1f} s")
     _say(f"  latency   {latency['after']:.3f} ms, {latency['before']:.3f} ms without rewriting")
     _say(f"  memory    {peak['arena'] / 2**20:.2f} MiB arena, {peak['after'] / 2**20:.2f} MiB live at the peak")
+    if report["memory"]:
+        plan = report["memory"]
+        _say(
+            f"  plan      {plan['status']}: {plan['recomputed']} recomputations, {plan['duration_increase_percent']:.3f} % longer; "
+            f"the budget is {plan['budget_bytes'] / 2**20:.2f} MiB"
+        )
     if check["ok"] is None:
         _say(f"  check     none: {check['reason']}")
     else:

@@ -1,0 +1,100 @@
+"""``optimize --memory-budget``: the arena is within it, and outputs are bit for bit those of the same kernels without a plan."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+import tensoropt
+from codegen.build import BuiltProgram, compile_program
+from codegen.tune import artefacts
+from tensoropt.cli import main
+
+LAYERS = 4
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Forwards, and backwards with what was made forwards, through one weight: half of it is live in the middle."""
+    weights = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32) / 8
+    nodes, value = [], "x"
+    for layer in range(LAYERS):
+        nodes.append(helper.make_node("MatMul", [value, "w"], [f"m{layer}"]))
+        nodes.append(helper.make_node("Tanh", [f"m{layer}"], [f"f{layer}"]))
+        value = f"f{layer}"
+    for layer in reversed(range(LAYERS)):
+        nodes.append(helper.make_node("MatMul", [value, "w"], [f"n{layer}"]))
+        nodes.append(helper.make_node("Mul", [f"n{layer}", f"f{layer}"], [f"b{layer}"]))
+        value = f"b{layer}"
+    graph = helper.make_graph(
+        nodes,
+        "back",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [96, 64])],
+        [helper.make_tensor_value_info(value, TensorProto.FLOAT, [96, 64])],
+        [numpy_helper.from_array(weights, "w")],
+    )
+    file = tmp_path_factory.mktemp("budget") / "back.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), file)
+    return file
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TENSOROPT_CACHE_DIR", str(tmp_path / "cache"))
+
+
+def test_a_model_in_less_memory(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "made"
+    arguments = ["optimize", str(path), "--tune", "off", "--exclude-rule", "all", "--threads", "1", "--json"]
+    assert main([*arguments, "-o", str(tmp_path / "whole")]) == 0
+    whole = json.loads(capsys.readouterr().out)
+    assert whole["memory"] == {}
+    assert main([*arguments, "-o", str(folder), "--memory-budget", "80%"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    plan = report["memory"]
+    assert plan["recomputed"] > 0
+    assert report["peak_bytes"]["arena"] <= plan["budget_bytes"] < whole["peak_bytes"]["arena"]
+    assert plan["arena_bytes"] <= plan["budget_bytes"] == int(0.8 * plan["peak_bytes_baseline"])
+    assert report["check"]["ok"] is True
+    assert len(report["kernels"]) == len(whole["kernels"]) + plan["recomputed"]
+
+    model, other = tensoropt.load(folder), tensoropt.load(tmp_path / "whole")
+    assert model.arena_bytes == report["peak_bytes"]["arena"]
+    feeds = {"x": np.random.default_rng(1).standard_normal((96, 64)).astype(np.float32)}
+    for name, value in other.run(feeds).items():
+        np.testing.assert_array_equal(model.run(feeds)[name], value)
+    assert main(["inspect", str(folder), "--stage", "plan"]) == 0
+    assert "#2" in capsys.readouterr().out
+
+    def greedy(*arguments: Any, **options: Any) -> BuiltProgram:
+        built = compile_program(*arguments, **options)
+        return replace(built, signature=replace(built.signature, arena_bytes=plan["budget_bytes"] + 1))
+
+    monkeypatch.setattr(artefacts, "compile_program", greedy)
+    monkeypatch.setattr(artefacts, "_schedules", lambda kernels: object())  # no two are the same
+    before = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
+    assert main(["tune", str(folder), "--trials", "1", "--db", str(tmp_path / "t.sqlite")]) == 3
+    assert "more than its budget" in capsys.readouterr().err
+    assert {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()} == before
+
+
+def test_a_budget_that_nothing_fits_writes_nothing(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["optimize", str(path), "-o", str(tmp_path / "made"), "--tune", "off", "--threads", "1"]
+    assert main([*arguments, "--memory-budget", "1KiB"]) == 3
+    message = capsys.readouterr().err
+    assert "needs 24576 bytes while it runs" in message
+    assert "is the smallest budget that is known to fit" in message
+    assert not (tmp_path / "made").exists()
+    assert main([*arguments, "--memory-budget", "lots"]) == 2
+    assert "neither a number of bytes" in capsys.readouterr().err
