@@ -98,6 +98,7 @@ def _manifest(built: BuiltProgram, folder: Path, extra: Mapping[str, Any]) -> di
             "peak_bytes": built.plan.peak_bytes,
             "offsets": dict(built.plan.offsets),
             "aliases": dict(built.plan.aliases),
+            "workspaces": dict(built.plan.workspaces),
         },
         "kernels": built.kernels_as_json(),
         "files": {

@@ -2,7 +2,8 @@
 
 ``main(inputs…, outputs…, arena, weights)`` calls the kernels in order, each a private function that several statements share
 when they differ in names only. Every pointer is an argument or lies at a fixed offset from one, so a run is one call, and as
-many runs may go on at once as there are arenas. Scratch memory of kernels follows the planned values in the arena.
+many runs may go on at once as there are arenas. Scratch memory of kernels lies in the arena too: where the plan says, or behind the
+values.
 """
 
 from __future__ import annotations

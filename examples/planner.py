@@ -120,12 +120,12 @@ def packed(file: str, seconds: float) -> Row:
     """A benchmark of offsets within the capacity in its name, and what the best of the greedy orders takes."""
     from passes.plan.packing.greedy import portfolio
     from passes.plan.packing.instance import scaled
-    from passes.plan.packing.search import within
+    from passes.plan.packing.search import prepare, within
 
     capacity = int(Path(file).suffixes[-2][1:])
     allocation = read_buffers(Path(file))
     live = allocation.live_peak()
-    within(Allocation((Buffer("a", 2, 0, 1), Buffer("b", 1, 1, 2)), 1), 3, NODES, seconds)  # compiles what is compiled
+    prepare()
     scales = scaled(allocation)
     heights = [portfolio(instance, instance.peak()).height * scales.unit for instance in scales.instances]
     started = time.monotonic()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 from passes.combine.chains import CombineChains
 from passes.combine.late_division import DivideLate
 from passes.combine.shared import MergeShared
@@ -11,7 +14,7 @@ from passes.normalise.compose_movers import ComposeMovers
 from passes.normalise.dead_code import RemoveDeadCode
 from passes.normalise.fold_constants import FoldConstants
 from passes.normalise.inline_movers import InlineMovers
-from passes.plan.lifetimes import lifetimes
+from passes.plan.lifetimes import lifetimes, workspace_of
 from passes.plan.packer import pack
 from passes.plan.placed import problems
 from passes.select import Select
@@ -87,14 +90,18 @@ def compile_as_written(program: Program, context: Context) -> Program:
     return run_passes(program, (*NORMALISE, *KERNELS), context)
 
 
-def plan(program: Program) -> Placement:
+def plan(program: Program, workspaces: Mapping[str, int] | None = None) -> Placement:
     """An arena with an offset for every value, in the order of the program, judged by the validator.
 
-    RuntimeError if the packer is wrong, which is a defect of this program.
+    ``workspaces``: bytes of statements' scratch memory, by the first value that they write, which are placed as well. RuntimeError
+    if the packer is wrong, which is a defect of this program.
     """
-    found = lifetimes(program)
+    found = lifetimes(program, workspaces or {})
     result = pack(found.problem, found.aliases)
     wrong = problems(found.problem, result)
     if wrong:
         raise RuntimeError(f"the packer made an invalid plan: {wrong[0]}")
-    return result
+    scratch = {name: result.offsets[workspace_of(name)] for name in workspaces or {}}
+    values = result.offsets.keys() - {workspace_of(name) for name in scratch}
+    offsets = {name: offset for name, offset in result.offsets.items() if name in values}
+    return replace(result, offsets=offsets, workspaces=scratch)

@@ -15,7 +15,7 @@ UNITS = {
 
 def parse_budget(text: str, peak_bytes: int) -> int:
     """Bytes of a budget: ``512MiB``, ``1.5 GB``, ``4096``, or a share of a peak, ``80%``, rounded down. UsageError otherwise."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%|[A-Za-z]*)\s*", text)
+    match = re.fullmatch(r"\s*(\d{1,400}(?:\.\d{1,400})?)\s*(%|[A-Za-z]*)\s*", text)
     unit = match.group(2).lower() if match else ""
     if match is None or (unit != "%" and unit not in UNITS):
         raise UsageError(

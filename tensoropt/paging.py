@@ -36,9 +36,10 @@ def paged(problem: Problem, rate: Fraction) -> Problem:
 
 
 def _parsed(text: str, timed: bool) -> Fraction:
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([A-Za-z]+)/s)?\s*", text)
+    match = re.fullmatch(r"\s*(\d{1,400}(?:\.\d{1,400})?)\s*(?:([A-Za-z]+)/s)?\s*", text)
     unit = (match.group(2) or "") if match else ""
-    fits = match is not None and (unit.lower() in UNITS and unit != "" if timed else unit == "")
+    of_bits = unit[-1:] == "b" and unit != unit.lower()  # 25Gb/s are bits by convention
+    fits = match is not None and (unit.lower() in UNITS and unit != "" and not of_bits if timed else unit == "")
     if match is None or not fits or not Fraction(match.group(1)):
         wanted = (
             f"a rate such as 25GB/s, or {TARGET!r}" if timed else "a number of bytes for each unit of the durations"

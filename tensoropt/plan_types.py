@@ -119,6 +119,8 @@ class Problem:
         names = Counter(action.name for action in self.actions)
         if names and names.most_common(1)[0][1] > 1:
             raise ModelError(f"{self.name}: two steps, or a step and a fetch, are called {names.most_common(1)[0][0]}")
+        if self.alignment < 1:
+            raise ModelError(f"{self.name}: the alignment is {self.alignment}, and must be at least 1")
         before: set[int] = set()
         for step in self.steps:
             self._check_step(step, before)

@@ -39,7 +39,7 @@ def read_problem(path: str | os.PathLike[str], rate: Fraction | None = None) -> 
         document = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ModelError(f"{file}: {error.strerror}") from error
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # of encoding and syntax, and numbers of thousands of digits
         raise ModelError(f"{file}: not a JSON file ({error})") from error
     if isinstance(document, dict) and document.get("format") == FORMAT:
         own = _own(file, document)
@@ -114,9 +114,13 @@ def _own(file: Path, document: Mapping[str, Any]) -> Problem:
         raise ModelError(f"{file}: a value or step lacks {error}, or names a value that there is not") from error
     if transfers and len(transfers) < len(steps):
         raise ModelError(f"{file}: some steps have a transfer time and others have none")
-    name, alignment = str(document.get("name", file.stem)), int(document.get("alignment", 1))
-    made = in_input_order(name, values, steps, alignment, transfers)
-    return replace(made, aliases=dict(document.get("aliases", {})))
+    alignment, aliases = document.get("alignment", 1), document.get("aliases", {})
+    if not isinstance(aliases, dict):
+        raise ModelError(f"{file}: the aliases are not an object of names")
+    if isinstance(alignment, bool) or not isinstance(alignment, int):
+        raise ModelError(f"{file}: the alignment is {alignment!r}, and must be a whole number")
+    made = in_input_order(str(document.get("name", file.stem)), values, steps, alignment, transfers)
+    return replace(made, aliases=dict(aliases))
 
 
 def _node_link(file: Path, document: Mapping[str, Any], finest: bool = False) -> Problem:
@@ -131,9 +135,11 @@ def _node_link(file: Path, document: Mapping[str, Any], finest: bool = False) ->
     order = _order(file, document, nodes)
     number = {identity: index for index, identity in enumerate(order)}
     reads: list[list[int]] = [[] for _ in order]
-    for link in document.get("links", document.get("edges", ())):
-        ends = [link[key] for key in (("source", "target") if "source" in link else ("0", "1")) if key in link]
-        if len(ends) != 2 or any(end not in number for end in ends):
+    links = document.get("links", document.get("edges", []))
+    for link in links if isinstance(links, list) else [links]:
+        keys = ("source", "target") if isinstance(link, dict) and "source" in link else ("0", "1")
+        ends = [link[key] for key in keys if key in link] if isinstance(link, dict) else []
+        if len(ends) != 2 or any(not isinstance(end, int | str) or end not in number for end in ends):
             raise ModelError(f"{file}: the link {link} names a node that there is not")
         reads[number[ends[1]]].append(number[ends[0]])
     durations = _durations(file, [nodes[identity] for identity in order], order, finest)
@@ -160,7 +166,8 @@ def _order(file: Path, document: Mapping[str, Any], nodes: Mapping[Any, Any]) ->
     given = graph.get("order") if isinstance(graph, dict) else None
     if given is None:
         return sorted(nodes) if all(isinstance(identity, int) for identity in nodes) else list(nodes)
-    if len(given) != len(nodes) or set(given) != set(nodes):
+    named = isinstance(given, list) and all(isinstance(identity, int | str) for identity in given)
+    if not named or len(given) != len(nodes) or set(given) != set(nodes):
         raise ModelError(f"{file}: graph.order does not name every node once")
     return list(given)
 

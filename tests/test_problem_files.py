@@ -85,6 +85,10 @@ def test_durations_with_decimals_are_millionths(tmp_path: Path) -> None:
         (lambda d: d["links"].append({"0": 1, "1": 9}), "names a node that there is not"),
         (lambda d: d["links"].append({"0": 1, "1": 2}), "the steps form a cycle"),
         (lambda d: d["graph"].update(order=[0, 1]), "graph.order"),
+        (lambda d: d["graph"].update(order=5), "graph.order"),
+        (lambda d: d["graph"].update(order=[[0], 1, 2]), "graph.order"),
+        (lambda d: d.update(links=5), "the link 5 names a node"),
+        (lambda d: d["links"].append({"0": [1], "1": 0}), "names a node that there is not"),
         (lambda d: d.pop("nodes"), "neither a node-link graph"),
     ],
 )
@@ -95,9 +99,30 @@ def test_a_bad_graph_is_told_in_a_sentence(tmp_path: Path, change: Any, message:
         read_problem(written(tmp_path, document))
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"alignment": "x"}, "alignment is 'x'"),
+        ({"alignment": 0}, "alignment is 0"),
+        ({"aliases": [1]}, "aliases"),
+        ({"steps": [{"name": "s", "duration": 1, "reads": [], "writes": ["a"], "transfer": -1}]}, "transfer of node 's'"),
+        ({"steps": [{"name": "s", "duration": 1, "reads": [], "writes": ["a"]},
+                    {"name": "t", "duration": 1, "reads": ["a"], "writes": [], "transfer": 1}]}, "transfer time and others"),
+    ],
+)  # fmt: skip
+def test_a_bad_problem_is_told_in_a_sentence(tmp_path: Path, change: Any, message: str) -> None:
+    steps = [{"name": "s", "duration": 1, "reads": [], "writes": ["a"]}]
+    document = {"format": "tensoropt-problem", "version": 1, "values": [{"name": "a", "bytes": 1}], "steps": steps}
+    assert read_problem(written(tmp_path, document)).duration == 1
+    with pytest.raises(ModelError, match=message):
+        read_problem(written(tmp_path, document | change))
+
+
 def test_what_is_no_json_at_all(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not a JSON file"):
         read_problem(written(tmp_path, "{"))
+    with pytest.raises(ModelError, match="not a JSON file"):
+        read_problem(written(tmp_path, '{"nodes": [1' + 5000 * "0" + "]}"))
     with pytest.raises(ModelError, match="No such file"):
         read_problem(tmp_path / "nowhere.json")
     with pytest.raises(ModelError, match="version 9"):

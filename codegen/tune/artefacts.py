@@ -67,6 +67,8 @@ def replace_artefact(folder: Path, program: Program, plan: Placement, target: Cp
     latency = {name: one.median for name, one in series.items()}
     report = {**manifest.get("report", {}), "kernels": kernels, "tuning": tuning.as_json()}
     report["latency_ms"] = {**report.get("latency_ms", {}), "after": latency["after"]}
+    if budget is not None:
+        report["memory"] = {**report["memory"], "arena_bytes": built.signature.arena_bytes}
     extra = {"model": manifest.get("model", {}), "report": report}
     save(built, folder, extra=extra, write=lambda partial: _copy_rest(folder, partial))
     return Replacement(True, latency)

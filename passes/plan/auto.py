@@ -24,6 +24,9 @@ Progress = Callable[[str, float, str], None]
 FEW = 9
 """Steps up to which all sequences can be gone through."""
 
+_EXHAUSTIVE_SHARE = 0.3
+"""Of the time, for that."""
+
 _STATES = 60_000
 _NODES = 200_000
 """Of the packer, for each sequence that is tried."""
@@ -175,7 +178,9 @@ def plan(problem: Problem, settings: Settings, progress: Progress = lambda stage
 
     Loops that are compiled the first time, for some ten seconds, take nothing of the time that the search has.
     """
-    packed(_SMALLEST, (0,), Settings(1))
+    from passes.plan.packing.search import prepare
+
+    prepare()
     search = _Search(problem, settings, progress)
     as_it_is = tuple(range(len(problem.steps)))
     baseline = tightened(problem, search.packed(as_it_is), settings)
@@ -217,7 +222,8 @@ def _look(search: _Search) -> Infeasible | None:
     if len(problem.steps) <= FEW:
         from passes.plan.solvers import exhaustive
 
-        outcome = exhaustive.solve(problem, Goal(settings.budget, settings.order, work=_STATES), search.offer)
+        seconds = 60.0 if settings.work is not None else _EXHAUSTIVE_SHARE * search.left()
+        outcome = exhaustive.solve(problem, Goal(settings.budget, settings.order, seconds, _STATES), search.offer)
         search.bounds += outcome.bounds
         if outcome.complete and outcome.sequence is None:
             return Infeasible("all sequences were gone through", HOLDS[settings.order])

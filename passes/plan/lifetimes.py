@@ -34,8 +34,16 @@ def views(program: Program) -> dict[str, str]:
     return found
 
 
-def lifetimes(program: Program) -> Lifetimes:
-    """Buffers for everything that statements assign and that is not the caller's (inputs, outputs), constant, or a view."""
+def workspace_of(name: str) -> str:
+    """The buffer of the scratch memory of the statement that writes a value first."""
+    return f"workspace of {name}"
+
+
+def lifetimes(program: Program, workspaces: Mapping[str, int]) -> Lifetimes:
+    """Buffers for everything that statements assign and that is not the caller's (inputs, outputs), constant, or a view.
+
+    And for the scratch memory of statements, in bytes by the first value that they write.
+    """
     outputs = {tensor.name for tensor in program.outputs}
     aliases = views(program)
     last: dict[str, int] = {}
@@ -49,4 +57,6 @@ def lifetimes(program: Program) -> Lifetimes:
     buffers = tuple(
         Buffer(name, tensor.type.bytes, step, last.get(name, step)) for name, (step, tensor) in first.items()
     )
-    return Lifetimes(Allocation(buffers), aliases)
+    steps = {statement.outputs[0].name: step for step, statement in enumerate(program.statements)}
+    scratch = tuple(Buffer(workspace_of(name), size, steps[name], steps[name]) for name, size in workspaces.items())
+    return Lifetimes(Allocation((*buffers, *scratch)), aliases)

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tensoropt.api.optimizing import optimize
 from tensoropt.api.requirements import require_limits, require_target
@@ -14,9 +14,6 @@ from tensoropt.api.running import load
 from tensoropt.check import random_feeds
 from tensoropt.errors import UsageError
 from tensoropt.pass_manager import Progress, silent
-
-if TYPE_CHECKING:
-    pass
 
 
 def bench(

@@ -37,6 +37,8 @@ class Budgeted:
     placement: Placement
     variants: Mapping[str, Any]
     report: dict[str, Any]
+    originals: Mapping[str, str]
+    """The name that each value has in the program before, by its name here."""
 
 
 def within_budget(
@@ -73,7 +75,7 @@ def within_budget(
     peak = trace(problem, range(len(problem.steps))).peak() + reserved
     budget = memory_budget if isinstance(memory_budget, int) else parse_budget(memory_budget, peak)
     seconds = SECONDS if deadline is None else min(SECONDS, max(_LEAST_SECONDS, deadline - time.monotonic()))
-    settings = Settings(max(0, budget - reserved), seconds=seconds, seed=seed, workers=cpu.threads)
+    settings = Settings(budget - reserved, seconds=seconds, seed=seed, workers=cpu.threads)
     found = plan(problem, settings, progress)
     if found.plan is None:
         raise NoPlanError(
@@ -86,7 +88,9 @@ def within_budget(
     }
     told = document(problem, settings.model, budget, settings.order, found)
     report = {key: entry for key, entry in told.items() if key not in _AS_IT_RUNS}
-    return Budgeted(result.program, result.placement, variants, {**report, "peak_bytes_baseline": peak})
+    report |= {key: told[key] + reserved for key in ("peak_bytes", "arena_bytes", "smallest_known_bytes")}
+    report |= {key: told[key] + reserved for key in ("peak_bytes_baseline", "arena_bytes_baseline")}
+    return Budgeted(result.program, result.placement, variants, report, result.originals)
 
 
 def _as_tuned(problem: Problem, workspaces: Mapping[str, int], tuning: Tuning) -> Problem:

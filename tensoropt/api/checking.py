@@ -16,14 +16,24 @@ if TYPE_CHECKING:
 
 
 def check_model(
-    imported: ImportedModel, program: Program, built: BuiltProgram, feeds: Mapping[str, Array], seed: int
+    imported: ImportedModel,
+    program: Program,
+    built: BuiltProgram,
+    feeds: Mapping[str, Array],
+    seed: int,
+    originals: Mapping[str, str],
 ) -> CheckResult:
-    """The compiled program against ONNX Runtime on the given inputs, end to end and statement by statement."""
+    """The compiled program against ONNX Runtime on the given inputs, end to end and statement by statement.
+
+    ``originals``: what a value that is computed again is called in the model, by its name in the program.
+    """
     from tensoropt.frontend.reference import reference_values
 
     names = [tensor.name for statement in program.statements for tensor in statement.outputs]
     names += [tensor.name for tensor in program.outputs]
-    references = {**reference_values(imported, feeds, list(dict.fromkeys(names))), **feeds}
+    known = reference_values(imported, feeds, list(dict.fromkeys(originals.get(name, name) for name in names)))
+    known = {name: known[original] for name in names if (original := originals.get(name, name)) in known}
+    references = {**known, **feeds}
     ends = check_outputs(program.outputs, built.model().run(feeds), references)
     statements = check_statements(program, built.execute, references, seed)
     return CheckResult(ends.outputs, statements, (*imported.warnings, *ends.warnings))

@@ -86,7 +86,7 @@ def optimize(
         request = requested(effort, context.deadline())
         tuning = tuned(program, cpu, database, request, context.quiet, progress, on_interrupt)
         clock.lap("tune")
-        runs = Budgeted(program, layout, tuning.variants, {})
+        runs = Budgeted(program, layout, tuning.variants, {}, {})
         if memory_budget is not None:
             runs = within_budget(
                 program, cpu, database, tuning, memory_budget, context.deadline(), seed, context.quiet, progress
@@ -111,7 +111,7 @@ def optimize(
     feeds = random_feeds(imported.program.inputs, seed)
     result = CheckResult(reason="the check was switched off")
     if check:
-        result = check_model(imported, program, built, feeds, seed)
+        result = check_model(imported, program, built, feeds, seed, runs.originals)
         clock.lap("check")
         if not result.ok and context.written_as:
             return _without_products_at_points(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,8 @@ from tensoropt.plan_types import MemoryModel, Order, Problem
 
 if TYPE_CHECKING:
     from passes.plan.auto import Planned
+
+_MOST_PERCENT = Fraction(10**300)
 
 SECONDS = 60.0
 """Of planning, where no limit is given."""
@@ -156,4 +159,5 @@ def _offsets(problem: Problem, step: int, offsets: tuple[int, ...]) -> int | lis
 
 
 def _percent(duration: int, once: int) -> float:
-    return round(100 * (duration - once) / once, 4) if once else 0.0
+    """How much longer than every step once; 0 where that takes no time. JSON has no number above ``_MOST_PERCENT``."""
+    return round(float(min(Fraction(100 * (duration - once), once), _MOST_PERCENT)), 4) if once else 0.0

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tensoropt.budget import parse_budget
 from tensoropt.errors import UsageError
-
-if TYPE_CHECKING:
-    pass
 
 
 def require_target(target: str) -> None:

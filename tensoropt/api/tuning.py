@@ -6,15 +6,12 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tensoropt.api.optimizing import rewritten, tuned
 from tensoropt.api.requirements import require_limits, require_target
 from tensoropt.pass_manager import Progress, silent
 from tensoropt.quiet import Quiet
-
-if TYPE_CHECKING:
-    pass
 
 
 def tune(
@@ -33,8 +30,11 @@ def tune(
 
     What is measured goes to the tuning database (``db``, or the user's own), so that the next ``optimize`` of the model is quick
     and uses it. ``trials`` is how many variants of a kernel are measured at the most. Returns what is known of each kernel.
+    NoPlanError where an artefact's memory budget would not hold what the faster kernels need.
     ``on_interrupt`` as in ``optimize``.
     """
+    from codegen.build import lowered
+    from codegen.reading import read_manifest
     from codegen.targets.cpu import host_target
     from codegen.tune.artefacts import replace_artefact, stored_target
     from codegen.tune.database import Database
@@ -60,7 +60,12 @@ def tune(
         tuning = tuned(program, cpu, database, request, quiet, progress, on_interrupt)
         if source.is_dir():
             progress("compile", 0.0, "")
-            replaced = replace_artefact(source, program, plan(program), cpu, tuning).as_json()
+            placement = plan(program)
+            if read_manifest(source).get("report", {}).get("memory"):
+                steps = lowered(program, placement.aliases, cpu, variants=tuning.variants)
+                sizes = {step.statement.outputs[0].name: step.shared.kernel.workspace_bytes for step in steps}
+                placement = plan(program, {name: size for name, size in sizes.items() if size})
+            replaced = replace_artefact(source, program, placement, cpu, tuning).as_json()
         progress("done", 1.0, "")
         return {
             "path": str(path),

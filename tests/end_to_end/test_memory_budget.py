@@ -75,6 +75,13 @@ def test_a_model_in_less_memory(
     assert main(["inspect", str(folder), "--stage", "plan"]) == 0
     assert "#2" in capsys.readouterr().out
 
+    assert main(["tune", str(folder), "--trials", "3", "--db", str(tmp_path / "t.sqlite")]) == 0
+    capsys.readouterr()
+    tuned = tensoropt.load(folder)
+    assert tuned.arena_bytes <= plan["budget_bytes"]
+    for name, value in other.run(feeds).items():
+        np.testing.assert_allclose(tuned.run(feeds)[name], value, rtol=1e-4, atol=1e-5)
+
     def greedy(*arguments: Any, **options: Any) -> BuiltProgram:
         built = compile_program(*arguments, **options)
         return replace(built, signature=replace(built.signature, arena_bytes=plan["budget_bytes"] + 1))

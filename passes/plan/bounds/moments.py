@@ -71,13 +71,13 @@ def loads(problem: Problem, order: Order) -> list[float]:
     are ancestors and descendants in a free order. Rounded: for choosing moments only.
     """
     count = len(problem.steps)
-    found = np.array([step.workspace for step in problem.steps], np.float64)
+    found = np.array([_rounded(step.workspace) for step in problem.steps], np.float64)
     if order == "input":
         changes = np.zeros(count + 1)
         for value, one in enumerate(problem.values):
             last = count - 1 if one.kept else max(problem.readers[value], default=problem.writer[value])
-            changes[problem.writer[value]] += one.bytes
-            changes[last + 1] -= one.bytes
+            changes[problem.writer[value]] += _rounded(one.bytes)
+            changes[last + 1] -= _rounded(one.bytes)
         return [float(one) for one in found + np.cumsum(changes)[:count]]
     earlier, later = relatives(problem)
     for value, one in enumerate(problem.values):
@@ -88,8 +88,13 @@ def loads(problem: Problem, order: Order) -> list[float]:
         span = later[writer] if one.kept else later[writer] & served
         span |= 1 << writer
         bits = np.frombuffer(span.to_bytes(count // 8 + 1, "little"), np.uint8)
-        found += float(one.bytes) * np.unpackbits(bits, count=count, bitorder="little")
+        found += _rounded(one.bytes) * np.unpackbits(bits, count=count, bitorder="little")
     return [float(one) for one in found]
+
+
+def _rounded(bytes_: int) -> float:
+    """A number that sums do not overflow."""
+    return float(min(bytes_, 1 << 900))
 
 
 def live_values(problem: Problem) -> int:

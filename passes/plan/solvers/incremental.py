@@ -7,6 +7,7 @@ defined by `passes.plan.trace`, which tests compare this with.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from math import gcd
 from typing import NamedTuple
@@ -21,7 +22,7 @@ Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 COPIES = 12
-"""A step is computed at most so often."""
+"""Moves do not have what a step writes more often than this; a sequence that they start from may."""
 
 _LARGEST = 1 << 60
 """What all sizes together may not exceed, so that sums fit in 64 bits."""
@@ -99,8 +100,8 @@ def as_arrays(problem: Problem, budget: int) -> tuple[Net, int]:
     """The problem as arrays and the budget in their units."""
     sizes, workspaces, capped, _ = scaled(problem, budget)
     steps, values = problem.steps, problem.values
-    most = max((step.duration for step in steps), default=0)
-    durations = [step.duration / max(1, most) for step in steps]
+    most = max([1, *(step.duration for step in steps), *problem.transfers])
+    durations = [step.duration / most for step in steps]
     followers: list[list[int]] = [[] for _ in steps]
     for number, step in enumerate(steps):
         for _, source in step.in_place:
@@ -110,7 +111,7 @@ def as_arrays(problem: Problem, budget: int) -> tuple[Net, int]:
     pairs, sources = (_flat([[pair[side] for pair in step.in_place] for step in steps]) for side in (0, 1))
     net = Net(
         np.array(durations, np.float64),
-        np.array([transfer / max(1, most) for transfer in problem.transfers], np.float64),
+        np.array([transfer / most for transfer in problem.transfers], np.float64),
         np.array(workspaces, np.int64),
         np.array(sizes, np.int64),
         np.array([value.kept for value in values], np.bool_),
@@ -130,11 +131,12 @@ def state_of(net: Net, sequence: Sequence[int], budget: int) -> State:
     """The state of a sequence, in which every step occurs and no occurrence reads what was not written."""
     steps = len(net.duration)
     room = len(sequence) + 3 * steps + 64
+    most = max(Counter(action if action < steps else action - steps for action in sequence).values(), default=0)
     state = State(
         np.zeros(room, np.int64),
         np.zeros(room, np.int64),
         np.zeros(steps, np.int64),
-        np.zeros((steps, COPIES), np.int64),
+        np.zeros((steps, max(COPIES, most)), np.int64),
         np.zeros(room + 1, np.int64),
         np.zeros(room, np.int64),
         np.zeros(room, np.int64),

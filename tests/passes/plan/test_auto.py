@@ -1,5 +1,7 @@
 """The planner as a whole, against exhaustive search, under both memory models and orders."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -98,3 +100,27 @@ def test_a_cycle_is_refused_with_its_steps() -> None:
     steps = (Step("a", 1, (1,), (0,)), Step("b", 1, (0,), (1,)))
     with pytest.raises(ModelError, match="the steps form a cycle"):
         in_input_order("ring", (Value("x", 1), Value("y", 1)), steps)
+
+
+@pytest.mark.parametrize("order", ["input", "free"])
+def test_a_step_may_be_had_more_often_than_moves_would_have_it(order: Order) -> None:
+    """What every reader has again, since nothing else leaves room for the reader's other input."""
+    values, steps = [Value("a", 50)], [Step("a", 1, (), (0,))]
+    for number in range(16):
+        large, small, use = (len(values) + index for index in range(3))
+        values += [Value(f"large{number}", 100), Value(f"small{number}", 1), Value(f"use{number}", 1)]
+        steps.append(Step(f"large{number}", 1, (large - 1,) if number else (), (large,)))
+        steps.append(Step(f"small{number}", 1, (large,), (small,)))
+        steps.append(Step(f"use{number}", 1, (0, small), (use,)))
+    problem = Problem("often", tuple(values), tuple(steps)).check()
+    found = plan(problem, Settings(110, "live", order, seconds=5.0, work=20_000, workers=1))
+    assert found.plan is not None
+    assert defects(problem, found.plan, 110, "live", order) == []
+
+
+def test_transfers_of_any_size() -> None:
+    problem = replace(mirrored(8), transfers=(10**400,) * 16)
+    budget = trace(problem, range(16)).peak() * 7 // 10
+    found = plan(problem, Settings(budget, "live", "free", seconds=2.0, work=5_000, workers=1))
+    assert found.plan is not None
+    assert max(found.plan.sequence) < 16

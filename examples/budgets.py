@@ -1,0 +1,159 @@
+"""Models within memory budgets: `python -m examples.budgets [--batch 1] [--shares 100,80,60] [--json FILE] [NAME ...]`.
+
+A row is a model and a share of the peak of its arena in the order of the model, `optimize`d with `--tune off`. Its outputs are
+compared bit for bit with those of the artefact without a budget, its time in turns with that one's, and the resident memory of a
+process that has loaded it and not yet run with the same after its runs, both from outside.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import tensoropt
+from examples.comparison import isolated
+from examples.models import BUILDERS
+from examples.runs import Row, command_of, rows_of, save
+from examples.tables import Rows, line
+from tensoropt.check import random_feeds
+from tensoropt.errors import NoPlanError
+from tensoropt.machine import describe
+from tensoropt.timing import alternate
+
+NAMES = ("resnet18", "light_densenet121", "light_squeezenet", "csrnet")
+
+RUNS = 3
+"""Of the process whose memory is looked at: what a run leaves behind shows after more than one."""
+
+_CHILD = f"""
+import sys
+import numpy as np
+import tensoropt
+model = tensoropt.load(sys.argv[1])
+print("loaded", flush=True)
+sys.stdin.readline()
+feeds = dict(np.load(sys.argv[2]))
+for _ in range({RUNS}):
+    outputs = model.run(feeds)
+print("ran", flush=True)
+sys.stdin.readline()
+"""
+
+
+def measured(name: str, batch: int, share: int) -> Row:
+    """What `optimize` makes of a model within a share of its peak, in per cent; or why there is no plan."""
+    with tempfile.TemporaryDirectory(prefix="tensoropt-budgets-") as scratch:
+        folder = Path(scratch)
+        model = folder / f"{name}.onnx"
+        model.write_bytes(BUILDERS[name](batch).SerializeToString())
+        whole = tensoropt.optimize(model, tune="off")
+        try:
+            planned = tensoropt.optimize(model, tune="off", memory_budget=f"{share}%")
+        except NoPlanError as error:
+            return {"arena_bytes_whole": whole.peak_bytes["arena"], "refused": str(error)}
+        planned.save(folder / "planned")
+        feeds = random_feeds(planned.imported.program.inputs, 0)
+        np.savez(folder / "feeds.npz", **feeds)  # type: ignore[arg-type]
+        outputs, expected = planned.run(feeds), whole.run(feeds)
+        series = alternate({"whole": lambda: whole.run(feeds), "planned": lambda: planned.run(feeds)}, 7, budget=10.0)
+        callers = sum(array.nbytes for array in (*feeds.values(), *outputs.values()))
+        return {
+            "arena_bytes_whole": whole.peak_bytes["arena"],
+            "arena_bytes": planned.peak_bytes["arena"],
+            **{key: planned.memory[key] for key in ("budget_bytes", "peak_bytes_baseline", "status", "recomputed")},
+            "predicted_percent": planned.memory["duration_increase_percent"],
+            "measured_percent": 100 * (series["planned"].median / series["whole"].median - 1),
+            "milliseconds": series["planned"].median,
+            "same_bits": all(np.array_equal(outputs[key], expected[key], equal_nan=True) for key in expected),
+            "callers_bytes": callers,
+            "growth_bytes": growth(folder / "planned", folder / "feeds.npz"),
+        }
+
+
+def growth(folder: Path, feeds: Path) -> int:
+    """By how many bytes the resident memory of a process grows when it runs an artefact that it has loaded."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", _CHILD, str(folder), str(feeds)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdin is not None
+    assert child.stdout is not None
+    found = []
+    for said in ("loaded", "ran"):
+        if child.stdout.readline().strip() != said:
+            raise RuntimeError(f"the process that should have {said} the artefact ended")
+        found.append(_resident(child.pid))
+        child.stdin.write("\n")
+        child.stdin.flush()
+    child.wait()
+    return found[1] - found[0]
+
+
+def _resident(process: int) -> int:
+    status = Path(f"/proc/{process}/status").read_text().splitlines()
+    return next(int(entry.split()[1]) << 10 for entry in status if entry.startswith("VmRSS"))
+
+
+def table(rows: Rows) -> str:
+    """As Markdown. Growth is of the resident memory, beside what arena, inputs and outputs come to."""
+    titles = ["model and budget", "budget MiB", "arena MiB", "without a budget MiB", "status", "recomputed"]
+    titles += ["longer % predicted", "measured", "same bits", "growth / planned"]
+    lines = [line(titles), line(["---", *["---:"] * (len(titles) - 1)])]
+    for label, row in rows.items():
+        cells = [label]
+        if "failed" in row or "refused" in row:
+            lines.append(line([label, row.get("failed") or row["refused"], *[""] * (len(titles) - 2)]))
+            continue
+        cells += [f"{row[key] / 2**20:.2f}" for key in ("budget_bytes", "arena_bytes", "arena_bytes_whole")]
+        cells += [
+            row["status"],
+            str(row["recomputed"]),
+            f"{row['predicted_percent']:.2f}",
+            f"{row['measured_percent']:.2f}",
+        ]
+        cells += ["yes" if row["same_bits"] else "NO"]
+        lines.append(line([*cells, f"{row['growth_bytes'] / (row['arena_bytes'] + row['callers_bytes']):.3f}"]))
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the table, and return 1 if a row failed or differs."""
+    parser = argparse.ArgumentParser(prog="python -m examples.budgets", description=__doc__.split(":")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"default {' '.join(NAMES)}")
+    parser.add_argument("--batch", type=int, default=1, metavar="N")
+    parser.add_argument(
+        "--shares", default="100,80,60", metavar="LIST", help="per cent of the peak (default 100,80,60)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE, and go on from there")
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.names if name not in BUILDERS]
+    if unknown:
+        parser.error(f"there is no model {unknown[0]}; there are {', '.join(BUILDERS)}")
+    rows: dict[str, Row] = rows_of(options.json)
+    command = command_of("examples.budgets", arguments)
+    document: Mapping[str, Any] = {"machine": describe(), "command": command, "rows": rows}
+    print("; ".join(f"{key} {entry}" for key, entry in describe().items()))
+    print(f"\n    {command}\n", flush=True)
+    for name in options.names or NAMES:
+        for share in map(int, options.shares.split(",")):
+            label = f"{name}, {share} %"
+            if label not in rows:
+                found = isolated(measured, name, options.batch, share)
+                rows[label] = {"failed": found} if isinstance(found, str) else found
+                save(options.json, document)
+            print(f"{label}: {rows[label]}", file=sys.stderr, flush=True)
+    print(table(rows), flush=True)
+    return int(any("failed" in row or not row.get("same_bits", True) for row in rows.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
