@@ -16,6 +16,7 @@ from tensoropt.ir.expression import (
     Reducer,
     Scope,
     Tensor,
+    accesses,
     children,
     leaves,
     reducer_identity,
@@ -54,11 +55,12 @@ def is_exact(scope: Scope, values: dict[str, Array]) -> bool:
             pending += children(node)
             if isinstance(node, Apply) and node.dtype.is_float and node.operation in INEXACT:
                 return False
-            if isinstance(node, Apply) and node.operation == "pow":
-                return False  # NumPy refuses negative exponents
+            if isinstance(node, Apply) and node.operation == "pow" and node.dtype.is_float:
+                return False
             if isinstance(node, Cast) and node.argument.dtype.is_float and not node.dtype.is_float:
                 return False  # out of range is undefined
         literals = [leaf for leaf in leaves(inner.body) if isinstance(leaf, Constant) and leaf.dtype.is_float]
+        literals += [access.outside for access in accesses(inner.body) if access.dtype.is_float]
         if any(abs(leaf.value) > 8 or leaf.value != int(leaf.value) for leaf in literals if np.isfinite(leaf.value)):
             return False
         if inner.reducer is not None and inner.dtype.is_float:

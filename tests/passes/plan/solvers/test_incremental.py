@@ -35,7 +35,7 @@ def agrees(problem: Problem, state: State, budget: int) -> None:
     assert sorted(state.extras[: state.numbers[EXTRAS]]) == sorted(
         problem.step_of(sequence[i]) for i in range(len(sequence)) if state.copy[i]
     )
-    most = max((step.duration for step in problem.steps), default=0) or 1
+    most = max([1, *(step.duration for step in problem.steps), *problem.transfers])
     assert state.spent[0] == pytest.approx(problem.duration_of(sequence) / most, abs=1e-9)
 
 
