@@ -9,7 +9,7 @@ values.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -136,14 +136,24 @@ def compile_program(
     variants: Mapping[str, Any] | None = None,
 ) -> BuiltProgram:
     """A planned program compiled and linked. ModelError for a statement that nothing here can compile."""
+    report = progress or (lambda share, detail: None)
+    return link(program, plan, target, lowered(program, plan.aliases, target, report, variants), report)
+
+
+def link(
+    program: Program,
+    plan: Placement,
+    target: CpuTarget,
+    steps: list[Step],
+    progress: Progress = lambda share, detail: None,
+) -> BuiltProgram:
+    """The program of calls that were lowered, with its values and workspaces where the plan says."""
     import tvm
 
-    report = progress or (lambda share, detail: None)
-    steps = lowered(program, plan.aliases, target, report, variants)
     kernels = {step.shared.name: step.shared for step in steps}
     weights = Weights()
     signature, entry = _entry(program, plan, steps, weights, target)
-    report(0.75, "linking")
+    progress(0.75, "linking")
     functions = {shared.variable: shared.kernel.function for shared in kernels.values()}
     for shared in kernels.values():
         functions.update(shared.kernel.helpers)
@@ -151,7 +161,7 @@ def compile_program(
     for shared in kernels.values():
         functions[tvm.ir.GlobalVar(shared.name)] = _wrapper(shared)
     module = tir.build_module(functions, target.tvm())
-    report(0.95, "constants")
+    progress(0.95, "constants")
     return BuiltProgram(program, plan, target, module, weights.fill(), signature, tuple(steps))
 
 
@@ -172,6 +182,12 @@ def lowered(
         elif statement.output.name not in aliases:
             steps.append(_step(statement, program, target, kernels, variants or {}))
     return steps
+
+
+def workspaces_of(steps: Iterable[Step]) -> dict[str, int]:
+    """Bytes of the scratch memory of calls that have some, by the first value that they write."""
+    sizes = {step.statement.outputs[0].name: step.shared.kernel.workspace_bytes for step in steps}
+    return {name: size for name, size in sizes.items() if size}
 
 
 def numbered(expression: Scope) -> tuple[Scope, dict[str, Tensor]]:

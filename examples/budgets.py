@@ -78,7 +78,7 @@ def measured(name: str, batch: int, share: int) -> Row:
 
 
 def growth(folder: Path, feeds: Path) -> int:
-    """By how many bytes the resident memory of a process grows when it runs an artefact that it has loaded."""
+    """By how many bytes the resident memory of a process, files apart, grows when it runs an artefact that it has loaded."""
     child = subprocess.Popen(
         [sys.executable, "-c", _CHILD, str(folder), str(feeds)],
         stdin=subprocess.PIPE,
@@ -99,8 +99,9 @@ def growth(folder: Path, feeds: Path) -> int:
 
 
 def _resident(process: int) -> int:
+    """Without pages of files: weights are mapped, and come into memory when they are first read."""
     status = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next(int(entry.split()[1]) << 10 for entry in status if entry.startswith("VmRSS"))
+    return next(int(entry.split()[1]) << 10 for entry in status if entry.startswith("RssAnon"))
 
 
 def table(rows: Rows) -> str:

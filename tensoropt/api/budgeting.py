@@ -31,10 +31,13 @@ _AS_IT_RUNS = ("name", "sequence", "offsets", "workspaces", "aliases", "history"
 
 @dataclass(frozen=True, slots=True)
 class Budgeted:
-    """The program as it runs, where its values lie, the variants of its kernels, and what ``optimize --json`` tells of the plan."""
+    """The program as it runs, where its values lie, the variants of its kernels, and what ``optimize --json`` tells of the plan.
+
+    Without a ``placement`` it is placed in its order when its kernels are known.
+    """
 
     program: Program
-    placement: Placement
+    placement: Placement | None
     variants: Mapping[str, Any]
     report: dict[str, Any]
     originals: Mapping[str, str]
@@ -57,7 +60,7 @@ def within_budget(
     ``memory_budget`` is bytes, or text such as ``512MiB`` or ``80%``: of the peak in the program's order. ``deadline`` is a value
     of time.monotonic(). NoPlanError where no plan is found, with the smallest budget that is known to fit.
     """
-    from codegen.build import lowered
+    from codegen.build import lowered, workspaces_of
     from codegen.tune.records import Records
     from codegen.tune.worker import MeasuredCost
     from passes.plan.auto import Settings, plan
@@ -69,8 +72,7 @@ def within_budget(
     steps = lowered(program, views(program), cpu, variants=tuning.variants)
     with MeasuredCost(cpu, quiet=quiet, records=Records(database, cpu)) as costs:
         made = problem_of(program, costs, lambda share, detail: progress("measure", share, detail))
-    workspaces = {step.statement.outputs[0].name: step.shared.kernel.workspace_bytes for step in steps}
-    problem = in_arena(_as_tuned(made, workspaces, tuning))
+    problem = in_arena(_as_tuned(made, workspaces_of(steps), tuning))
     reserved = ALIGNMENT if any(step.shared.kernel.checked for step in steps) else 0
     peak = trace(problem, range(len(problem.steps))).peak() + reserved
     budget = memory_budget if isinstance(memory_budget, int) else parse_budget(memory_budget, peak)
@@ -102,5 +104,5 @@ def _as_tuned(problem: Problem, workspaces: Mapping[str, int], tuning: Tuning) -
     for step in problem.steps:
         known = seconds.get(step.name)
         duration = step.duration if known is None else round(known * 1e9)
-        steps.append(replace(step, duration=duration, workspace=workspaces[step.name]))
+        steps.append(replace(step, duration=duration, workspace=workspaces.get(step.name, 0)))
     return replace(problem, steps=tuple(steps)).check()

@@ -10,6 +10,7 @@ from tensoropt.api.asking import rules
 from tensoropt.api.budgeting import Budgeted, within_budget
 from tensoropt.api.checking import check_model, export, latencies, require_agreement
 from tensoropt.api.compiled import CompiledModel
+from tensoropt.api.compiling import compiled
 from tensoropt.api.requirements import require_budget, require_limits, require_target
 from tensoropt.check import CheckResult, random_feeds
 from tensoropt.errors import ModelError, UsageError
@@ -52,11 +53,10 @@ def optimize(
     kernels are tuned calls it and ends tuning, and the best so far is used. ModelError for a model that cannot be used, NoPlanError
     for a budget that no plan was found for, CheckError where the result differs from ONNX Runtime's.
     """
-    from codegen.build import compile_program
     from codegen.targets.cpu import host_target
     from codegen.tune.database import Database
     from codegen.tune.tuning import requested
-    from passes.pipeline import compile_as_written, plan, portable
+    from passes.pipeline import compile_as_written, portable
     from tensoropt.frontend import load_program
 
     excluded = frozenset([exclude_rules] if isinstance(exclude_rules, str) else exclude_rules)
@@ -81,12 +81,11 @@ def optimize(
         cpu = host_target(threads)
         context, program = rewritten(imported, cpu, database, excluded, tune, seed, time_limit, progress)
         clock.lap("optimize")
-        layout = plan(program)
         effort = "off" if context.time_is_up() else tune
         request = requested(effort, context.deadline())
         tuning = tuned(program, cpu, database, request, context.quiet, progress, on_interrupt)
         clock.lap("tune")
-        runs = Budgeted(program, layout, tuning.variants, {}, {})
+        runs = Budgeted(program, None, tuning.variants, {}, {})
         if memory_budget is not None:
             runs = within_budget(
                 program, cpu, database, tuning, memory_budget, context.deadline(), seed, context.quiet, progress
@@ -99,13 +98,13 @@ def optimize(
         progress("compile", share, detail)
 
     program = runs.program
-    built = compile_program(program, runs.placement, cpu, compiling, runs.variants)
+    built = compiled(program, cpu, runs.variants, runs.placement, compiling)
     clock.lap("compile")
     changed = bool(runs.report) or any(entry["kept"] for entry in context.derivations)
     before = built
     if changed:
         as_written = compile_as_written(imported.program, Context(context.cost_model))
-        before = compile_program(as_written, plan(as_written), cpu, variants=tuning.variants)
+        before = compiled(as_written, cpu, tuning.variants)
         clock.lap("compile as written")
     progress("check", 0.0, "")
     feeds = random_feeds(imported.program.inputs, seed)
@@ -138,7 +137,7 @@ def optimize(
         latency_ms=latency,
         peak_bytes={
             "before": before.plan.peak_bytes,
-            "after": runs.placement.peak_bytes,
+            "after": built.plan.peak_bytes,
             "arena": built.signature.arena_bytes,
         },
         seconds={**clock.seconds, **context.seconds},

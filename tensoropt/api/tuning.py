@@ -33,14 +33,14 @@ def tune(
     NoPlanError where an artefact's memory budget would not hold what the faster kernels need.
     ``on_interrupt`` as in ``optimize``.
     """
-    from codegen.build import lowered
-    from codegen.reading import read_manifest
+    from codegen.build import lowered, workspaces_of
     from codegen.targets.cpu import host_target
     from codegen.tune.artefacts import replace_artefact, stored_target
     from codegen.tune.database import Database
     from codegen.tune.pool import Request
     from codegen.tune.tuning import TRIALS
     from passes.pipeline import plan
+    from passes.plan.lifetimes import views
     from tensoropt.frontend import load_program
     from tensoropt.stored import stored_program
 
@@ -60,11 +60,8 @@ def tune(
         tuning = tuned(program, cpu, database, request, quiet, progress, on_interrupt)
         if source.is_dir():
             progress("compile", 0.0, "")
-            placement = plan(program)
-            if read_manifest(source).get("report", {}).get("memory"):
-                steps = lowered(program, placement.aliases, cpu, variants=tuning.variants)
-                sizes = {step.statement.outputs[0].name: step.shared.kernel.workspace_bytes for step in steps}
-                placement = plan(program, {name: size for name, size in sizes.items() if size})
+            steps = lowered(program, views(program), cpu, variants=tuning.variants)
+            placement = plan(program, workspaces_of(steps))
             replaced = replace_artefact(source, program, placement, cpu, tuning).as_json()
         progress("done", 1.0, "")
         return {
