@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 
 from examples.models import BUILDERS
+from tensoropt.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.parametrize("signal_after", [1.0, 5.0])
+@pytest.mark.parametrize("signal_after", [2.0, 5.0])  # on a busy machine Python itself takes most of a second to start
 def test_an_interrupt_leaves_nothing_behind(signal_after: float, tmp_path: Path) -> None:
     folder = tmp_path / "models"
     folder.mkdir()
@@ -33,3 +34,15 @@ def test_an_interrupt_leaves_nothing_behind(signal_after: float, tmp_path: Path)
     assert "interrupted" in errors
     assert "Traceback" not in errors
     assert [path.name for path in folder.iterdir()] == ["resnet18.onnx"]
+
+
+def test_an_interrupt_while_the_command_line_is_loaded(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Loading:
+        def __getattr__(self, name: str) -> object:
+            raise KeyboardInterrupt
+
+    monkeypatch.setitem(sys.modules, "tensoropt.cli.app", Loading())  # type: ignore[arg-type]
+    assert main(["targets"]) == 130
+    assert capsys.readouterr().err == "tensoropt: interrupted\n"
