@@ -43,6 +43,6 @@ def test_an_interrupt_while_the_command_line_is_loaded(
         def __getattr__(self, name: str) -> object:
             raise KeyboardInterrupt
 
-    monkeypatch.setitem(sys.modules, "tensoropt.cli.app", Loading())  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "tensoropt.cli.app", Loading())
     assert main(["targets"]) == 130
     assert capsys.readouterr().err == "tensoropt: interrupted\n"
