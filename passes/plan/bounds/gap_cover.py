@@ -4,8 +4,8 @@ The moments are first computations in their known order (`passes.plan.bounds.mom
 holds for that order, with a chain of the graph for any. Between consecutive uses of a step's values lies a segment of time. In it
 the step is recomputed (a boolean that costs its duration), or its values are fetched (one that costs their transfer, and a transfer
 more for the first of them), or what it wrote stays live throughout and counts at every moment inside. A fetch needs nothing. A
-recomputation needs its inputs live somewhere in its segment. After the last use of an input that means that the input
-was retained up to the beginning of the segment, or is recomputed, which its own needs bring about in turn.
+recomputation needs its inputs live somewhere in its segment. After the last use of an input that means that the input was retained
+up to the beginning of the segment, or is had again, which its own needs bring about in turn.
 
 It is a relaxation because recomputations themselves take memory nowhere, and because inputs before their last use are had for
 granted. Any number of recomputations is allowed. Writing in place is counted as saved wherever it could be.

@@ -332,7 +332,7 @@ def insert(net: Net, state: State, action: int, position: int, touched: Ints) ->
         state.copy[state.place[step, rank - 1]] = rank
         rank -= 1
     state.times[step] += 1
-    # Through copies, which are two moves of memory: element by element, the compiler does not see what a loop is.
+    # Through copies: source and destination overlap.
     state.carried[position + 1 : length + 2] = state.carried[position : length + 1].copy()
     state.memory[position + 1 : length + 1] = state.memory[position:length].copy()
     state.sequence[position + 1 : length + 1] = state.sequence[position:length].copy()
