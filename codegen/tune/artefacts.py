@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from codegen.artefact import save
-from codegen.build import BuiltProgram, compile_program
+from codegen.build import BuiltProgram
 from codegen.reading import LIBRARY, MANIFEST, WEIGHTS, load, read_manifest
 from codegen.targets.cpu import CpuTarget, available_threads, host_target
 from codegen.tune.tuned import Tuning
-from tensoropt.allocation import Placement
 from tensoropt.check import check_outputs, random_feeds
 from tensoropt.errors import ArtefactError, CheckError, NoPlanError
 from tensoropt.export.sessions import session_of_file
-from tensoropt.ir.program import Array, Program
+from tensoropt.ir.program import Array
 from tensoropt.timing import alternate
 
 
@@ -42,17 +41,16 @@ def stored_target(folder: Path, threads: int | None) -> CpuTarget:
     return host_target(threads or min(compiled_for, available_threads()))
 
 
-def replace_artefact(folder: Path, program: Program, plan: Placement, target: CpuTarget, tuning: Tuning) -> Replacement:
-    """Compiles the folder's program with what tuning found and puts it in the folder's place, in one step.
+def replace_artefact(folder: Path, built: BuiltProgram, tuning: Tuning) -> Replacement:
+    """Puts the folder's program, compiled with what tuning found, in the folder's place, in one step.
 
     Nothing happens where the schedules are those that it has. NoPlanError where the arena would be larger than the memory budget
     that the folder was made for, which planning with other workspaces may mend. CheckError for a result that differs from what ONNX
     Runtime makes of ``optimized.onnx``. The folder is then as it was.
     """
     before, manifest = load(folder), read_manifest(folder)
-    built = compile_program(program, plan, target, variants=tuning.variants)
     kernels = built.kernels_as_json()
-    if target.threads == manifest["threads"] and _schedules(kernels) == _schedules(manifest["kernels"]):
+    if built.target.threads == manifest["threads"] and _schedules(kernels) == _schedules(manifest["kernels"]):
         return Replacement(False, {})
     budget = manifest.get("report", {}).get("memory", {}).get("budget_bytes")
     if budget is not None and built.signature.arena_bytes > budget:
@@ -60,8 +58,8 @@ def replace_artefact(folder: Path, program: Program, plan: Placement, target: Cp
             f"{folder}: with the tuned kernels its arena has {built.signature.arena_bytes} bytes, more than its budget of "
             f"{budget}, so it is as it was; optimize the model again with --memory-budget, which plans with these kernels"
         )
-    feeds = random_feeds(program.inputs, 0)
-    _require_agreement(folder, built, feeds, target.threads)
+    feeds = random_feeds(built.program.inputs, 0)
+    _require_agreement(folder, built, feeds, built.target.threads)
     model = built.model()
     series = alternate({"before": lambda: before.run(feeds), "after": lambda: model.run(feeds)}, 5, budget=2.0)
     latency = {name: one.median for name, one in series.items()}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tensoropt.api.compiling import compiled
 from tensoropt.api.optimizing import rewritten, tuned
 from tensoropt.api.requirements import require_limits, require_target
 from tensoropt.pass_manager import Progress, silent
@@ -33,14 +34,11 @@ def tune(
     NoPlanError where an artefact's memory budget would not hold what the faster kernels need.
     ``on_interrupt`` as in ``optimize``.
     """
-    from codegen.build import lowered, workspaces_of
     from codegen.targets.cpu import host_target
     from codegen.tune.artefacts import replace_artefact, stored_target
     from codegen.tune.database import Database
     from codegen.tune.pool import Request
     from codegen.tune.tuning import TRIALS
-    from passes.pipeline import plan
-    from passes.plan.lifetimes import views
     from tensoropt.frontend import load_program
     from tensoropt.stored import stored_program
 
@@ -60,9 +58,7 @@ def tune(
         tuning = tuned(program, cpu, database, request, quiet, progress, on_interrupt)
         if source.is_dir():
             progress("compile", 0.0, "")
-            steps = lowered(program, views(program), cpu, variants=tuning.variants)
-            placement = plan(program, workspaces_of(steps))
-            replaced = replace_artefact(source, program, placement, cpu, tuning).as_json()
+            replaced = replace_artefact(source, compiled(program, cpu, tuning.variants), tuning).as_json()
         progress("done", 1.0, "")
         return {
             "path": str(path),

@@ -19,11 +19,11 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import tensoropt
-from codegen.build import compile_program
 from codegen.targets.cpu import host_target
-from codegen.tune import artefacts
 from codegen.tune.database import FILE, Database
 from codegen.tune.records import Records
+from tensoropt.api import tuning
+from tensoropt.api.compiling import compiled
 from tensoropt.cli import main
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -163,11 +163,11 @@ def test_a_result_that_differs_leaves_the_folder(
     before = contents(folder)
 
     def careless(*arguments: Any, **options: Any) -> Any:
-        built = compile_program(*arguments, **options)
+        built = compiled(*arguments, **options)
         built.weights.view(np.float32)[:64] += 1
         return built
 
-    monkeypatch.setattr(artefacts, "compile_program", careless)
+    monkeypatch.setattr(tuning, "compiled", careless)
     assert main(["tune", str(folder), "--trials", "2", "--db", str(db)]) == 4
     assert "the folder is as it was" in capsys.readouterr().err
     assert contents(folder) == before

@@ -13,8 +13,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import tensoropt
-from codegen.build import BuiltProgram, compile_program
+from codegen.build import BuiltProgram
 from codegen.tune import artefacts
+from tensoropt.api import tuning
+from tensoropt.api.compiling import compiled
 from tensoropt.cli import main
 
 LAYERS = 4
@@ -83,10 +85,10 @@ def test_a_model_in_less_memory(
         np.testing.assert_allclose(tuned.run(feeds)[name], value, rtol=1e-4, atol=1e-5)
 
     def greedy(*arguments: Any, **options: Any) -> BuiltProgram:
-        built = compile_program(*arguments, **options)
+        built = compiled(*arguments, **options)
         return replace(built, signature=replace(built.signature, arena_bytes=plan["budget_bytes"] + 1))
 
-    monkeypatch.setattr(artefacts, "compile_program", greedy)
+    monkeypatch.setattr(tuning, "compiled", greedy)
     monkeypatch.setattr(artefacts, "_schedules", lambda kernels: object())  # no two are the same
     before = {file.name: file.read_bytes() for file in folder.iterdir() if file.is_file()}
     assert main(["tune", str(folder), "--trials", "1", "--db", str(tmp_path / "t.sqlite")]) == 3
