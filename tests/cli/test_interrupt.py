@@ -46,3 +46,26 @@ def test_an_interrupt_while_the_command_line_is_loaded(
     monkeypatch.setitem(sys.modules, "tensoropt.cli.app", Loading())
     assert main(["targets"]) == 130
     assert capsys.readouterr().err == "tensoropt: interrupted\n"
+
+
+def test_an_interrupt_within_generated_code_keeps_its_status(tmp_path: Path) -> None:
+    """A dataclass being made is an ``exec`` of text, after which ``python -m`` would end by the signal itself."""
+    (tmp_path / "interrupted.py").write_text(
+        """
+import sys
+class Loading:
+    def __getattr__(self, name):
+        exec("raise KeyboardInterrupt")
+sys.modules["tensoropt.cli.app"] = Loading()
+from tensoropt.cli import main
+sys.exit(main(["targets"]))
+"""
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "interrupted"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{tmp_path}"},
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stderr) == (130, "tensoropt: interrupted\n")
