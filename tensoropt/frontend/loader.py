@@ -33,7 +33,8 @@ class LoadedModel:
 
     ``model`` is the original with functions inlined and static input shapes, its initializers without their data, which lies in
     ``weights`` by name (views of the file's bytes or memory maps): ``reference.reference_session`` puts them together.
-    ``sha256`` covers the file and its external data.
+    ``sha256`` covers the file and its external data. ``operators`` are the nodes' by their names, which statements have as
+    ``origin``.
     """
 
     program: Program
@@ -42,6 +43,7 @@ class LoadedModel:
     sha256: str
     path: Path | None = None
     warnings: tuple[str, ...] = ()
+    operators: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 def load_program(model: ModelSource, shapes: Mapping[str, Sequence[int]] | None = None) -> LoadedModel:
@@ -80,7 +82,8 @@ def load_program(model: ModelSource, shapes: Mapping[str, Sequence[int]] | None 
     program = _program(graph.name or "main", importer, list(inputs), outputs)
     _make_static(graph, program)
     warnings = _warnings(program)
-    return LoadedModel(program, proto, weights, _hash_with_external(sha256, external), path, warnings)
+    operators = {name: node.op_type for name, node in nodes}
+    return LoadedModel(program, proto, weights, _hash_with_external(sha256, external), path, warnings, operators)
 
 
 def _take_weights(model: onnx.ModelProto, reader: TensorReader) -> dict[str, Array]:

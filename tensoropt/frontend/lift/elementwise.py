@@ -66,12 +66,12 @@ def _modulo(node: Node, values: list[Scalar]) -> Scalar:
 
 def _leaky(node: Node, values: list[Scalar]) -> Scalar:
     (value,) = values
-    return where(apply("lt", value, 0), apply("mul", value, _number(node, "alpha", 0.01)), value)
+    return where(apply("le", value, 0), apply("mul", value, _number(node, "alpha", 0.01)), value)
 
 
 def _prelu(node: Node, values: list[Scalar]) -> Scalar:
     value, slope = values
-    return where(apply("lt", value, 0), apply("mul", value, slope), value)
+    return where(apply("le", value, 0), apply("mul", value, slope), value)
 
 
 def _exponential_minus_one(value: Scalar, scale: float, inner: float = 1.0) -> Scalar:
