@@ -1,6 +1,8 @@
 """The check: a compiled model against ONNX Runtime, end to end and statement by statement.
 
-End to end, every output of f32 must agree within 1e-4 of the output's maximum. Statement by statement, each kernel is run on the
+End to end, every output of f32 must agree within 1e-4 of the output's maximum. Derivatives are not continuous (a rectifier's mask
+and a pooling's choice turn over with the last bit of what they compare), so those of a training step may differ by as much as the
+reference's own do when its inputs are changed in their last bits. Statement by statement, each kernel is run on the
 reference's inputs and compared with the reference's value within the bound that follows from its reduction length and precision
 (``ir.error_analysis``), which sees a single dropped bias that the end of a network hides. NaN equals NaN.
 """
@@ -20,6 +22,9 @@ from tensoropt.ir.types import DataType
 
 END_TO_END = {DataType.FLOAT16: 2e-2, DataType.BFLOAT16: 1e-1, DataType.FLOAT32: 1e-4, DataType.FLOAT64: 1e-10}
 """Largest difference end to end, as a share of the output's maximum."""
+
+SENSITIVITY = 4.0
+"""By how much more than the reference under one random change in the last bits a derivative may differ."""
 
 SAMPLED_POINTS = 48
 """Elements of each statement whose magnitude is computed exactly."""
@@ -97,9 +102,12 @@ def difference(name: str, result: Array, reference: Array, allowed: float, origi
 
 
 def check_outputs(
-    outputs: Iterable[Tensor], results: Mapping[str, Array], references: Mapping[str, Array]
+    outputs: Iterable[Tensor],
+    results: Mapping[str, Array],
+    references: Mapping[str, Array],
+    disturbed: Mapping[str, Array] | None = None,
 ) -> CheckResult:
-    """The outputs of the whole model against the reference's."""
+    """The outputs of the whole model against the reference's; ``disturbed`` are the reference's on ``last_bits_changed`` inputs."""
     found: list[Difference] = []
     warnings: list[str] = []
     for tensor in dict.fromkeys(outputs):
@@ -107,6 +115,9 @@ def check_outputs(
         if tensor.dtype.is_float and np.isnan(reference.astype(np.float64)).any():
             warnings.append(f"output {tensor.name} holds NaN, which counts as equal to NaN")
         allowed = END_TO_END.get(tensor.dtype, 0.0) * _largest(reference)
+        if disturbed is not None and tensor.dtype.is_float:
+            change = difference(tensor.name, disturbed[tensor.name], reference, allowed).max_abs_error
+            allowed = max(allowed, SENSITIVITY * change)
         found.append(difference(tensor.name, results[tensor.name], reference, allowed))
     return CheckResult(tuple(found), warnings=tuple(warnings))
 
@@ -187,3 +198,14 @@ def random_feeds(inputs: Iterable[Tensor], seed: int) -> dict[str, Array]:
         else:
             feeds[tensor.name] = generator.integers(0, 2, shape).astype(tensor.dtype.numpy)
     return feeds
+
+
+def last_bits_changed(feeds: Mapping[str, Array], seed: int) -> dict[str, Array]:
+    """The inputs with every float changed by a random share of one unit in its last place."""
+    generator = np.random.default_rng(seed)
+    changed: dict[str, Array] = {}
+    for name, array in feeds.items():
+        dtype = DataType.from_numpy(array.dtype)
+        share = generator.uniform(-1, 1, array.shape) * 2 * unit_roundoff(dtype)
+        changed[name] = (array * (1 + share)).astype(array.dtype) if dtype.is_float else array
+    return changed

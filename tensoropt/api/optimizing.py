@@ -12,6 +12,7 @@ from tensoropt.api.checking import check_model, export, latencies, require_agree
 from tensoropt.api.compiled import CompiledModel
 from tensoropt.api.compiling import compiled
 from tensoropt.api.requirements import require_budget, require_limits, require_target
+from tensoropt.api.training import load_training
 from tensoropt.check import CheckResult, random_feeds
 from tensoropt.errors import ModelError, UsageError
 from tensoropt.interrupts import first_interrupt
@@ -33,6 +34,7 @@ def optimize(
     target: str = "cpu",
     *,
     memory_budget: str | int | None = None,
+    training: str | None = None,
     tune: str = "fast",
     shapes: Mapping[str, Sequence[int]] | None = None,
     exclude_rules: Iterable[str] = (),
@@ -49,9 +51,11 @@ def optimize(
     ``model`` is a path, bytes, a ``ModelProto`` or an ``onnx_ir.Model``; ``shapes`` binds dynamic dimensions by input name;
     ``exclude_rules`` names derivation rules that are not used ("all" rewrites nothing); ``db`` is a tuning database other than
     the user's own. With a ``memory_budget`` (bytes, ``512MiB``, or ``80%`` of the peak in the model's order) a run's arena is no
-    larger: values are ordered, and computed again, as the planner says. Where ``on_interrupt`` is given, the first interrupt while
-    kernels are tuned calls it and ends tuning, and the best so far is used. ModelError for a model that cannot be used, NoPlanError
-    for a budget that no plan was found for, CheckError where the result differs from ONNX Runtime's.
+    larger: values are ordered, and computed again, as the planner says. With ``training``, the name of an output of one number,
+    the model's weights become inputs and the derivatives of that loss by them (``NAME.grad``) further outputs. Where
+    ``on_interrupt`` is given, the first interrupt while kernels are tuned calls it and ends tuning, and the best so far is used.
+    ModelError for a model that cannot be used, NoPlanError for a budget that no plan was found for, CheckError where the result
+    differs from ONNX Runtime's.
     """
     from codegen.targets.cpu import host_target
     from codegen.tune.database import Database
@@ -72,7 +76,8 @@ def optimize(
     clock = Clock()
     with Database(db) as database:
         progress("import", 0.0, "")
-        imported = load_program(model, dict(shapes or {}))
+        bound = dict(shapes or {})
+        imported = load_program(model, bound) if training is None else load_training(model, bound, training)
         clock.lap("import")
         if not imported.program.outputs:
             raise ModelError(
@@ -107,7 +112,7 @@ def optimize(
         before = compiled(as_written, cpu, tuning.variants)
         clock.lap("compile as written")
     progress("check", 0.0, "")
-    feeds = random_feeds(imported.program.inputs, seed)
+    feeds = {**random_feeds(imported.program.inputs, seed), **imported.values}
     result = CheckResult(reason="the check was switched off")
     if check:
         result = check_model(imported, program, built, feeds, seed, runs.originals)
@@ -115,12 +120,13 @@ def optimize(
         if not result.ok and context.written_as:
             return _without_products_at_points(
                 result, context, lambda rules: optimize(
-                    model, target, memory_budget=memory_budget, tune=tune, shapes=shapes, exclude_rules=rules, threads=threads,
-                    time_limit=time_limit, db=db, seed=seed, check=check, progress=progress, on_interrupt=on_interrupt,
+                    model, target, memory_budget=memory_budget, training=training, tune=tune, shapes=shapes, exclude_rules=rules,
+                    threads=threads, time_limit=time_limit, db=db, seed=seed, check=check, progress=progress,
+                    on_interrupt=on_interrupt,
                 )
             )  # fmt: skip
         require_agreement(result, imported)
-    exported, exported_latency = export(portable(context), imported, feeds, cpu.threads, check)
+    exported, exported_latency = export(portable(context), imported, feeds, cpu.threads, seed, check)
     clock.lap("export")
     latency = latencies(before, built, feeds, changed)
     clock.lap("latency")

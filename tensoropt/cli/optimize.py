@@ -30,6 +30,12 @@ def optimize(
             "--memory-budget", metavar="B", help="Of a run's arena: 512MiB, or a share of the peak such as 80%."
         ),
     ] = None,
+    training: Annotated[
+        str | None,
+        typer.Option(
+            "--training", metavar="LOSS", help="Add the derivatives of this output by the weights as outputs."
+        ),
+    ] = None,
     tune: Annotated[str, typer.Option("--tune", help="off, fast or full.")] = "fast",
     shape: Shape = None,
     exclude_rule: Annotated[
@@ -58,6 +64,7 @@ def optimize(
             model,
             target,
             memory_budget=memory_budget,
+            training=training,
             tune=tune,
             shapes=parse_shapes(shape),
             exclude_rules=exclude_rule or (),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,12 +14,13 @@ from tensoropt.errors import ModelError
 from tensoropt.frontend.external_data import ExternalData
 from tensoropt.frontend.importer import Importer
 from tensoropt.frontend.inference import TypeInference, declared_types
+from tensoropt.frontend.parameters import no_parameters
 from tensoropt.frontend.source import ModelSource, read_source
 from tensoropt.frontend.structure import inlined, input_types, opsets_of, ordered_nodes, standard_domain, values_read
 from tensoropt.frontend.weights import ELEMENT_TYPES, TensorReader
 from tensoropt.frontend.wellformed import check_names
 from tensoropt.ir.expression import Tensor
-from tensoropt.ir.program import Array, Program, Statement
+from tensoropt.ir.program import Array, Program, Statement, type_of
 
 if TYPE_CHECKING:
     import onnx
@@ -34,7 +35,7 @@ class LoadedModel:
     ``model`` is the original with functions inlined and static input shapes, its initializers without their data, which lies in
     ``weights`` by name (views of the file's bytes or memory maps): ``reference.reference_session`` puts them together.
     ``sha256`` covers the file and its external data. ``operators`` are the nodes' by their names, which statements have as
-    ``origin``.
+    ``origin``. ``values`` are the model's own values of weights that are inputs of the program.
     """
 
     program: Program
@@ -44,12 +45,18 @@ class LoadedModel:
     path: Path | None = None
     warnings: tuple[str, ...] = ()
     operators: Mapping[str, str] = field(default_factory=dict, repr=False)
+    values: Mapping[str, Array] = field(default_factory=dict, repr=False)
 
 
-def load_program(model: ModelSource, shapes: Mapping[str, Sequence[int]] | None = None) -> LoadedModel:
+def load_program(
+    model: ModelSource,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    free: Callable[[onnx.GraphProto], Sequence[str]] = no_parameters,
+) -> LoadedModel:
     """Reads a model and lifts it to tensor algebra.
 
-    ``shapes`` gives whole shapes for inputs with dynamic dimensions. ModelError, with one sentence, for everything that cannot be
+    ``shapes`` gives whole shapes for inputs with dynamic dimensions; ``free`` says which initializers of the graph are not
+    constants but further inputs of the program. ModelError, with one sentence, for everything that cannot be
     read, is not valid ONNX, or cannot be compiled.
     """
     source = read_source(model)
@@ -72,18 +79,28 @@ def load_program(model: ModelSource, shapes: Mapping[str, Sequence[int]] | None 
     nodes = ordered_nodes(graph, [*inputs, *weights], label)
     outputs = [value.name for value in graph.output]
     used = {value for _, node in nodes for value in values_read(node)} | set(outputs)
+    values = {name: weights[name] for name in free(graph) if name in used}
     for name, array in weights.items():
-        if name in used:
+        if name in values:
+            importer.add_input(name, type_of(array))
+        elif name in used:
             importer.add_constant(name, array)
     for name, node in nodes:
         importer.process(node, name, used)
     for name in outputs:
         importer.write_out_fill(name, ())
-    program = _program(graph.name or "main", importer, list(inputs), outputs)
+    program = _program(graph.name or "main", importer, [*inputs, *values], outputs)
     _make_static(graph, program)
     warnings = _warnings(program)
     operators = {name: node.op_type for name, node in nodes}
-    return LoadedModel(program, proto, weights, _hash_with_external(sha256, external), path, warnings, operators)
+    hashed = _hash_with_external(sha256, external)
+    return LoadedModel(program, proto, weights, hashed, path, warnings, operators, values)
+
+
+def separated(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Array]]:
+    """A model written here as ``LoadedModel`` has it: without the data of its initializers, and these."""
+    weights = _take_weights(model, TensorReader("the model", ExternalData("the model", None, None)))
+    return _without_arena(model), weights
 
 
 def _take_weights(model: onnx.ModelProto, reader: TensorReader) -> dict[str, Array]:

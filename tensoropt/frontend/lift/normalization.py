@@ -17,9 +17,11 @@ from tensoropt.ir.types import DataType, Extent, TensorType
 
 def lift_batch_normalization(node: Node) -> list[Statement]:
     """``x · scale + shift`` for each channel, both folded in f64 where the parameters are constant."""
+    if node.attribute("training_mode", 0):
+        return _batch_statistics(node)
     node.only_first_output()
-    if node.attribute("training_mode", 0) or not node.attribute("spatial", 1):
-        raise NotExpressed("training or non-spatial batch normalisation")
+    if not node.attribute("spatial", 1):
+        raise NotExpressed("non-spatial batch normalisation")
     if node.opset < 7 and not node.attribute("is_test", 0):
         raise NotExpressed("training batch normalisation")
     iterators = output_iterators(node.shape)
@@ -43,6 +45,29 @@ def lift_batch_normalization(node: Node) -> list[Statement]:
         deviation = apply("sqrt", apply("add", variance_, epsilon))
         result = apply("add", apply("mul", apply("div", apply("sub", value, mean_), deviation), scale_), bias_)
     return [node.compute(node.output, iterators, result)]
+
+
+def _batch_statistics(node: Node) -> list[Statement]:
+    """The normalisation by the mean and the variance of the batch, and where they are used the running mean and variance."""
+    iterators = output_iterators(node.shape)
+    value = node.operand(0).at(iterators)
+    kept = [iterators[1]]
+    folded = [iterator for iterator in iterators if iterator is not iterators[1]]
+    epsilon = float(node.attribute("epsilon", 1e-5))
+    statements, mean, deviation = _moments(node, value, kept, folded, value.dtype, epsilon)
+    scale, bias, *running = (cast(node.operand(position).at(kept), value.dtype) for position in range(1, 5))
+    normal = apply("mul", apply("sub", value, mean), deviation)
+    result = apply("add", apply("mul", normal, scale), bias)
+    written: list[Statement] = [*statements, node.compute(node.output, iterators, result)]
+    momentum = float(node.attribute("momentum", 0.9))
+    count = float(math.prod(iterator.extent for iterator in folded))
+    variance = apply("div", Access(statements[1].output, kept), literal(count, value.dtype))
+    for position, before, now in ((1, running[0], mean), (2, running[1], variance)):
+        output = node.outputs[position] if position < len(node.outputs) else None
+        if output is not None:
+            mixed = apply("add", apply("mul", before, momentum), apply("mul", now, 1 - momentum))
+            written.append(node.compute(output, kept, cast(mixed, output.dtype)))
+    return written
 
 
 def _wide(dtype: DataType, stash: int) -> DataType:
