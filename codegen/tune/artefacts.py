@@ -13,9 +13,8 @@ from codegen.build import BuiltProgram
 from codegen.reading import LIBRARY, MANIFEST, WEIGHTS, load, read_manifest
 from codegen.targets.cpu import CpuTarget, available_threads, host_target
 from codegen.tune.tuned import Tuning
-from tensoropt.check import check_outputs, random_feeds
 from tensoropt.errors import ArtefactError, CheckError, NoPlanError
-from tensoropt.export.sessions import session_of_file
+from tensoropt.folder_check import folder_agreement, folder_feeds
 from tensoropt.ir.program import Array
 from tensoropt.timing import alternate
 
@@ -58,7 +57,7 @@ def replace_artefact(folder: Path, built: BuiltProgram, tuning: Tuning) -> Repla
             f"{folder}: with the tuned kernels its arena has {built.signature.arena_bytes} bytes, more than its budget of "
             f"{budget}, so it is as it was; optimize the model again with --memory-budget, which plans with these kernels"
         )
-    feeds = random_feeds(built.program.inputs, 0)
+    feeds = folder_feeds(folder, built.program.inputs, 0)
     _require_agreement(folder, built, feeds, built.target.threads)
     model = built.model()
     series = alternate({"before": lambda: before.run(feeds), "after": lambda: model.run(feeds)}, 5, budget=2.0)
@@ -77,11 +76,8 @@ def _schedules(kernels: list[dict[str, Any]]) -> list[tuple[Any, Any]]:
 
 
 def _require_agreement(folder: Path, built: BuiltProgram, feeds: Mapping[str, Array], threads: int) -> None:
-    session = session_of_file(folder / "optimized.onnx", threads)
-    outputs = built.program.outputs
-    names = list(dict.fromkeys(tensor.name for tensor in outputs))
-    expected = dict(zip(names, session.run(names, dict(feeds)), strict=True))
-    worst = check_outputs(outputs, built.model().run(feeds), expected).worst
+    results = built.model().run(feeds)
+    worst = folder_agreement(folder, built.program.outputs, results, feeds, threads).worst
     if worst is not None:
         raise CheckError(
             f"{folder}: the tuned value {worst.name!r} differs from ONNX Runtime's by {worst.max_abs_error:.3g} where "

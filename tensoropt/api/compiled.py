@@ -114,13 +114,18 @@ class CompiledModel:
             "model": {"name": self.imported.program.name, "sha256": self.imported.sha256},
             "report": {key: value for key, value in report.items() if key not in ("target", *self._trace())},
         }
-        return Path(save(self._built, Path(folder), files=files, extra=extra, force=force, write=self._write_onnx))
+        return Path(save(self._built, Path(folder), files=files, extra=extra, force=force, write=self._write_models))
 
-    def _write_onnx(self, folder: Path) -> None:
+    def _write_models(self, folder: Path) -> None:
+        """The program as ONNX, and the weights of a training step."""
+        from tensoropt.archives import write_arrays
         from tensoropt.export import save_onnx
+        from tensoropt.folder_check import PARAMETERS
 
         if self._exported is not None:
             save_onnx(self._exported, folder / "optimized.onnx")
+        if self.imported.values:
+            write_arrays(folder / PARAMETERS, self.imported.values)
 
 
 def _gain(entry: Mapping[str, Any]) -> float | None:

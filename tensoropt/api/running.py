@@ -12,8 +12,8 @@ from tensoropt.api.compiled import CompiledModel
 from tensoropt.api.optimizing import optimize
 from tensoropt.api.requirements import require_limits
 from tensoropt.archives import read_arrays, write_arrays
-from tensoropt.check import check_outputs, random_feeds
 from tensoropt.errors import CheckError
+from tensoropt.folder_check import folder_agreement, folder_feeds, folder_parameters
 from tensoropt.ir.program import Array
 
 if TYPE_CHECKING:
@@ -48,8 +48,9 @@ def run(
 ) -> dict[str, Any]:
     """Run an artefact folder, or a model that is compiled first, on an ``.npz`` file or on seeded random inputs.
 
-    Returns latency in milliseconds (median of ``repeat`` runs), a summary of each output, and with ``check`` the comparison with
-    ONNX Runtime (for a folder, of its ``optimized.onnx``). InputError for inputs that do not fit, CheckError where results differ.
+    Weights of a training step that are not given are the model's own. Returns latency in milliseconds (median of ``repeat`` runs),
+    a summary of each output, and with ``check`` the comparison with ONNX Runtime (for a folder, of its ``optimized.onnx``).
+    InputError for inputs that do not fit, CheckError where results differ.
     """
     require_limits(threads, seed, None)
     folder = Path(path)
@@ -59,7 +60,8 @@ def run(
     else:
         model = optimize(path, tune="off", threads=threads, check=check, shapes=shapes)
         tensors = model.program.inputs
-    feeds = read_arrays(Path(inputs)) if inputs else random_feeds(tensors, seed)
+    given = read_arrays(Path(inputs)) if inputs else None
+    feeds = folder_feeds(folder, tensors, seed) if given is None else {**folder_parameters(folder), **given}
     results: dict[str, Array] = model.run(feeds)
     times = []
     for _ in range(repeat):
@@ -80,12 +82,7 @@ def run(
 def _check_run(folder: Path, model: Any, feeds: Mapping[str, Array], results: Mapping[str, Array]) -> dict[str, Any]:
     if isinstance(model, CompiledModel):
         return model.check.as_json()
-    from tensoropt.export.sessions import session_of_file
-
-    session = session_of_file(folder / "optimized.onnx")
-    names = list(results)
-    references = dict(zip(names, session.run(names, dict(feeds)), strict=True))
-    result = check_outputs(model.outputs, results, references)
+    result = folder_agreement(folder, model.outputs, results, feeds)
     if result.worst is not None:
         raise CheckError(
             f"{folder}: the output {result.worst.name!r} differs from ONNX Runtime's by {result.worst.max_abs_error:.3g} where "

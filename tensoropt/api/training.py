@@ -29,5 +29,7 @@ def load_training(model: Any, shapes: Mapping[str, Sequence[int]], loss: str) ->
     if not imported.values:
         raise ModelError(f"{label} has no parameters to train: none of its initializers holds an array of floats")
     found = differentiate(imported.program, loss, list(imported.values), imported.operators)
+    if not found.gradients:
+        raise ModelError(f"{label}: the loss {loss!r} has no derivative by any parameter")
     reference, weights = separated(export_onnx(found.program))
     return replace(imported, program=found.program, model=reference, weights=weights)

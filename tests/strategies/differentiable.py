@@ -160,6 +160,12 @@ CASES = [
     Case("Softmax", ((2, 3, 4),), {"axis": 1}),
     Case("Softmax", ((2, 3, 4),), opset=11),
     Case("LogSoftmax", ((2, 3, 4),), {"axis": -1}, torch=False),
+    Case("SoftmaxCrossEntropyLoss", ((3, 5), _ints(0, 4, 2)), opset=13, torch=False),
+    Case(
+        "SoftmaxCrossEntropyLoss", ((2, 3, 2), _ints(0, 2, 1, 1).reshape(2, 2), (3,)), {"ignore_index": 1}, opset=13,
+        low=0.2, torch=False,
+    ),
+    Case("NegativeLogLikelihoodLoss", ((3, 5), _ints(0, 4, 2)), {"reduction": "none"}, opset=13, torch=False),
     Case("BatchNormalization", (_IMAGE, (4,), (4,), (4,), (4,)), low=0.3, torch=False),
     Case("BatchNormalization", (_IMAGE, (4,), (4,), np.array([0.5, -1, 0.2, 2]), np.array([1, 0.5, 2, 0.7]))),
     Case("LayerNormalization", ((3, 4, 5), (4, 5), (4, 5)), {"axis": 1, "epsilon": 0.1}),

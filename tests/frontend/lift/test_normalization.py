@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx.reference import ReferenceEvaluator
 
+from tensoropt.frontend import load_program
+from tensoropt.ir.interpreter import run_program
 from tests.strategies.single_nodes import assert_agrees, model_of, normal
 
 
@@ -18,6 +21,17 @@ def test_batch_normalization(opset: int) -> None:
     assert len(program.statements) == 1
     assert sorted(program.constants) == ["y0.scale", "y0.shift"]
     assert_agrees(model_of("BatchNormalization", inputs | constants, opset=opset), inputs | constants)
+
+
+def test_batch_normalization_by_the_batch() -> None:
+    """ONNX Runtime has no kernel for the mode; ONNX's own evaluator has."""
+    inputs = {"x": normal(0, 4, 3, 4, 5) * 2 + 1, "s": normal(1, 3), "b": normal(2, 3), "m": normal(3, 3)}
+    inputs["v"] = np.abs(normal(4, 3))
+    model = model_of("BatchNormalization", inputs, outputs=3, opset=15, training_mode=1, momentum=0.7)
+    expected = ReferenceEvaluator(model).run(None, inputs)
+    values = run_program(load_program(model).program, inputs)
+    for position, wanted in enumerate(expected):
+        np.testing.assert_allclose(values[f"y{position}"], wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("axis", [-1, 1, 2, 3])

@@ -77,6 +77,7 @@ def test_derivatives_are_those_of_torch(case: Case) -> None:
         (loss,) = graph(*inputs)
     except RuntimeError:  # forms that torch does not take, such as an empty result
         assume(False)
+    assume(bool(torch.isfinite(loss)))  # for a window of padding alone torch chooses an element that is not in it
     expected = torch.autograd.grad(loss, inputs)
     found = derivatives(case)
     for name, value in zip(graph.inputs, expected, strict=True):
