@@ -9,7 +9,20 @@ from collections.abc import Callable, Mapping
 
 import onnx
 
-from examples.models import csrnet, dcgan, fsrcnn, gcn, infogan, light, longformer, resnet18, srcnn
+from examples.models import (
+    csrnet,
+    dcgan,
+    fsrcnn,
+    gcn,
+    infogan,
+    light,
+    longformer,
+    losses,
+    resnet18,
+    srcnn,
+    transformer,
+    unet,
+)
 
 Builder = Callable[[int], onnx.ModelProto]
 
@@ -29,8 +42,19 @@ FORMULATIONS: Mapping[str, Mapping[str, Builder]] = {
 }
 """Other ways to write a model of `MODELS`: same inputs, same outputs. A peer is timed on the fastest."""
 
+FURTHER: Mapping[str, Builder] = {"unet": unet.build, "transformer": transformer.build}
+"""Models that memory is measured on."""
+
+TRAINED: Mapping[str, Builder] = {
+    f"{name}_loss": losses.with_loss(builder, "logits")
+    for name, builder in {"resnet18": resnet18.build, **FURTHER}.items()
+}
+"""Models with the output ``loss`` and normalisation by the batch, for ``optimize --training loss``."""
+
 BUILDERS: Mapping[str, Builder] = {
     **MODELS,
     **{name: builder for others in FORMULATIONS.values() for name, builder in others.items()},
+    **FURTHER,
+    **TRAINED,
 }
-"""`MODELS` and `FORMULATIONS` together: every name that can be built."""
+"""Every name that can be built."""

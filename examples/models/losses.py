@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import onnx
 from onnx import TensorProto, helper
+
+
+def with_loss(builder: Callable[[int], onnx.ModelProto], scores: str) -> Callable[[int], onnx.ModelProto]:
+    """A builder of the model as it is trained."""
+    return lambda batch: with_cross_entropy(training_statistics(builder(batch)), scores)
 
 
 def with_cross_entropy(model: onnx.ModelProto, scores: str) -> onnx.ModelProto:
