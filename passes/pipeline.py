@@ -14,6 +14,7 @@ from passes.normalise.compose_movers import ComposeMovers
 from passes.normalise.dead_code import RemoveDeadCode
 from passes.normalise.fold_constants import FoldConstants
 from passes.normalise.inline_movers import InlineMovers
+from passes.plan.in_place import takeovers
 from passes.plan.lifetimes import lifetimes, workspace_of
 from passes.plan.packer import pack
 from passes.plan.placed import problems
@@ -93,10 +94,10 @@ def compile_as_written(program: Program, context: Context) -> Program:
 def plan(program: Program, workspaces: Mapping[str, int] | None = None) -> Placement:
     """An arena with an offset for every value, in the order of the program, judged by the validator.
 
-    ``workspaces``: bytes of statements' scratch memory, by the first value that they write, which are placed as well. RuntimeError
-    if the packer is wrong, which is a defect of this program.
+    ``workspaces``: bytes of statements' scratch memory, by the first value that they write, which are placed as well. Element-wise
+    statements write over what they read last. RuntimeError if the packer is wrong, which is a defect of this program.
     """
-    found = lifetimes(program, workspaces or {})
+    found = lifetimes(program, workspaces or {}, takeovers(program))
     result = pack(found.problem, found.aliases)
     wrong = problems(found.problem, result)
     if wrong:
@@ -104,4 +105,5 @@ def plan(program: Program, workspaces: Mapping[str, int] | None = None) -> Place
     scratch = {name: result.offsets[workspace_of(name)] for name in workspaces or {}}
     values = result.offsets.keys() - {workspace_of(name) for name in scratch}
     offsets = {name: offset for name, offset in result.offsets.items() if name in values}
+    offsets |= {name: offsets[owner] for name, owner in found.over.items()}
     return replace(result, offsets=offsets, workspaces=scratch)

@@ -16,6 +16,7 @@ from codegen.targets.cpu import CpuTarget
 from tensoropt.allocation import ALIGNMENT
 from tensoropt.ir.expression import Scope, Tensor, scopes, tensors
 from tensoropt.ir.program import Array
+from tensoropt.ir.structure import overwritable
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +120,8 @@ def lower(
     if scratch.used:
         parameters.append(scratch.pointer)
     body = tir.sequence([*declarations, *scratch.declarations, *bodies])
-    return Kernel(tir.function(parameters, body), used, tuple(packings), (output,), scratch.used, tuple(names))
+    make = tir.overwriting_function if overwritable(expression) else tir.function
+    return Kernel(make(parameters, body), used, tuple(packings), (output,), scratch.used, tuple(names))
 
 
 def _found(output: Tensor, expression: Scope, text: str) -> Kernel:
@@ -129,7 +131,8 @@ def _found(output: Tensor, expression: Scope, text: str) -> Kernel:
 
     blocks = schedulable(expression)
     made = lower_scheduled(replay(blocks, text))
-    return Kernel(made.function, blocks.inputs, (), (output,), made.workspace_bytes, ("metaschedule",))
+    function = made.function.without_attr("tirx.noalias") if overwritable(expression) else made.function
+    return Kernel(function, blocks.inputs, (), (output,), made.workspace_bytes, ("metaschedule",))
 
 
 def _scheduled(context: Context, expression: Scope, result: Any) -> tuple[list[Any], list[str]]:

@@ -183,8 +183,13 @@ def when(condition: Expression, body: Statement) -> Statement:
 
 def function(parameters: Sequence[Any], body: Statement) -> Any:
     """A private kernel that returns 0. Its pointers do not alias."""
+    return overwriting_function(parameters, body).with_attr("tirx.noalias", True)
+
+
+def overwriting_function(parameters: Sequence[Any], body: Statement) -> Any:
+    """A private kernel that returns 0, whose result may be written over what it reads."""
     full = sequence([body, tirx.Return(integer(0))])
-    return tirx.PrimFunc(list(parameters), full, ret_type=PrimType("int32")).with_attr("tirx.noalias", True)
+    return tirx.PrimFunc(list(parameters), full, ret_type=PrimType("int32"))
 
 
 def call(kernel: Any, arguments: Sequence[Expression]) -> Expression:

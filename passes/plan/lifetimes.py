@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from tensoropt.allocation import Allocation, Buffer, shown
 from tensoropt.ir.expression import Tensor
@@ -13,10 +13,14 @@ from tensoropt.ir.structure import view_source
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
-    """The problem of placing a program's values, with the views that need no place of their own."""
+    """The problem of placing a program's values, with the views that need no place of their own.
+
+    ``over``: the buffer of each value that takes over another's bytes.
+    """
 
     problem: Allocation
     aliases: Mapping[str, str]
+    over: Mapping[str, str] = field(default_factory=dict)
 
 
 def views(program: Program) -> dict[str, str]:
@@ -39,10 +43,13 @@ def workspace_of(name: str) -> str:
     return f"workspace of {name}"
 
 
-def lifetimes(program: Program, workspaces: Mapping[str, int]) -> Lifetimes:
+def lifetimes(
+    program: Program, workspaces: Mapping[str, int], takeovers: Mapping[str, Sequence[str]] | None = None
+) -> Lifetimes:
     """Buffers for everything that statements assign and that is not the caller's (inputs, outputs), constant, or a view.
 
-    And for the scratch memory of statements, in bytes by the first value that they write.
+    And for the scratch memory of statements, in bytes by the first value that they write. ``takeovers``: the values that one may
+    take the bytes of; the first of them that nothing reads afterwards is taken.
     """
     outputs = {tensor.name for tensor in program.outputs}
     aliases = views(program)
@@ -54,9 +61,18 @@ def lifetimes(program: Program, workspaces: Mapping[str, int]) -> Lifetimes:
         for tensor in statement.outputs:
             if tensor.name not in outputs and tensor.name not in aliases:
                 first[tensor.name] = (step, tensor)
+    over: dict[str, str] = {}
+    ends: dict[str, int] = {}
+    for name, (step, _) in first.items():
+        free = (source for source in (takeovers or {}).get(name, ()) if last[source] == step)
+        source = next(free, None)
+        owner = name if source is None else over.get(source, source)
+        if source is not None:
+            over[name] = owner
+        ends[owner] = last.get(name, step)
     buffers = tuple(
-        Buffer(name, tensor.type.bytes, step, last.get(name, step)) for name, (step, tensor) in first.items()
+        Buffer(name, tensor.type.bytes, step, ends[name]) for name, (step, tensor) in first.items() if name not in over
     )
     steps = {statement.outputs[0].name: step for step, statement in enumerate(program.statements)}
     scratch = tuple(Buffer(workspace_of(name), size, steps[name], steps[name]) for name, size in workspaces.items())
-    return Lifetimes(Allocation((*buffers, *scratch)), aliases)
+    return Lifetimes(Allocation((*buffers, *scratch)), aliases, over)

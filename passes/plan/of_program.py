@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from passes.plan.in_place import takeovers
 from passes.plan.lifetimes import views
 from tensoropt.allocation import ALIGNMENT, shown
 from tensoropt.cost import CostModel
@@ -26,6 +27,7 @@ def problem_of(
     """
     aliases = views(program)
     constants = frozenset(program.constants)
+    may_take = takeovers(program)
     outputs = {tensor.name for tensor in program.outputs}
     values: list[Value] = []
     number: dict[str, int] = {}
@@ -47,5 +49,6 @@ def problem_of(
             raise ModelError(f"{program.name}: the kernel of {name} could not be measured: {cost.reason}")
         duration = round(cost.seconds * 1e9)
         again = not (isinstance(statement, Opaque) and statement.operator in RANDOM)
-        steps.append(Step(name, duration, reads, tuple(writes), cost.workspace_bytes, again))
+        over = tuple((number[name], number[source]) for source in may_take.get(name, ()))
+        steps.append(Step(name, duration, reads, tuple(writes), cost.workspace_bytes, again, over))
     return Problem(program.name, tuple(values), tuple(steps), aliases, ALIGNMENT).check()

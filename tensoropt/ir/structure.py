@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tensoropt.ir.expression import Access, Apply, Cast, Constant, IndexValue, Scalar, Scope, Tensor, leaves
+from tensoropt.ir.expression import Access, Apply, Cast, Constant, IndexValue, Scalar, Scope, Tensor, accesses, leaves
 from tensoropt.ir.index import Index, Iterator
 
 
@@ -12,6 +12,19 @@ def is_identity(access: Access, traversal: tuple[Iterator, ...]) -> bool:
         index is Index.of(iterator) and extent == iterator.extent
         for index, iterator, extent in zip(access.indices, traversal, access.source.shape, strict=True)
     )
+
+
+def overwritable(scope: Scope) -> tuple[Tensor, ...]:
+    """The tensors that the scope reads only at the element that it writes, which is as large: it may be written over them."""
+    reads = accesses(scope.body)
+    if scope.reduction or any(isinstance(access.source, Scope) for access in reads):
+        return ()
+    read_there: dict[Tensor, bool] = {}
+    for access in reads:
+        if isinstance(access.source, Tensor):
+            there = is_identity(access, scope.traversal) and access.dtype.itemsize == scope.dtype.itemsize
+            read_there[access.source] = read_there.get(access.source, True) and there
+    return tuple(tensor for tensor, there in read_there.items() if there)
 
 
 def is_row_access(access: Access, traversal: tuple[Iterator, ...]) -> bool:
