@@ -47,9 +47,13 @@ class InputError(TensoroptError):
 
 
 class NoPlanError(TensoroptError):
-    """No plan for the memory budget."""
+    """No plan for the memory budget. ``smallest_bytes`` is the smallest that is known to fit, where one is."""
 
     exit_status = 3
+
+    def __init__(self, message: str, smallest_bytes: int | None = None) -> None:
+        super().__init__(message)
+        self.smallest_bytes = smallest_bytes
 
 
 class CheckError(TensoroptError):

@@ -80,9 +80,11 @@ def within_budget(
     settings = Settings(budget - reserved, seconds=seconds, seed=seed, workers=cpu.threads)
     found = plan(problem, settings, progress)
     if found.plan is None:
+        smallest = found.smallest.arena_bytes + reserved
         raise NoPlanError(
             f"{program.name}: no plan within {budget} bytes ({found.status}: {found.reason}); "
-            f"{found.smallest.arena_bytes + reserved} bytes is the smallest budget that is known to fit"
+            f"{smallest} bytes is the smallest budget that is known to fit",
+            smallest,
         )
     result = realised(program, problem, found.plan)
     variants = {

@@ -138,6 +138,7 @@ def document(problem: Problem, model: MemoryModel, budget: int, order: Order, fo
         "peak_bytes": made.peak_bytes,
         "arena_bytes": made.arena_bytes,
         "fragmentation_percent": round(100 * (made.arena_bytes / made.peak_bytes - 1), 4) if made.peak_bytes else 0.0,
+        "duration": made.duration,
         "duration_increase_percent": _percent(made.duration, once),
         "recomputed": sum(action < len(problem.steps) for action in made.sequence) - len(problem.steps),
         "fetched": sum(action >= len(problem.steps) for action in made.sequence),

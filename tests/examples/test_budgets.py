@@ -46,6 +46,8 @@ def test_a_row_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert row["growth_bytes"] < expected + ROWS * 64 * 4
     refused = budgets.measured("back", 1, 1)
     assert "is the smallest budget that is known to fit" in refused["refused"]
+    assert refused["same_bits"] is True
+    assert refused["arena_bytes"] <= refused["budget_bytes"]
 
 
 def test_the_table_has_a_cell_for_each_title() -> None:
@@ -57,10 +59,17 @@ def test_the_table_has_a_cell_for_each_title() -> None:
         "recomputed": 2,
         "predicted_percent": 1.25,
         "measured_percent": -0.5,
+        "peak_bytes_baseline": 4 << 20,
+        "milliseconds": 2.0,
+        "predicted_milliseconds": 1.0,
         "same_bits": True,
         "growth_bytes": 3 << 20,
         "callers_bytes": 1 << 20,
     }
-    lines = budgets.table({"a, 80 %": row, "b, 50 %": {"refused": "no plan"}, "c": {"failed": "died"}}).splitlines()
-    assert lines[2] == "| a, 80 % | 2.00 | 1.00 | 3.00 | optimal | 2 | 1.25 | -0.50 | yes | 1.500 |"
+    lines = budgets.table(
+        {"a, 80 %": row, "b, 50 %": {**row, "refused": "no plan"}, "c": {"failed": "died"}}
+    ).splitlines()
+    cells = "2.00 | 50.0 | 1.00 | 3.00 | optimal | 2 | 1.25 | -0.50 | 2.000 | yes | 1.500 |"
+    assert lines[2] == f"| a, 80 % | {cells}"
+    assert lines[3] == f"| b, 50 % refused, smallest | {cells}"
     assert len({entry.count("|") for entry in lines}) == 1
