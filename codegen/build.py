@@ -9,7 +9,7 @@ values.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +23,7 @@ from codegen.runtime import CompiledModel, OutputSource, Signature, aligned_empt
 from codegen.targets.cpu import CpuTarget
 from tensoropt.allocation import ALIGNMENT, Placement
 from tensoropt.ir.expression import Scope, Tensor, replace_sources, tensors
+from tensoropt.ir.interpreter import evaluate
 from tensoropt.ir.program import Array, Compute, Opaque, Program, Statement
 
 Progress = Callable[[float, str], None]
@@ -98,9 +99,9 @@ class BuiltProgram:
     def execute(self, statement: Statement, values: Mapping[str, Array]) -> dict[str, Array]:
         """One statement through the kernel that the library has for it, on given values; for checks."""
         step = next((step for step in self.steps if step.statement is statement), None)
-        if step is None:  # a view
-            shown, source = statement.outputs[0], statement.inputs[0]
-            return {shown.name: np.asarray(values[source.name]).reshape(tuple(shown.shape))}
+        if step is None:  # a view, or a whole that its parts make
+            assert isinstance(statement, Compute)
+            return {statement.output.name: evaluate(statement.expression, values)}
         kernel, actual = step.shared.kernel, step.actual
         inputs = [np.ascontiguousarray(values[actual[tensor.name].name]) for tensor in kernel.inputs]
         known = {name: values[tensor.name] for name, tensor in actual.items() if tensor.name in self.program.constants}
@@ -137,7 +138,7 @@ def compile_program(
 ) -> BuiltProgram:
     """A planned program compiled and linked. ModelError for a statement that nothing here can compile."""
     report = progress or (lambda share, detail: None)
-    return link(program, plan, target, lowered(program, plan.aliases, target, report, variants), report)
+    return link(program, plan, target, lowered(program, plan.idle, target, report, variants), report)
 
 
 def link(
@@ -167,19 +168,22 @@ def link(
 
 def lowered(
     program: Program,
-    aliases: Mapping[str, str],
+    idle: Collection[str],
     target: CpuTarget,
     progress: Progress = lambda share, detail: None,
     variants: Mapping[str, Any] | None = None,
 ) -> list[Step]:
-    """The calls that run a program, in order, with their kernels; views are none. ModelError as `compile_program`."""
+    """The calls that run a program, in order, with their kernels; statements of ``idle`` values do nothing.
+
+    ModelError as `compile_program`.
+    """
     kernels: dict[Any, Shared] = {}
     steps: list[Step] = []
     for number, statement in enumerate(program.statements):
         progress(0.7 * number / max(1, len(program.statements)), statement.outputs[0].name)
         if isinstance(statement, Opaque):
             steps.append(_opaque_step(statement, program, target, kernels))
-        elif statement.output.name not in aliases:
+        elif statement.output.name not in idle:
             steps.append(_step(statement, program, target, kernels, variants or {}))
     return steps
 
@@ -253,14 +257,14 @@ def _entry(
     failures: list[str] = []
 
     def address(tensor: Tensor) -> Any:
-        name = plan.storage(tensor.name)
+        name, start = plan.storage(tensor.name), plan.start(tensor.name)
         if name in outputs:
-            return outputs[name]
+            return tir.at_offset(outputs[name], start) if start else outputs[name]
         if name in inputs:
-            return inputs[name]
+            return tir.at_offset(inputs[name], start) if start else inputs[name]
         if name in program.constants:
-            return tir.at_offset(constants, _constant(weights, name, program.constants[name]))
-        return tir.at_offset(arena, plan.offsets[name])
+            return tir.at_offset(constants, _constant(weights, name, program.constants[name]) + start)
+        return tir.at_offset(arena, plan.offsets[name] + start)
 
     for step in steps:
         kernel = step.shared.kernel

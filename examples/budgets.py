@@ -1,7 +1,7 @@
 """Models within memory budgets: `python -m examples.budgets [--batch 1] [--shares 100,80,60] [--json FILE] [NAME ...]`.
 
 A row is a model and a share of the peak of its arena in the order of the model, `optimize`d with `--tune off`; where no plan is
-found within it, the smallest budget that is known to fit. A model with the output `loss` is compiled as a training step. Outputs are
+found within it, the smallest budget known to fit. A model with the output `loss` is compiled as a training step. Outputs are
 compared bit for bit with those of the artefact without a budget, the time in turns with that one's and with the sum of its kernels'
 times, and the resident memory of a process that has loaded it and not yet run with the same after its runs, both from outside.
 """

@@ -15,9 +15,10 @@ from passes.normalise.dead_code import RemoveDeadCode
 from passes.normalise.fold_constants import FoldConstants
 from passes.normalise.inline_movers import InlineMovers
 from passes.plan.in_place import takeovers
-from passes.plan.lifetimes import lifetimes, workspace_of
+from passes.plan.lifetimes import joined_storage, lifetimes, workspace_of
 from passes.plan.packer import pack
 from passes.plan.placed import problems
+from passes.plan.storage import Storage, placed
 from passes.select import Select
 from passes.winograd import FilterByPoints
 from tensoropt.allocation import Placement
@@ -91,14 +92,15 @@ def compile_as_written(program: Program, context: Context) -> Program:
     return run_passes(program, (*NORMALISE, *KERNELS), context)
 
 
-def plan(program: Program, workspaces: Mapping[str, int] | None = None) -> Placement:
+def plan(program: Program, workspaces: Mapping[str, int] | None = None, storage: Storage | None = None) -> Placement:
     """An arena with an offset for every value, in the order of the program, judged by the validator.
 
     ``workspaces``: bytes of statements' scratch memory, by the first value that they write, which are placed as well. Element-wise
     statements write over what they read last. RuntimeError if the packer is wrong, which is a defect of this program.
     """
-    found = lifetimes(program, workspaces or {}, takeovers(program))
-    result = pack(found.problem, found.aliases)
+    kept = storage or joined_storage(program)
+    found = lifetimes(program, workspaces or {}, kept, takeovers(program, kept))
+    result = pack(found.problem)
     wrong = problems(found.problem, result)
     if wrong:
         raise RuntimeError(f"the packer made an invalid plan: {wrong[0]}")
@@ -106,4 +108,4 @@ def plan(program: Program, workspaces: Mapping[str, int] | None = None) -> Place
     values = result.offsets.keys() - {workspace_of(name) for name in scratch}
     offsets = {name: offset for name, offset in result.offsets.items() if name in values}
     offsets |= {name: offsets[owner] for name, owner in found.over.items()}
-    return replace(result, offsets=offsets, workspaces=scratch)
+    return placed(replace(result, offsets=offsets, workspaces=scratch), kept)

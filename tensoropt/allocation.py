@@ -13,13 +13,43 @@ ALIGNMENT = 64
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """Bytes from ``start`` on that are live from step ``first`` to step ``last``, inclusive."""
+
+    start: int
+    bytes: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
 class Buffer:
-    """A value in the arena: live from step ``first`` (which writes it) to step ``last`` (the last to read it), inclusive."""
+    """A value in the arena: live from step ``first`` (which writes it) to step ``last`` (the last to read it), inclusive.
+
+    ``parts``: what is live of it when, where it is written part by part; what is not yet written may hold others.
+    """
 
     name: str
     bytes: int
     first: int
     last: int
+    parts: tuple[Span, ...] = ()
+
+    @property
+    def spans(self) -> tuple[Span, ...]:
+        """Its parts, or the one that it is."""
+        return self.parts or (Span(0, self.bytes, self.first, self.last),)
+
+    def meets(self, distance: int, other: Buffer) -> bool:
+        """Whether bytes of both are live at once where the other begins so many bytes further."""
+        return any(
+            own.first <= one.last
+            and one.first <= own.last
+            and own.start < distance + one.start + one.bytes
+            and distance + one.start < own.start + own.bytes
+            for own in self.spans
+            for one in other.spans
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,9 +62,9 @@ class Allocation:
     def live_peak(self) -> int:
         """The largest sum of live bytes over the steps."""
         steps: dict[int, int] = {}
-        for buffer in self.buffers:
-            steps[buffer.first] = steps.get(buffer.first, 0) + buffer.bytes
-            steps[buffer.last + 1] = steps.get(buffer.last + 1, 0) - buffer.bytes
+        for span in (span for buffer in self.buffers for span in buffer.spans):
+            steps[span.first] = steps.get(span.first, 0) + span.bytes
+            steps[span.last + 1] = steps.get(span.last + 1, 0) - span.bytes
         live = peak = 0
         for step in sorted(steps):
             live += steps[step]
@@ -46,8 +76,9 @@ class Allocation:
 class Placement:
     """Offsets in bytes by value name, and the arena's size.
 
-    ``aliases`` maps a value that is a view to the value whose bytes it shows; a view has no offset of its own. ``workspaces`` are
-    offsets of the scratch memory of statements, by the first value that they write; others have theirs behind the arena.
+    ``aliases`` maps a value that is a view to the value whose bytes it shows, from byte ``starts`` on where it is not the first; a
+    view has no offset of its own. ``wholes`` are values that their parts' statements write. ``workspaces`` are offsets of the
+    scratch memory of statements, by the first value that they write; others have theirs behind the arena.
     """
 
     offsets: Mapping[str, int]
@@ -55,6 +86,21 @@ class Placement:
     peak_bytes: int
     aliases: Mapping[str, str] = field(default_factory=dict)
     workspaces: Mapping[str, int] = field(default_factory=dict)
+    starts: Mapping[str, int] = field(default_factory=dict)
+    wholes: frozenset[str] = frozenset()
+
+    @property
+    def idle(self) -> frozenset[str]:
+        """The values whose statements do nothing."""
+        return self.wholes | self.aliases.keys()
+
+    def start(self, name: str) -> int:
+        """The first byte of a value in what it is a view of."""
+        total = 0
+        while name in self.aliases:
+            total += self.starts.get(name, 0)
+            name = self.aliases[name]
+        return total
 
     def storage(self, name: str) -> str:
         """The value whose bytes a name stands for: itself, or what it is a view of."""

@@ -47,7 +47,7 @@ def distinct_kernels(program: Program, plan: Placement, target: CpuTarget) -> li
     found: dict[str, ProgramKernel] = {}
     uses: dict[str, list[Compute]] = {}
     for statement in program.statements:
-        if not isinstance(statement, Compute) or statement.output.name in plan.aliases:
+        if not isinstance(statement, Compute) or statement.output.name in plan.idle:
             continue
         if not statement.output.type.elements:
             continue

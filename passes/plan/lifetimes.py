@@ -5,37 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tensoropt.allocation import Allocation, Buffer, shown
+from passes.plan.storage import Storage, storage_of
+from tensoropt.allocation import Allocation, Buffer, Span
 from tensoropt.ir.expression import Tensor
-from tensoropt.ir.program import Compute, Program
-from tensoropt.ir.structure import view_source
+from tensoropt.ir.program import Program
 
 
 @dataclass(frozen=True, slots=True)
 class Lifetimes:
-    """The problem of placing a program's values, with the views that need no place of their own.
+    """The problem of placing a program's values that have bytes of their own.
 
     ``over``: the buffer of each value that takes over another's bytes.
     """
 
     problem: Allocation
-    aliases: Mapping[str, str]
     over: Mapping[str, str] = field(default_factory=dict)
-
-
-def views(program: Program) -> dict[str, str]:
-    """The values that are other values' bytes in another shape, and what they show.
-
-    A reshape of any value is a view, unless it is an output of the program, which belongs to the caller and is written.
-    """
-    outputs = {tensor.name for tensor in program.outputs}
-    found: dict[str, str] = {}
-    for statement in program.statements:
-        if isinstance(statement, Compute) and statement.output.name not in outputs:
-            source = view_source(statement.expression)
-            if isinstance(source, Tensor):
-                found[statement.output.name] = source.name
-    return found
 
 
 def workspace_of(name: str) -> str:
@@ -44,26 +28,33 @@ def workspace_of(name: str) -> str:
 
 
 def lifetimes(
-    program: Program, workspaces: Mapping[str, int], takeovers: Mapping[str, Sequence[str]] | None = None
+    program: Program,
+    workspaces: Mapping[str, int],
+    storage: Storage,
+    takeovers: Mapping[str, Sequence[str]] | None = None,
 ) -> Lifetimes:
-    """Buffers for everything that statements assign and that is not the caller's (inputs, outputs), constant, or a view.
+    """Buffers for everything that statements assign and that is not the caller's (inputs, outputs), constant, or kept in another.
 
     And for the scratch memory of statements, in bytes by the first value that they write. ``takeovers``: the values that one may
     take the bytes of; the first of them that nothing reads afterwards is taken.
     """
     outputs = {tensor.name for tensor in program.outputs}
-    aliases = views(program)
     last: dict[str, int] = {}
-    first: dict[str, tuple[int, Tensor]] = {}
+    first: dict[str, int] = {}
+    sizes: dict[str, int] = {}
+    begun: dict[str, list[tuple[int, int, Tensor]]] = {}
     for step, statement in enumerate(program.statements):
         for tensor in statement.inputs:
-            last[shown(tensor.name, aliases)] = step
+            last[storage.owner(tensor.name)] = step
         for tensor in statement.outputs:
-            if tensor.name not in outputs and tensor.name not in aliases:
-                first[tensor.name] = (step, tensor)
+            if tensor.name not in outputs and tensor.name not in storage.views:
+                first.setdefault(storage.owner(tensor.name), step)  # the first part of a whole begins it
+                sizes[tensor.name] = tensor.type.bytes
+                if tensor.name in storage.parts:
+                    begun.setdefault(storage.owner(tensor.name), []).append((storage.start(tensor.name), step, tensor))
     over: dict[str, str] = {}
     ends: dict[str, int] = {}
-    for name, (step, _) in first.items():
+    for name, step in first.items():
         free = (source for source in (takeovers or {}).get(name, ()) if last[source] == step)
         source = next(free, None)
         owner = name if source is None else over.get(source, source)
@@ -71,8 +62,32 @@ def lifetimes(
             over[name] = owner
         ends[owner] = last.get(name, step)
     buffers = tuple(
-        Buffer(name, tensor.type.bytes, step, ends[name]) for name, (step, tensor) in first.items() if name not in over
+        Buffer(name, sizes[name], step, ends[name], _spans(begun.get(name, ()), ends[name], storage))
+        for name, step in first.items()
+        if name not in over
     )
     steps = {statement.outputs[0].name: step for step, statement in enumerate(program.statements)}
     scratch = tuple(Buffer(workspace_of(name), size, steps[name], steps[name]) for name, size in workspaces.items())
-    return Lifetimes(Allocation((*buffers, *scratch)), aliases, over)
+    return Lifetimes(Allocation((*buffers, *scratch)), over)
+
+
+def _spans(parts: Sequence[tuple[int, int, Tensor]], last: int, storage: Storage) -> tuple[Span, ...]:
+    """Each part of a whole from the step that writes it on; wholes that are parts themselves are written by their own."""
+    wholes = set(storage.parts.values())
+    return tuple(
+        Span(start, tensor.type.bytes, step, last) for start, step, tensor in parts if tensor.name not in wholes
+    )
+
+
+def joined_storage(program: Program) -> Storage:
+    """The program's storage with every concatenation that does not make more bytes live at once than there are without it."""
+    wholes = dict.fromkeys(storage_of(program, ()).parts.values())
+    apart = set(wholes)
+    best = storage_of(program)
+    least = lifetimes(program, {}, best).problem.live_peak()
+    for whole in wholes:
+        tried = storage_of(program, apart - {whole})
+        peak = lifetimes(program, {}, tried).problem.live_peak()
+        if peak <= least:
+            best, least, apart = tried, peak, apart - {whole}
+    return best

@@ -19,8 +19,6 @@ def problems(problem: Allocation, plan: Placement) -> list[str]:
     placed = [buffer for buffer in problem.buffers if buffer.name in plan.offsets and buffer.bytes]
     for position, left in enumerate(placed):
         for right in placed[position + 1 :]:
-            together = left.first <= right.last and right.first <= left.last
-            start, other = plan.offsets[left.name], plan.offsets[right.name]
-            if together and start < other + right.bytes and other < start + left.bytes:
+            if left.meets(plan.offsets[right.name] - plan.offsets[left.name], right):
                 found.append(f"{left.name} and {right.name} overlap while both are live")
     return found

@@ -6,9 +6,10 @@ generation needs to know nothing of recomputation. No pass may run afterwards th
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 
-from passes.plan.lifetimes import views
+from passes.plan.storage import Storage, placed, storage_of
 from tensoropt.allocation import Placement, shown
 from tensoropt.ir.expression import Scope, Tensor, replace_sources
 from tensoropt.ir.program import Compute, Program, Statement
@@ -38,28 +39,29 @@ def in_arena(problem: Problem) -> Problem:
     )
 
 
-def realised(program: Program, problem: Problem, plan: Plan) -> Realised:
-    """The program of a plan of `in_arena` without fetches; the problem is that of the program (`passes.plan.of_program`).
+def realised(program: Program, problem: Problem, plan: Plan, storage: Storage) -> Realised:
+    """The program of a plan of `in_arena` without fetches; the problem is that of program and storage (`passes.plan.of_program`).
 
     First occurrences have the names of the program. ValueError for a plan that fetches, or that writes an output twice.
     """
     if any(action >= len(problem.steps) for action in plan.sequence):
         raise ValueError(f"{problem.name}: fetches from the host are not executed yet")
-    return _Realisation(program).run(problem, plan)
+    return _Realisation(program, storage).run(problem, plan)
 
 
 class _Realisation:
     """What has been emitted so far; ``current`` is the tensor that stands for one of the program's, by its name there."""
 
-    def __init__(self, program: Program) -> None:
-        self.program = program
+    def __init__(self, program: Program, storage: Storage) -> None:
+        self.program, self.storage = program, storage
         self.statements = {statement.outputs[0].name: statement for statement in program.statements}
         self.outputs = {tensor.name for tensor in program.outputs}
         self.shows: dict[str, list[Statement]] = {}
-        aliases = views(program)
         for statement in program.statements:
-            if statement.outputs[0].name in aliases:
-                self.shows.setdefault(shown(statement.outputs[0].name, aliases), []).append(statement)
+            if statement.outputs[0].name in storage.views:
+                self.shows.setdefault(shown(statement.outputs[0].name, storage.views), []).append(statement)
+        self.missing = Counter(storage.parts.values())
+        """Parts of each whole that are not yet written."""
         self.taken = {tensor.name for statement in program.statements for tensor in statement.outputs}
         self.taken |= {tensor.name for tensor in program.inputs} | set(program.constants)
         self.current: dict[str, Tensor] = {}
@@ -67,8 +69,8 @@ class _Realisation:
         self.originals: dict[str, str] = {}
 
     def run(self, problem: Problem, plan: Plan) -> Realised:
-        """Everything in the order of the plan; a view follows what it shows."""
-        written = {value.name for value in problem.values}
+        """Everything in the order of the plan; a view follows what it shows, and a whole its last part."""
+        written = {tensor.name for statement in self.program.statements for tensor in statement.outputs}
         for base in self.shows:
             if base not in written:  # an input or a constant
                 self._show(base)
@@ -76,17 +78,33 @@ class _Realisation:
         workspaces: dict[str, int] = {}
         for position, step in enumerate(plan.sequence):
             one = problem.steps[step]
-            statement = self._emit(self.statements[one.name])
-            for tensor, offset in zip(statement.outputs, plan.offsets[position], strict=True):
-                if tensor.name not in self.outputs:
-                    offsets[tensor.name] = offset
+            before = self.statements[one.name]
+            statement = self._emit(before)
+            for tensor, value, offset in zip(statement.outputs, one.writes, plan.offsets[position], strict=True):
+                part = tensor.name in self.storage.parts
+                name = problem.values[value].name if part else tensor.name
+                if tensor.name not in self.outputs and name not in self.storage.parts:
+                    offsets[name] = offset
             if one.workspace:
                 workspaces[statement.outputs[0].name] = plan.workspaces[position]
-            for value in one.writes:
-                self._show(problem.values[value].name)
+            for tensor in before.outputs:
+                self._written(tensor.name)
         made = self.program.with_statements(self.emitted)
-        placement = Placement(offsets, plan.arena_bytes, plan.peak_bytes, views(made), workspaces)
-        return Realised(made, placement, self.originals)
+        views = storage_of(made)
+        parts = self.storage.parts
+        starts = {**views.starts, **{part: self.storage.starts.get(part, 0) for part in parts}}
+        placement = Placement(offsets, plan.arena_bytes, plan.peak_bytes, {}, workspaces)
+        return Realised(made, placed(placement, Storage(views.views, parts, starts)), self.originals)
+
+    def _written(self, name: str) -> None:
+        """What follows a value: its views, and the whole that has all of its parts now."""
+        self._show(name)
+        whole = self.storage.parts.get(name)
+        if whole is not None:
+            self.missing[whole] -= 1
+            if not self.missing[whole]:
+                self._emit(self.statements[whole])
+                self._written(whole)
 
     def _show(self, base: str) -> None:
         """The views of what was just written."""

@@ -64,14 +64,15 @@ def within_budget(
     from codegen.tune.records import Records
     from codegen.tune.worker import MeasuredCost
     from passes.plan.auto import Settings, plan
-    from passes.plan.lifetimes import views
+    from passes.plan.lifetimes import joined_storage
     from passes.plan.of_program import problem_of
     from passes.plan.realise import in_arena, realised
     from passes.plan.trace import trace
 
-    steps = lowered(program, views(program), cpu, variants=tuning.variants)
+    storage = joined_storage(program)
+    steps = lowered(program, storage.idle, cpu, variants=tuning.variants)
     with MeasuredCost(cpu, quiet=quiet, records=Records(database, cpu)) as costs:
-        made = problem_of(program, costs, lambda share, detail: progress("measure", share, detail))
+        made = problem_of(program, costs, storage, lambda share, detail: progress("measure", share, detail))
     problem = in_arena(_as_tuned(made, workspaces_of(steps), tuning))
     reserved = ALIGNMENT if any(step.shared.kernel.checked for step in steps) else 0
     peak = trace(problem, range(len(problem.steps))).peak() + reserved
@@ -86,7 +87,7 @@ def within_budget(
             f"{smallest} bytes is the smallest budget that is known to fit",
             smallest,
         )
-    result = realised(program, problem, found.plan)
+    result = realised(program, problem, found.plan, storage)
     variants = {
         name: tuning.variants[original] for name, original in result.originals.items() if original in tuning.variants
     }

@@ -23,7 +23,10 @@ def compiled(
     """The program linked; in the order of its statements where no ``placement`` is given. ModelError as `compile_program`."""
     from codegen.build import link, lowered, workspaces_of
     from passes.pipeline import plan
-    from passes.plan.lifetimes import views
+    from passes.plan.lifetimes import joined_storage
 
-    steps = lowered(program, views(program), cpu, progress, variants)
-    return link(program, placement or plan(program, workspaces_of(steps)), cpu, steps, progress)
+    if placement is not None:
+        return link(program, placement, cpu, lowered(program, placement.idle, cpu, progress, variants), progress)
+    storage = joined_storage(program)
+    steps = lowered(program, storage.idle, cpu, progress, variants)
+    return link(program, plan(program, workspaces_of(steps), storage), cpu, steps, progress)

@@ -83,6 +83,7 @@ def problem_of_source(
     from codegen.tune.records import Records
     from codegen.tune.worker import MeasuredCost
     from passes.pipeline import compile_as_written
+    from passes.plan.lifetimes import joined_storage
     from passes.plan.of_program import problem_of
     from tensoropt.frontend import load_program
 
@@ -91,7 +92,9 @@ def problem_of_source(
     cpu = host_target(threads)
     with Database(None) as database, MeasuredCost(cpu, records=Records(database, cpu)) as costs:
         program = compile_as_written(imported.program, Context(costs, progress=progress))
-        problem = problem_of(program, costs, lambda share, detail: progress("measure", share, detail))
+        problem = problem_of(
+            program, costs, joined_storage(program), lambda share, detail: progress("measure", share, detail)
+        )
     return problem if paging is None else paged(problem, bytes_per_unit(paging, timed, cpu.host_bytes_per_second))
 
 

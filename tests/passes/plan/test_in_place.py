@@ -13,6 +13,7 @@ from codegen.targets.cpu import host_target
 from passes.pipeline import plan
 from passes.plan.in_place import takeovers
 from passes.plan.lifetimes import lifetimes
+from passes.plan.storage import storage_of
 from tensoropt.ir.interpreter import run_program
 from tensoropt.ir.parser import parse_program
 from tensoropt.ir.program import Program
@@ -34,8 +35,9 @@ def chain() -> Program:
 
 def test_only_what_is_read_in_place_may_be_taken() -> None:
     program = chain()
-    assert takeovers(program) == {"b": ("a",), "d": ("c",)}
-    found = lifetimes(program, {}, takeovers(program))
+    storage = storage_of(program)
+    assert takeovers(program, storage) == {"b": ("a",), "d": ("c",)}
+    found = lifetimes(program, {}, storage, takeovers(program, storage))
     assert found.over == {"b": "a"}  # c is read once more
     assert plan(program).arena_bytes == 2 * 64 * 128 * 4
 

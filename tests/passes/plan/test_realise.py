@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -12,13 +13,13 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from passes.plan.layout import buffers_of, plan_of
-from passes.plan.lifetimes import views
 from passes.plan.of_program import problem_of
 from passes.plan.packer import pack
 from passes.plan.realise import Realised, in_arena, realised
+from passes.plan.storage import Storage, storage_of
 from passes.plan.trace import trace
 from tensoropt.cost import Alternative, KernelCost
-from tensoropt.ir.expression import Access, Apply, Scope, Tensor
+from tensoropt.ir.expression import Access, Apply, Constant, IndexValue, Scope, Tensor
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.interpreter import evaluate, run_program
 from tensoropt.ir.program import Array, Compute, Opaque, Program, Statement
@@ -28,6 +29,7 @@ from tensoropt.plan_types import Problem
 from tests.passes.plan.problems import may_be_run
 
 FLAT = TensorType(DataType.FLOAT32, (Extent(6),))
+LONG = TensorType(DataType.FLOAT32, (Extent(12),))
 SQUARE = TensorType(DataType.FLOAT32, (Extent(2), Extent(3)))
 
 
@@ -63,15 +65,40 @@ def reshaped(name: str, source: Tensor) -> Compute:
     return Compute(Tensor(name, scope.type), scope)
 
 
+def concatenated(name: str, first: Tensor, second: Tensor) -> Compute:
+    k = Iterator("k", 12)
+    tail = Access(second, [Index.of(k) - 6])
+    before = Apply("lt", IndexValue(Index.of(k)), Constant(6, DataType.INT64))
+    return Compute(Tensor(name, LONG), Scope([k], Apply("where", before, Access(first, [k]), tail)))
+
+
+def sliced(name: str, source: Tensor, start: int) -> Compute:
+    k = Iterator("k", 6)
+    return Compute(Tensor(name, FLAT), Scope([k], Access(source, [Index.of(k) + start])))
+
+
+@dataclass(frozen=True)
+class Planned:
+    program: Program
+    storage: Storage
+    problem: Problem
+    sequence: tuple[int, ...]
+
+
 @st.composite
-def planned(draw: st.DrawFn) -> tuple[Program, Problem, tuple[int, ...]]:
-    """A program with views, its problem, and a sequence that computes some statements again."""
+def planned(draw: st.DrawFn) -> Planned:
+    """A program with views, slices and concatenations, its problem, and a sequence that computes some statements again."""
     known = [Tensor("x", FLAT), Tensor("c", SQUARE)]
     statements: list[Statement] = []
-    for number in range(draw(st.integers(1, 8))):
+    for number in range(draw(st.integers(1, 10))):
         source = draw(st.sampled_from(known))
-        kind = draw(st.sampled_from(["neg", "add", "mul", "view"]))
-        if kind == "view":
+        flat = [tensor for tensor in known if tensor.type == FLAT and tensor != source]
+        kind = draw(st.sampled_from(["neg", "add", "mul", "view", "concat", "concat"]))
+        if source.type == LONG and kind in ("view", "concat"):
+            statements.append(sliced(f"v{number}", source, draw(st.integers(0, 6))))
+        elif kind == "concat" and source.type == FLAT and flat:
+            statements.append(concatenated(f"v{number}", source, draw(st.sampled_from(flat))))
+        elif kind in ("view", "concat"):
             statements.append(reshaped(f"v{number}", source))
         elif kind == "neg":
             statements.append(applied(f"v{number}", kind, source))
@@ -82,21 +109,23 @@ def planned(draw: st.DrawFn) -> tuple[Program, Problem, tuple[int, ...]]:
     outputs = draw(st.lists(st.sampled_from(known), min_size=1, max_size=3))
     constant = np.arange(6, dtype=np.float32).reshape(2, 3) - 2
     program = Program("drawn", (known[0],), tuple(outputs), {"c": constant}, tuple(statements))
+    wholes = sorted(set(storage_of(program, ()).parts.values()))
+    storage = storage_of(program, draw(st.sets(st.sampled_from(wholes))) if wholes else ())
     sizes = {tensor.name: draw(st.sampled_from([0, 0, 8, 100])) for tensor in known}
-    problem = in_arena(problem_of(program, Workspaces(sizes)))
+    problem = in_arena(problem_of(program, Workspaces(sizes), storage))
     sequence = list(range(len(problem.steps)))
     for _ in range(draw(st.integers(0, 4))):
         step = draw(st.sampled_from(sequence)) if sequence else None
         if step is not None and problem.steps[step].recomputable:
             sequence.insert(draw(st.integers(sequence.index(step) + 1, len(sequence))), step)
     assert may_be_run(problem, sequence)
-    return program, problem, tuple(sequence)
+    return Planned(program, storage, problem, tuple(sequence))
 
 
-def made(program: Program, problem: Problem, sequence: tuple[int, ...]) -> Realised:
+def made(program: Program, problem: Problem, sequence: tuple[int, ...], storage: Storage | None = None) -> Realised:
     traced = trace(problem, sequence)
     allocation, names = buffers_of(traced)
-    return realised(program, problem, plan_of(traced, pack(allocation, {}), names))
+    return realised(program, problem, plan_of(traced, pack(allocation), names), storage or storage_of(program))
 
 
 def run_in_arena(made: Realised, feeds: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
@@ -109,15 +138,16 @@ def run_in_arena(made: Realised, feeds: Mapping[str, Array], sizes: Mapping[str,
         name = made.placement.storage(tensor.name)
         shape = tuple(int(extent) for extent in tensor.shape)
         if name in callers:
-            return callers[name].reshape(shape)
-        start = made.placement.offsets[name]
+            first = made.placement.start(tensor.name) // 4
+            return callers[name].reshape(-1)[first : first + tensor.type.elements].reshape(shape)
+        start = made.placement.offsets[name] + made.placement.start(tensor.name)
         assert start + tensor.type.bytes <= len(arena)
         return arena[start : start + tensor.type.bytes].view(tensor.dtype.numpy).reshape(shape)
 
     for statement in made.program.statements:
         assert isinstance(statement, Compute)
         name = statement.output.name
-        if name in made.placement.aliases:
+        if name in made.placement.idle:
             continue
         if name in made.placement.workspaces:
             start = made.placement.workspaces[name]
@@ -132,15 +162,15 @@ def run_in_arena(made: Realised, feeds: Mapping[str, Array], sizes: Mapping[str,
 
 
 @given(planned())
-def test_plans_compute_what_the_program_does(case: tuple[Program, Problem, tuple[int, ...]]) -> None:
-    program, problem, sequence = case
-    result = made(program, problem, sequence)
+def test_plans_compute_what_the_program_does(case: Planned) -> None:
+    program, problem, sequence = case.program, case.problem, case.sequence
+    result = made(program, problem, sequence, case.storage)
     verify(result.program)
-    assert result.placement.aliases == views(result.program)
+    assert result.placement.aliases == storage_of(result.program).views
     run = [
         result.originals[statement.outputs[0].name]
         for statement in result.program.statements
-        if statement.outputs[0].name not in result.placement.aliases
+        if statement.outputs[0].name not in result.placement.idle
     ]
     assert run == [problem.steps[step].name for step in sequence]
     sizes = {
@@ -160,7 +190,7 @@ def test_an_opaque_statement_reads_and_writes_what_stands_for_its_values() -> No
     node = helper.make_node("Cumsum", ["h"], ["s"]).SerializeToString()
     opaque = Opaque((s,), (h,), "Cumsum", "", 17, node)
     program = Program("opaque", (x,), (y,), {}, (applied("h", "neg", x), opaque, applied("y", "add", h, s)))
-    problem = in_arena(problem_of(program, Workspaces({})))
+    problem = in_arena(problem_of(program, Workspaces({}), storage_of(program)))
     statements = made(program, problem, (0, 1, 0, 1, 2)).program.statements
     assert [statement.outputs[0].name for statement in statements] == ["h", "s", "h#2", "s#2", "y"]
     again = statements[3]
@@ -174,7 +204,7 @@ def test_an_opaque_statement_reads_and_writes_what_stands_for_its_values() -> No
 def test_outputs_take_nothing_in_the_arena_and_are_written_once() -> None:
     x, h, y = (Tensor(name, FLAT) for name in "xhy")
     program = Program("output", (x,), (h, y), {}, (applied("h", "neg", x), applied("y", "add", h, x)))
-    problem = in_arena(problem_of(program, Workspaces({})))
+    problem = in_arena(problem_of(program, Workspaces({}), storage_of(program)))
     assert [value.bytes for value in problem.values] == [0, 0]
     assert [step.recomputable for step in problem.steps] == [False, False]
     with pytest.raises(ValueError, match="writes the output h twice"):
@@ -184,7 +214,7 @@ def test_outputs_take_nothing_in_the_arena_and_are_written_once() -> None:
 def test_plans_with_fetches_are_not_run_yet() -> None:
     x, h, y = (Tensor(name, FLAT) for name in "xhy")
     program = Program("paged", (x,), (y,), {}, (applied("h", "neg", x), applied("y", "add", h, x)))
-    problem = in_arena(problem_of(program, Workspaces({})))
+    problem = in_arena(problem_of(program, Workspaces({}), storage_of(program)))
     paging = Problem(problem.name, problem.values, problem.steps, transfers=(1, 1))
     with pytest.raises(ValueError, match="not executed"):
         made(program, paging, (0, 2, 1))

@@ -28,7 +28,7 @@ SCRATCHED = Plan((0,), ((0,),), (4,), 12, 12, 1)
 def planned(problem: Problem, sequence: tuple[int, ...]) -> Plan:
     traced = trace(problem, sequence)
     allocation, names = buffers_of(traced)
-    return plan_of(traced, pack(allocation, {}), names)
+    return plan_of(traced, pack(allocation), names)
 
 
 @given(problems(paging=True), st.data())
