@@ -51,9 +51,9 @@ class NoPlanError(TensoroptError):
 
     exit_status = 3
 
-    def __init__(self, message: str, smallest_bytes: int | None = None) -> None:
+    def __init__(self, message: str, budget_bytes: int | None = None, smallest_bytes: int | None = None) -> None:
         super().__init__(message)
-        self.smallest_bytes = smallest_bytes
+        self.budget_bytes, self.smallest_bytes = budget_bytes, smallest_bytes
 
 
 class CheckError(TensoroptError):

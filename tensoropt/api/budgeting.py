@@ -20,10 +20,14 @@ if TYPE_CHECKING:
     from codegen.targets.cpu import CpuTarget
     from codegen.tune.database import Database
     from codegen.tune.tuned import Tuning
+    from passes.plan.storage import Storage
 
 
 _LEAST_SECONDS = 1.0
 """Of planning, however little time is left."""
+
+PIECES = (2, 4, 8, 16)
+"""In how many pieces a chain is cut."""
 
 _AS_IT_RUNS = ("name", "sequence", "offsets", "workspaces", "aliases", "history")
 """Of a plan, what the program of the artefact says."""
@@ -57,37 +61,41 @@ def within_budget(
 ) -> Budgeted:
     """The program with the order, recomputation and offsets that keep its arena within a budget; outputs are the caller's.
 
+    Where one statement's working set alone is more, its chain is computed in slabs.
+
     ``memory_budget`` is bytes, or text such as ``512MiB`` or ``80%``: of the peak in the program's order. ``deadline`` is a value
     of time.monotonic(). NoPlanError where no plan is found, with the smallest budget that is known to fit.
     """
-    from codegen.build import lowered, workspaces_of
-    from codegen.tune.records import Records
-    from codegen.tune.worker import MeasuredCost
     from passes.plan.auto import Settings, plan
-    from passes.plan.lifetimes import joined_storage
-    from passes.plan.of_program import problem_of
-    from passes.plan.realise import in_arena, realised
+    from passes.plan.bounds.working_sets import working_sets
+    from passes.plan.realise import realised
     from passes.plan.trace import trace
 
-    storage = joined_storage(program)
-    steps = lowered(program, storage.idle, cpu, variants=tuning.variants)
-    with MeasuredCost(cpu, quiet=quiet, records=Records(database, cpu)) as costs:
-        made = problem_of(program, costs, storage, lambda share, detail: progress("measure", share, detail))
-    problem = in_arena(_as_tuned(made, workspaces_of(steps), tuning))
-    reserved = ALIGNMENT if any(step.shared.kernel.checked for step in steps) else 0
-    peak = trace(problem, range(len(problem.steps))).peak() + reserved
+    stated = _stated(program, cpu, database, tuning, quiet, progress)
+    peak = trace(stated.problem, range(len(stated.problem.steps))).peak() + stated.reserved
     budget = memory_budget if isinstance(memory_budget, int) else parse_budget(memory_budget, peak)
-    seconds = SECONDS if deadline is None else min(SECONDS, max(_LEAST_SECONDS, deadline - time.monotonic()))
-    settings = Settings(budget - reserved, seconds=seconds, seed=seed, workers=cpu.threads)
-    found = plan(problem, settings, progress)
+    cut: list[str] = []
+    while True:
+        settings = Settings(budget - stated.reserved, seconds=_seconds(deadline), seed=seed, workers=cpu.threads)
+        impossible = working_sets(stated.problem, settings.budget) is not None
+        smaller = _in_slabs(stated, budget) if impossible else None
+        if smaller is None:
+            found = plan(stated.problem, settings, progress)
+            smaller = _in_slabs(stated, budget) if found.plan is None and not impossible else None
+            if smaller is None:
+                break
+        cut.append(smaller.last)
+        stated = _stated(smaller.program, cpu, database, tuning, quiet, progress)
+    problem, reserved = stated.problem, stated.reserved
     if found.plan is None:
         smallest = found.smallest.arena_bytes + reserved
         raise NoPlanError(
             f"{program.name}: no plan within {budget} bytes ({found.status}: {found.reason}); "
             f"{smallest} bytes is the smallest budget that is known to fit",
+            budget,
             smallest,
         )
-    result = realised(program, problem, found.plan, storage)
+    result = realised(stated.program, problem, found.plan, stated.storage)
     variants = {
         name: tuning.variants[original] for name, original in result.originals.items() if original in tuning.variants
     }
@@ -95,7 +103,69 @@ def within_budget(
     report = {key: entry for key, entry in told.items() if key not in _AS_IT_RUNS}
     report |= {key: told[key] + reserved for key in ("peak_bytes", "arena_bytes", "smallest_known_bytes")}
     report |= {key: told[key] + reserved for key in ("peak_bytes_baseline", "arena_bytes_baseline")}
+    report |= {"peak_bytes_whole": peak, "in_slabs": cut}
     return Budgeted(result.program, result.placement, variants, report, result.originals)
+
+
+def _seconds(deadline: float | None) -> float:
+    """For planning."""
+    return SECONDS if deadline is None else min(SECONDS, max(_LEAST_SECONDS, deadline - time.monotonic()))
+
+
+@dataclass(frozen=True, slots=True)
+class _Stated:
+    """A program as a planning problem of what a run allocates, ``reserved`` bytes apart."""
+
+    program: Program
+    storage: Storage
+    problem: Problem
+    reserved: int
+
+
+def _stated(
+    program: Program, cpu: CpuTarget, database: Database, tuning: Tuning, quiet: Quiet, progress: Progress
+) -> _Stated:
+    """The problem with the kernels that will run: their measured durations and their workspaces."""
+    from codegen.build import lowered, workspaces_of
+    from codegen.tune.records import Records
+    from codegen.tune.worker import MeasuredCost
+    from passes.plan.lifetimes import joined_storage
+    from passes.plan.of_program import problem_of
+    from passes.plan.realise import in_arena
+
+    storage = joined_storage(program)
+    steps = lowered(program, storage.idle, cpu, variants=tuning.variants)
+    with MeasuredCost(cpu, quiet=quiet, records=Records(database, cpu)) as costs:
+        made = problem_of(program, costs, storage, lambda share, detail: progress("measure", share, detail))
+    problem = in_arena(_as_tuned(made, workspaces_of(steps), tuning))
+    return _Stated(program, storage, problem, ALIGNMENT if any(step.shared.kernel.checked for step in steps) else 0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Smaller:
+    """A program with one more chain in slabs, and the value that the chain writes."""
+
+    program: Program
+    last: str
+
+
+def _in_slabs(stated: _Stated, budget: int) -> _Smaller | None:
+    """The chain of the statement with the largest working set cut in as many pieces as the budget asks for, if it can be cut."""
+    from passes.plan.bounds.working_sets import working_set
+    from passes.slabs import chain_of, in_slabs
+
+    problem = stated.problem
+    largest = max(range(len(problem.steps)), key=lambda number: working_set(problem, number))
+    chain = chain_of(stated.program, problem.steps[largest].name)
+    if chain is None:
+        return None
+    between = sum(statement.output.type.bytes for statement in chain.statements[:-1])
+    rest = max(0, working_set(problem, largest) - between)
+    counts = [count for count in PIECES if chain.extent % count == 0 and chain.extent > count]
+    if not counts:
+        return None
+    count = next((count for count in counts if rest + between / count <= budget), counts[-1])
+    return _Smaller(in_slabs(stated.program, chain, count), chain.statements[-1].output.name)
 
 
 def _as_tuned(problem: Problem, workspaces: Mapping[str, int], tuning: Tuning) -> Problem:

@@ -14,7 +14,7 @@ from tensoropt.api.compiling import compiled
 from tensoropt.api.requirements import require_budget, require_limits, require_target
 from tensoropt.api.training import load_training
 from tensoropt.check import CheckResult, random_feeds
-from tensoropt.errors import ModelError, UsageError
+from tensoropt.errors import ModelError, NoPlanError, UsageError
 from tensoropt.interrupts import first_interrupt
 from tensoropt.ir.program import Program
 from tensoropt.pass_manager import Context, Progress, silent
@@ -73,6 +73,15 @@ def optimize(
     require_limits(threads, seed, time_limit)
     if memory_budget is not None:
         require_budget(memory_budget)
+
+    def again(rules: frozenset[str], budget: int | None) -> CompiledModel:
+        return optimize(
+            model, target, memory_budget=memory_budget if budget is None else budget, training=training, tune=tune,
+            shapes=shapes, exclude_rules=rules,
+            threads=threads, time_limit=time_limit, db=db, seed=seed, check=check, progress=progress,
+            on_interrupt=on_interrupt,
+        )  # fmt: skip
+
     clock = Clock()
     with Database(db) as database:
         progress("import", 0.0, "")
@@ -91,12 +100,20 @@ def optimize(
         tuning = tuned(program, cpu, database, request, context.quiet, progress, on_interrupt)
         clock.lap("tune")
         runs = Budgeted(program, None, tuning.variants, {}, {})
+        refused: NoPlanError | None = None
         if memory_budget is not None:
-            runs = within_budget(
-                program, cpu, database, tuning, memory_budget, context.deadline(), seed, context.quiet, progress
-            )
+            try:
+                runs = within_budget(
+                    program, cpu, database, tuning, memory_budget, context.deadline(), seed, context.quiet, progress
+                )
+            except NoPlanError as error:
+                if not context.written_as:
+                    raise
+                refused = error
             clock.lap("plan")
         notices = tuple(database.warnings)
+    if refused is not None:
+        return _without_products_at_points(context, again, f"with them there is {refused}", refused.budget_bytes)
     progress("compile", 0.0, "")
 
     def compiling(share: float, detail: str) -> None:
@@ -118,13 +135,10 @@ def optimize(
         result = check_model(imported, program, built, feeds, seed, runs.originals)
         clock.lap("check")
         if not result.ok and context.written_as:
-            return _without_products_at_points(
-                result, context, lambda rules: optimize(
-                    model, target, memory_budget=memory_budget, training=training, tune=tune, shapes=shapes, exclude_rules=rules,
-                    threads=threads, time_limit=time_limit, db=db, seed=seed, check=check, progress=progress,
-                    on_interrupt=on_interrupt,
-                )
-            )  # fmt: skip
+            worst = result.worst
+            assert worst is not None
+            reason = f"{worst.name} differed from ONNX Runtime's by {worst.max_abs_error:.3g} where {worst.allowed:.3g} is allowed"
+            return _without_products_at_points(context, again, reason)
         require_agreement(result, imported)
     exported, exported_latency = export(portable(context), imported, feeds, cpu.threads, seed, check)
     clock.lap("export")
@@ -158,16 +172,17 @@ def optimize(
 
 
 def _without_products_at_points(
-    result: CheckResult, context: Context, again: Callable[[frozenset[str]], CompiledModel]
+    context: Context,
+    again: Callable[[frozenset[str], int | None], CompiledModel],
+    reason: str,
+    budget: int | None = None,
 ) -> CompiledModel:
-    """The model compiled once more without the rule whose rounding is larger than that of the sums it replaces."""
-    worst = result.worst
-    assert worst is not None
-    found = again(context.excluded_rules | {"winograd"})
-    reason = (
-        f"{worst.name} differed from ONNX Runtime's by {worst.max_abs_error:.3g} where {worst.allowed:.3g} is allowed"
-    )
-    found.notices += (f"convolutions are computed as written: by products at points (winograd) {reason}",)
+    """The model compiled once more without the rule whose rounding and memory are larger than those of the sums it replaces.
+
+    ``budget``: that of the first attempt in bytes, since a share would be one of another peak now.
+    """
+    found = again(context.excluded_rules | {"winograd"}, budget)
+    found.notices += (f"convolutions are computed as written, without products at points (winograd): {reason}",)
     return found
 
 

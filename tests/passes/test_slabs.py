@@ -1,0 +1,92 @@
+"""Chains in slabs compute what they did, with the same bits where they are compiled, and chains that cannot be cut are refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
+
+from codegen.targets.cpu import host_target
+from passes.fuse import Fuse
+from passes.pipeline import plan
+from passes.slabs import NotSeparable, chain_of, in_slabs
+from tensoropt.api.compiling import compiled
+from tensoropt.frontend import load_program
+from tensoropt.ir.interpreter import run_program
+from tensoropt.ir.program import Program
+from tensoropt.ir.verifier import verify
+from tensoropt.pass_manager import Context
+
+Array = np.ndarray[Any, Any]
+
+
+def pooled(batch: int, channels: int, filters: int, size: int, biased: bool, pool: str) -> Program:
+    """A convolution with a rectifier, a pooling, and a second convolution of kernels as they are fused."""
+    generator = np.random.default_rng(0)
+    weight = generator.standard_normal((filters, channels, 3, 3)).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "w", *(["b"] if biased else [])], ["c"], pads=[1] * 4),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node(pool, ["r"], ["p"], kernel_shape=[3, 3], strides=[2, 2], pads=[1] * 4),
+        helper.make_node("Conv", ["p", "v"], ["y"]),
+    ]
+    values = [
+        numpy_helper.from_array(weight, "w"),
+        numpy_helper.from_array(generator.standard_normal((5, filters, 1, 1)).astype(np.float32), "v"),
+        *([numpy_helper.from_array(generator.standard_normal(filters).astype(np.float32), "b")] if biased else []),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "pooled",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [batch, channels, size, size])],
+        [onnx.ValueInfoProto(name="y")],
+        values,
+    )
+    program = load_program(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)).program
+    return Fuse().run(program, Context(None))  # type: ignore[arg-type]  # it asks no cost model
+
+
+@settings(max_examples=12)
+@given(
+    st.integers(1, 2), st.integers(1, 3), st.sampled_from([4, 8]), st.integers(5, 9), st.booleans(),
+    st.sampled_from(["MaxPool", "AveragePool"]), st.sampled_from([2, 4]),
+)  # fmt: skip
+def test_slabs_give_the_same_bits(
+    batch: int, channels: int, filters: int, size: int, biased: bool, pool: str, count: int
+) -> None:
+    program = pooled(batch, channels, filters, size, biased, pool)
+    name = next(statement.outputs[0].name for statement in program.statements if "Relu_1" in statement.origin)
+    chain = chain_of(program, name)
+    assert chain is not None
+    assert chain.axis == (0 if batch > 1 else 1)
+    count = min(count, chain.extent)
+    cut = in_slabs(program, chain, count)
+    verify(cut)
+    feeds = {"x": np.random.default_rng(1).standard_normal((batch, channels, size, size)).astype(np.float32)}
+    np.testing.assert_array_equal(run_program(cut, feeds)["y"], run_program(program, feeds)["y"])
+    target = host_target(1)
+    before, after = compiled(program, target, {}), compiled(cut, target, {})
+    np.testing.assert_allclose(after.model().run(feeds)["y"], before.model().run(feeds)["y"], rtol=1e-5, atol=1e-5)
+    kernels = {step.shared.name for step in after.steps}
+    assert len(kernels) == len({step.shared.name for step in before.steps})  # pieces share their code
+
+
+def test_less_memory() -> None:
+    program = pooled(1, 3, 16, 32, True, "MaxPool")
+    name = next(statement.outputs[0].name for statement in program.statements if "Relu_1" in statement.origin)
+    chain = chain_of(program, name)
+    assert chain is not None
+    assert plan(in_slabs(program, chain, 8)).arena_bytes < plan(program).arena_bytes / 2
+    with pytest.raises(NotSeparable, match="16 points are not 3 equal pieces"):
+        in_slabs(program, chain, 3)
+
+
+def test_a_contraction_over_the_axis_cannot_be_cut() -> None:
+    program = pooled(1, 3, 8, 8, False, "MaxPool")
+    last = program.statements[-1].outputs[0].name
+    assert chain_of(program, last) is None
