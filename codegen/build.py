@@ -249,7 +249,7 @@ def _entry(
     written = list(dict.fromkeys(tensor.name for tensor in program.outputs if tensor.name in made))
     outputs = {name: tir.void_pointer(f"output{number}") for number, name in enumerate(written)}
     arena, constants = tir.void_pointer("arena"), tir.void_pointer("weights")
-    scratch_offset = -(-plan.arena_bytes // ALIGNMENT) * ALIGNMENT
+    scratch_offset = -(-(plan.arena_bytes + plan.host_bytes) // ALIGNMENT) * ALIGNMENT
     unplaced = [step for step in steps if step.statement.outputs[0].name not in plan.workspaces]
     scratch = max((step.shared.kernel.workspace_bytes for step in unplaced), default=0)
     error_offset = scratch_offset + -(-scratch // ALIGNMENT) * ALIGNMENT

@@ -78,7 +78,8 @@ class Placement:
 
     ``aliases`` maps a value that is a view to the value whose bytes it shows, from byte ``starts`` on where it is not the first; a
     view has no offset of its own. ``wholes`` are values that their parts' statements write. ``workspaces`` are offsets of the
-    scratch memory of statements, by the first value that they write; others have theirs behind the arena.
+    scratch memory of statements, by the first value that they write; others have theirs behind the arena. ``host_bytes`` behind the
+    arena stand for memory of the host, where values lie that are copied there and back.
     """
 
     offsets: Mapping[str, int]
@@ -88,6 +89,7 @@ class Placement:
     workspaces: Mapping[str, int] = field(default_factory=dict)
     starts: Mapping[str, int] = field(default_factory=dict)
     wholes: frozenset[str] = frozenset()
+    host_bytes: int = 0
 
     @property
     def idle(self) -> frozenset[str]:

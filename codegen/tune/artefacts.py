@@ -52,7 +52,7 @@ def replace_artefact(folder: Path, built: BuiltProgram, tuning: Tuning) -> Repla
     if built.target.threads == manifest["threads"] and _schedules(kernels) == _schedules(manifest["kernels"]):
         return Replacement(False, {})
     budget = manifest.get("report", {}).get("memory", {}).get("budget_bytes")
-    if budget is not None and built.signature.arena_bytes > budget:
+    if budget is not None and built.signature.arena_bytes - built.plan.host_bytes > budget:
         raise NoPlanError(
             f"{folder}: with the tuned kernels its arena has {built.signature.arena_bytes} bytes, more than its budget of "
             f"{budget}, so it is as it was; optimize the model again with --memory-budget, which plans with these kernels"

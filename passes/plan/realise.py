@@ -10,8 +10,9 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from passes.plan.storage import Storage, placed, storage_of
-from tensoropt.allocation import Placement, shown
-from tensoropt.ir.expression import Scope, Tensor, replace_sources
+from tensoropt.allocation import ALIGNMENT, Placement, shown
+from tensoropt.ir.expression import Access, Scope, Tensor, replace_sources
+from tensoropt.ir.index import Iterator
 from tensoropt.ir.program import Compute, Program, Statement
 from tensoropt.opaque_names import renamed
 from tensoropt.plan_types import Plan, Problem
@@ -40,12 +41,11 @@ def in_arena(problem: Problem) -> Problem:
 
 
 def realised(program: Program, problem: Problem, plan: Plan, storage: Storage) -> Realised:
-    """The program of a plan of `in_arena` without fetches; the problem is that of program and storage (`passes.plan.of_program`).
+    """The program of a plan of `in_arena`; the problem is that of program and storage (`passes.plan.of_program`).
 
-    First occurrences have the names of the program. ValueError for a plan that fetches, or that writes an output twice.
+    First occurrences have the names of the program. What is fetched is copied to the host's memory, behind the arena, when it is
+    first written, and from there to its place. ValueError for a plan that writes an output twice, and for fetches of parts.
     """
-    if any(action >= len(problem.steps) for action in plan.sequence):
-        raise ValueError(f"{problem.name}: fetches from the host are not executed yet")
     return _Realisation(program, storage).run(problem, plan)
 
 
@@ -66,6 +66,8 @@ class _Realisation:
         self.taken |= {tensor.name for tensor in program.inputs} | set(program.constants)
         self.current: dict[str, Tensor] = {}
         self.emitted: list[Statement] = []
+        self.hosted: dict[str, Tensor] = {}
+        self.host_end = 0
         self.originals: dict[str, str] = {}
 
     def run(self, problem: Problem, plan: Plan) -> Realised:
@@ -76,25 +78,77 @@ class _Realisation:
                 self._show(base)
         offsets: dict[str, int] = {}
         workspaces: dict[str, int] = {}
-        for position, step in enumerate(plan.sequence):
-            one = problem.steps[step]
+        fetched = {problem.step_of(action) for action in plan.sequence if action >= len(problem.steps)}
+        self._require_fetchable(problem, fetched)
+        for position, action in enumerate(plan.sequence):
+            one = problem.steps[problem.step_of(action)]
             before = self.statements[one.name]
-            statement = self._emit(before)
-            for tensor, value, offset in zip(statement.outputs, one.writes, plan.offsets[position], strict=True):
+            if action < len(problem.steps):
+                emitted: tuple[Tensor, ...] = self._emit(before).outputs
+            else:
+                emitted = tuple(self._fetched(tensor) for tensor in before.outputs)
+            for tensor, value, offset in zip(emitted, one.writes, plan.offsets[position], strict=True):
                 part = tensor.name in self.storage.parts
                 name = problem.values[value].name if part else tensor.name
                 if tensor.name not in self.outputs and name not in self.storage.parts:
                     offsets[name] = offset
-            if one.workspace:
-                workspaces[statement.outputs[0].name] = plan.workspaces[position]
+            if one.workspace and action < len(problem.steps):
+                workspaces[emitted[0].name] = plan.workspaces[position]
             for tensor in before.outputs:
                 self._written(tensor.name)
+                if action in fetched and tensor.name not in {*self.hosted, *self.outputs}:
+                    self._keep_at_host(tensor, plan.arena_bytes, offsets)
         made = self.program.with_statements(self.emitted)
-        views = storage_of(made)
+        hosted = {tensor.name for tensor in self.hosted.values()}
+        views = storage_of(made.with_statements(one for one in self.emitted if not self._copies(one, hosted)))
         parts = self.storage.parts
         starts = {**views.starts, **{part: self.storage.starts.get(part, 0) for part in parts}}
-        placement = Placement(offsets, plan.arena_bytes, plan.peak_bytes, {}, workspaces)
+        placement = Placement(
+            offsets,
+            plan.arena_bytes,
+            plan.peak_bytes,
+            {},
+            workspaces,
+            host_bytes=max(0, self.host_end - plan.arena_bytes),
+        )
         return Realised(made, placed(placement, Storage(views.views, parts, starts)), self.originals)
+
+    def _require_fetchable(self, problem: Problem, fetched: set[int]) -> None:
+        for step in fetched:
+            outputs = self.statements[problem.steps[step].name].outputs
+            if any(tensor.name in self.storage.parts for tensor in outputs):
+                raise ValueError(
+                    f"{self.program.name}: {outputs[0].name} is part of a whole, and is not fetched by itself"
+                )
+
+    def _keep_at_host(self, tensor: Tensor, arena: int, offsets: dict[str, int]) -> None:
+        """The copy to the host of what was just written."""
+        start = max(self.host_end, -(-arena // ALIGNMENT) * ALIGNMENT)
+        copy = Tensor(self._free(f"{tensor.name}@host"), tensor.type)
+        self.hosted[tensor.name] = copy
+        self._append_copy(self.current[tensor.name], copy)
+        offsets[copy.name] = start
+        self.host_end = start + tensor.type.bytes
+
+    def _fetched(self, tensor: Tensor) -> Tensor:
+        """A further occurrence of a value, copied from the host; an output is still where the caller has it."""
+        if tensor.name in self.outputs:
+            return self.current[tensor.name]
+        made = self._named(tensor)
+        self._append_copy(self.hosted[tensor.name], made)
+        self.current[tensor.name] = made
+        self.originals[made.name] = tensor.name
+        return made
+
+    def _append_copy(self, source: Tensor, target: Tensor) -> None:
+        axes = [Iterator(f"i{place}", int(extent)) for place, extent in enumerate(target.shape)]
+        self.emitted.append(Compute(target, Scope(axes, Access(source, axes))))
+
+    @staticmethod
+    def _copies(statement: Statement, hosted: set[str]) -> bool:
+        """Whether the statement moves a value to the host or back, and is no view."""
+        names = {tensor.name for tensor in (*statement.inputs, *statement.outputs)}
+        return bool(names & hosted)
 
     def _written(self, name: str) -> None:
         """What follows a value: its views, and the whole that has all of its parts now."""
@@ -139,5 +193,11 @@ class _Realisation:
         number = 2
         while f"{tensor.name}#{number}" in self.taken:
             number += 1
-        self.taken.add(f"{tensor.name}#{number}")
-        return Tensor(f"{tensor.name}#{number}", tensor.type)
+        return Tensor(self._free(f"{tensor.name}#{number}"), tensor.type)
+
+    def _free(self, wish: str) -> str:
+        """The name, or one like it that nothing has."""
+        while wish in self.taken:
+            wish += "'"
+        self.taken.add(wish)
+        return wish

@@ -12,6 +12,7 @@ from tensoropt.api.planning import SECONDS, document
 from tensoropt.budget import parse_budget
 from tensoropt.errors import NoPlanError
 from tensoropt.ir.program import Program
+from tensoropt.paging import bytes_per_unit, paged
 from tensoropt.pass_manager import Progress
 from tensoropt.plan_types import Problem
 from tensoropt.quiet import Quiet
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from codegen.tune.database import Database
     from codegen.tune.tuned import Tuning
     from passes.plan.storage import Storage
+    from passes.slabs import Chain
 
 
 _LEAST_SECONDS = 1.0
@@ -54,6 +56,7 @@ def within_budget(
     database: Database,
     tuning: Tuning,
     memory_budget: str | int,
+    paging: str | None,
     deadline: float | None,
     seed: int,
     quiet: Quiet,
@@ -63,7 +66,8 @@ def within_budget(
 
     Where one statement's working set alone is more, its chain is computed in slabs.
 
-    ``memory_budget`` is bytes, or text such as ``512MiB`` or ``80%``: of the peak in the program's order. ``deadline`` is a value
+    ``memory_budget`` is bytes, or text such as ``512MiB`` or ``80%``: of the peak in the program's order. With ``paging`` (a rate,
+    or ``target``) values may also be copied to the host and back. ``deadline`` is a value
     of time.monotonic(). NoPlanError where no plan is found, with the smallest budget that is known to fit.
     """
     from passes.plan.auto import Settings, plan
@@ -71,7 +75,7 @@ def within_budget(
     from passes.plan.realise import realised
     from passes.plan.trace import trace
 
-    stated = _stated(program, cpu, database, tuning, quiet, progress)
+    stated = _stated(program, cpu, database, tuning, paging, quiet, progress)
     peak = trace(stated.problem, range(len(stated.problem.steps))).peak() + stated.reserved
     budget = memory_budget if isinstance(memory_budget, int) else parse_budget(memory_budget, peak)
     cut: list[str] = []
@@ -85,7 +89,7 @@ def within_budget(
             if smaller is None:
                 break
         cut.append(smaller.last)
-        stated = _stated(smaller.program, cpu, database, tuning, quiet, progress)
+        stated = _stated(smaller.program, cpu, database, tuning, paging, quiet, progress)
     problem, reserved = stated.problem, stated.reserved
     if found.plan is None:
         smallest = found.smallest.arena_bytes + reserved
@@ -123,21 +127,33 @@ class _Stated:
 
 
 def _stated(
-    program: Program, cpu: CpuTarget, database: Database, tuning: Tuning, quiet: Quiet, progress: Progress
+    program: Program,
+    cpu: CpuTarget,
+    database: Database,
+    tuning: Tuning,
+    paging: str | None,
+    quiet: Quiet,
+    progress: Progress,
 ) -> _Stated:
-    """The problem with the kernels that will run: their measured durations and their workspaces."""
+    """The problem with the kernels that will run: their measured durations and their workspaces; with paging transfers too.
+
+    With paging nothing is written into a whole, whose parts could not be fetched by themselves.
+    """
     from codegen.build import lowered, workspaces_of
     from codegen.tune.records import Records
     from codegen.tune.worker import MeasuredCost
     from passes.plan.lifetimes import joined_storage
     from passes.plan.of_program import problem_of
     from passes.plan.realise import in_arena
+    from passes.plan.storage import storage_of
 
-    storage = joined_storage(program)
+    storage = joined_storage(program) if paging is None else storage_of(program)
     steps = lowered(program, storage.idle, cpu, variants=tuning.variants)
     with MeasuredCost(cpu, quiet=quiet, records=Records(database, cpu)) as costs:
         made = problem_of(program, costs, storage, lambda share, detail: progress("measure", share, detail))
     problem = in_arena(_as_tuned(made, workspaces_of(steps), tuning))
+    if paging is not None:
+        problem = paged(problem, bytes_per_unit(paging, True, cpu.host_bytes_per_second))
     return _Stated(program, storage, problem, ALIGNMENT if any(step.shared.kernel.checked for step in steps) else 0)
 
 
@@ -159,13 +175,28 @@ def _in_slabs(stated: _Stated, budget: int) -> _Smaller | None:
     chain = chain_of(stated.program, problem.steps[largest].name)
     if chain is None:
         return None
-    between = sum(statement.output.type.bytes for statement in chain.statements[:-1])
-    rest = max(0, working_set(problem, largest) - between)
     counts = [count for count in PIECES if chain.extent % count == 0 and chain.extent > count]
     if not counts:
         return None
-    count = next((count for count in counts if rest + between / count <= budget), counts[-1])
+    count = next((count for count in counts if _needed(problem, chain, count) <= budget), counts[-1])
     return _Smaller(in_slabs(stated.program, chain, count), chain.statements[-1].output.name)
+
+
+def _needed(problem: Problem, chain: Chain, count: int) -> int:
+    """About the most bytes that a statement of a chain in pieces has while it runs: the last value is there as a whole."""
+    from passes.plan.bounds.working_sets import working_set
+
+    number = {step.name: place for place, step in enumerate(problem.steps)}
+    between = {statement.output.name for statement in chain.statements[:-1]}
+    last = chain.statements[-1].output
+    needed = 0
+    for statement in chain.statements:
+        step = problem.steps[number[statement.output.name]]
+        own = [problem.values[value] for value in {*step.reads, *step.writes}]
+        inner = sum(value.bytes for value in own if value.name in between)
+        whole = 0 if statement.output is last else last.type.bytes
+        needed = max(needed, working_set(problem, number[step.name]) - inner + inner // count + whole)
+    return needed
 
 
 def _as_tuned(problem: Problem, workspaces: Mapping[str, int], tuning: Tuning) -> Problem:

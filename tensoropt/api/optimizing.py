@@ -17,6 +17,7 @@ from tensoropt.check import CheckResult, random_feeds
 from tensoropt.errors import ModelError, NoPlanError, UsageError
 from tensoropt.interrupts import first_interrupt
 from tensoropt.ir.program import Program
+from tensoropt.paging import require_rate
 from tensoropt.pass_manager import Context, Progress, silent
 from tensoropt.quiet import Quiet
 from tensoropt.timing import Clock
@@ -34,6 +35,7 @@ def optimize(
     target: str = "cpu",
     *,
     memory_budget: str | int | None = None,
+    paging: str | None = None,
     training: str | None = None,
     tune: str = "fast",
     shapes: Mapping[str, Sequence[int]] | None = None,
@@ -51,7 +53,8 @@ def optimize(
     ``model`` is a path, bytes, a ``ModelProto`` or an ``onnx_ir.Model``; ``shapes`` binds dynamic dimensions by input name;
     ``exclude_rules`` names derivation rules that are not used ("all" rewrites nothing); ``db`` is a tuning database other than
     the user's own. With a ``memory_budget`` (bytes, ``512MiB``, or ``80%`` of the peak in the model's order) a run's arena is no
-    larger: values are ordered, and computed again, as the planner says. With ``training``, the name of an output of one number,
+    larger: values are ordered, and computed again, as the planner says, and with ``paging`` (a rate such as ``25GB/s``, or
+    ``target``) copied to the host and back. With ``training``, the name of an output of one number,
     the model's weights become inputs and the derivatives of that loss by them (``NAME.grad``) further outputs. Where
     ``on_interrupt`` is given, the first interrupt while kernels are tuned calls it and ends tuning, and the best so far is used.
     ModelError for a model that cannot be used, NoPlanError for a budget that no plan was found for, CheckError where the result
@@ -73,10 +76,14 @@ def optimize(
     require_limits(threads, seed, time_limit)
     if memory_budget is not None:
         require_budget(memory_budget)
+    if paging is not None:
+        require_rate(paging, True)
+        if memory_budget is None:
+            raise UsageError("--paging is for a plan within a --memory-budget, and none is given")
 
     def again(rules: frozenset[str], budget: int | None) -> CompiledModel:
         return optimize(
-            model, target, memory_budget=memory_budget if budget is None else budget, training=training, tune=tune,
+            model, target, memory_budget=memory_budget if budget is None else budget, paging=paging, training=training, tune=tune,
             shapes=shapes, exclude_rules=rules,
             threads=threads, time_limit=time_limit, db=db, seed=seed, check=check, progress=progress,
             on_interrupt=on_interrupt,
@@ -104,7 +111,16 @@ def optimize(
         if memory_budget is not None:
             try:
                 runs = within_budget(
-                    program, cpu, database, tuning, memory_budget, context.deadline(), seed, context.quiet, progress
+                    program,
+                    cpu,
+                    database,
+                    tuning,
+                    memory_budget,
+                    paging,
+                    context.deadline(),
+                    seed,
+                    context.quiet,
+                    progress,
                 )
             except NoPlanError as error:
                 if not context.written_as:
@@ -158,7 +174,7 @@ def optimize(
         peak_bytes={
             "before": before.plan.peak_bytes,
             "after": built.plan.peak_bytes,
-            "arena": built.signature.arena_bytes,
+            "arena": built.signature.arena_bytes - built.plan.host_bytes,
         },
         seconds={**clock.seconds, **context.seconds},
         target=cpu,

@@ -30,6 +30,10 @@ def optimize(
             "--memory-budget", metavar="B", help="Of a run's arena: 512MiB, or a share of the peak such as 80%."
         ),
     ] = None,
+    paging: Annotated[
+        str | None,
+        typer.Option("--paging", metavar="RATE", help="Also copy values to the host and back: 25GB/s, or `target`."),
+    ] = None,
     training: Annotated[
         str | None,
         typer.Option(
@@ -64,6 +68,7 @@ def optimize(
             model,
             target,
             memory_budget=memory_budget,
+            paging=paging,
             training=training,
             tune=tune,
             shapes=parse_shapes(shape),

@@ -107,3 +107,50 @@ def test_a_budget_that_nothing_fits_writes_nothing(
     assert not (tmp_path / "made").exists()
     assert main([*arguments, "--memory-budget", "lots"]) == 2
     assert "neither a number of bytes" in capsys.readouterr().err
+
+
+def test_values_are_copied_to_the_host_and_back(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """At a rate that makes a fetch cheaper than a product, and with the same bits."""
+    arguments = ["optimize", str(path), "--tune", "off", "--exclude-rule", "all", "--threads", "1", "--json"]
+    assert main([*arguments, "-o", str(tmp_path / "whole")]) == 0
+    capsys.readouterr()
+    folder = tmp_path / "paged"
+    assert main([*arguments, "-o", str(folder), "--memory-budget", "70%", "--paging", "9000GB/s"]) == 0
+    plan = json.loads(capsys.readouterr().out)["memory"]
+    assert plan["fetched"] > 0
+    assert plan["arena_bytes"] <= plan["budget_bytes"]
+    feeds = {"x": np.random.default_rng(1).standard_normal((96, 64)).astype(np.float32)}
+    found, expected = tensoropt.load(folder).run(feeds), tensoropt.load(tmp_path / "whole").run(feeds)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)
+    assert main(["inspect", str(folder), "--stage", "plan"]) == 0
+    assert "@host" in capsys.readouterr().out
+    assert main([*arguments, "-o", str(folder), "--paging", "9000GB/s"]) == 2
+    assert "--paging is for a plan within a --memory-budget" in capsys.readouterr().err
+
+
+def test_slabs_where_one_working_set_is_too_much(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    weights = np.random.default_rng(0).standard_normal((16, 3, 3, 3)).astype(np.float32)
+    last = np.random.default_rng(1).standard_normal((2, 16, 1, 1)).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["c"], pads=[1] * 4),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("MaxPool", ["r"], ["p"], kernel_shape=[4, 4], strides=[4, 4]),
+        helper.make_node("Conv", ["p", "v"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "pooled",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 96, 96])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, 24, 24])],
+        [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(last, "v")],
+    )
+    model = tmp_path / "pooled.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), model)
+    arguments = ["optimize", str(model), "--tune", "off", "--exclude-rule", "all", "--threads", "1", "--json"]
+    assert main([*arguments, "-o", str(tmp_path / "cut"), "--memory-budget", "55%"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["check"]["ok"] is True
+    assert report["memory"]["in_slabs"] == ["p"]
+    assert report["memory"]["arena_bytes"] <= 0.55 * report["memory"]["peak_bytes_whole"]
+    assert main([*arguments, "-o", str(tmp_path / "cut"), "--memory-budget", "10%"]) == 3

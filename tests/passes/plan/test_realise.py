@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
@@ -118,6 +118,11 @@ def planned(draw: st.DrawFn) -> Planned:
         step = draw(st.sampled_from(sequence)) if sequence else None
         if step is not None and problem.steps[step].recomputable:
             sequence.insert(draw(st.integers(sequence.index(step) + 1, len(sequence))), step)
+    if not storage.parts and draw(st.booleans()):
+        problem = replace(problem, transfers=(1,) * len(problem.steps))
+        for step in draw(st.sets(st.sampled_from(sequence))) if sequence else ():
+            place = draw(st.integers(sequence.index(step) + 1, len(sequence)))
+            sequence.insert(place, step + len(problem.steps))
     assert may_be_run(problem, sequence)
     return Planned(program, storage, problem, tuple(sequence))
 
@@ -130,7 +135,7 @@ def made(program: Program, problem: Problem, sequence: tuple[int, ...], storage:
 
 def run_in_arena(made: Realised, feeds: Mapping[str, Array], sizes: Mapping[str, int]) -> dict[str, Array]:
     """Statement by statement, every value where the placement says; scratch memory is overwritten before a statement reads."""
-    arena = np.full(made.placement.arena_bytes, 0xA5, np.uint8)
+    arena = np.full(made.placement.arena_bytes + made.placement.host_bytes + 64, 0xA5, np.uint8)
     callers: dict[str, Array] = {**made.program.constants, **feeds}
     outputs = {tensor.name for tensor in made.program.outputs}
 
@@ -166,13 +171,18 @@ def test_plans_compute_what_the_program_does(case: Planned) -> None:
     program, problem, sequence = case.program, case.problem, case.sequence
     result = made(program, problem, sequence, case.storage)
     verify(result.program)
-    assert result.placement.aliases == storage_of(result.program).views
     run = [
         result.originals[statement.outputs[0].name]
         for statement in result.program.statements
-        if statement.outputs[0].name not in result.placement.idle
+        if statement.outputs[0].name not in result.placement.idle and statement.outputs[0].name in result.originals
     ]
-    assert run == [problem.steps[step].name for step in sequence]
+    outputs = {tensor.name for tensor in program.outputs}
+    count = len(problem.steps)
+    assert run == [
+        problem.steps[problem.step_of(action)].name
+        for action in sequence
+        if action < count or problem.steps[problem.step_of(action)].name not in outputs
+    ]
     sizes = {
         name: problem.steps[[step.name for step in problem.steps].index(original)].workspace
         for name, original in result.originals.items()
@@ -211,10 +221,26 @@ def test_outputs_take_nothing_in_the_arena_and_are_written_once() -> None:
         made(program, problem, (0, 1, 0))
 
 
-def test_plans_with_fetches_are_not_run_yet() -> None:
+def test_what_is_fetched_is_copied_to_the_host_once_and_back_each_time() -> None:
     x, h, y = (Tensor(name, FLAT) for name in "xhy")
     program = Program("paged", (x,), (y,), {}, (applied("h", "neg", x), applied("y", "add", h, x)))
     problem = in_arena(problem_of(program, Workspaces({}), storage_of(program)))
     paging = Problem(problem.name, problem.values, problem.steps, transfers=(1, 1))
-    with pytest.raises(ValueError, match="not executed"):
-        made(program, paging, (0, 2, 1))
+    result = made(program, paging, (0, 2, 2, 1))
+    names = [statement.outputs[0].name for statement in result.program.statements]
+    assert names == ["h", "h@host", "h#2", "h#3", "y"]
+    assert result.placement.host_bytes >= FLAT.bytes
+    assert result.placement.offsets["h@host"] >= result.placement.arena_bytes
+    assert not result.placement.aliases  # a copy is no view
+
+
+def test_a_part_of_a_whole_is_not_fetched() -> None:
+    x, h, k = (Tensor(name, FLAT) for name in "xhk")
+    parts = [applied("h", "neg", x), applied("k", "exp", x), concatenated("w", h, k)]
+    y = Compute(Tensor("y", LONG), applied("y", "neg", Tensor("w", LONG)).expression)
+    program = Program("joined", (x,), (y.output,), {}, (*parts, y))
+    storage = storage_of(program, ())
+    problem = in_arena(problem_of(program, Workspaces({}), storage))
+    paging = replace(problem, transfers=(1,) * len(problem.steps))
+    with pytest.raises(ValueError, match="h is part of a whole"):
+        made(program, paging, (0, 1, 3, 2), storage)
