@@ -26,7 +26,12 @@ def _same(function: Operation) -> Callable[[Node], Operation]:
 
 
 def _batch_normalization(node: Node) -> Operation:
+    """In training mode the running statistics, which nothing reads, are left out."""
     epsilon = node.get("epsilon", 1e-5)
+    if node.get("training_mode", 0):
+        return lambda value, scale, bias, mean, variance: functional.batch_norm(
+            value, None, None, scale, bias, training=True, eps=epsilon
+        )
     return lambda value, scale, bias, mean, variance: functional.batch_norm(
         value, mean, variance, scale, bias, eps=epsilon
     )
@@ -35,6 +40,14 @@ def _batch_normalization(node: Node) -> Operation:
 def _layer_normalization(node: Node) -> Operation:
     axis, epsilon = node.get("axis", -1), node.get("epsilon", 1e-5)
     return lambda value, scale, bias=None: functional.layer_norm(value, value.shape[axis:], scale, bias, epsilon)
+
+
+def _cross_entropy(node: Node) -> Operation:
+    """Without the logarithms as a second output."""
+    reduction, ignored = node.get("reduction", "mean"), node.get("ignore_index", -100)
+    return lambda scores, labels, weight=None: functional.cross_entropy(
+        scores, labels.long(), weight, ignore_index=ignored, reduction=reduction
+    )
 
 
 def _lrn(node: Node) -> Operation:
@@ -217,6 +230,7 @@ OPERATORS: Mapping[str, Callable[[Node], Operation]] = {
     "ReduceMin": _reduction(torch.amin),
     "BatchNormalization": _batch_normalization,
     "LayerNormalization": _layer_normalization,
+    "SoftmaxCrossEntropyLoss": _cross_entropy,
     "LRN": _lrn,
     "Softmax": _softmax,
     "Reshape": _reshape,
