@@ -10,6 +10,7 @@ from passes.combine.late_division import DivideLate
 from passes.combine.shared import MergeShared
 from passes.derive.compaction import CompactWindows
 from passes.fuse import Fuse
+from passes.inline_operands import InlineOperands
 from passes.normalise.compose_movers import ComposeMovers
 from passes.normalise.dead_code import RemoveDeadCode
 from passes.normalise.fold_constants import FoldConstants
@@ -71,7 +72,7 @@ KERNELS: tuple[Pass, ...] = (
 def optimize(program: Program, context: Context) -> Program:
     """The program of kernels, rewritten by derivation where that is faster."""
     program = run_passes(program, (*NORMALISE, *COMBINE, *FILTER, *REWRITE, *FILTER), context)
-    return run_passes(program, KERNELS, context)
+    return run_passes(program, (*KERNELS, InlineOperands()), context)
 
 
 def portable(context: Context) -> Program:

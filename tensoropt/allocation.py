@@ -43,7 +43,8 @@ class Buffer:
     def meets(self, distance: int, other: Buffer) -> bool:
         """Whether bytes of both are live at once where the other begins so many bytes further."""
         return any(
-            own.first <= one.last
+            min(own.bytes, one.bytes) > 0
+            and own.first <= one.last
             and one.first <= own.last
             and own.start < distance + one.start + one.bytes
             and distance + one.start < own.start + own.bytes

@@ -79,16 +79,18 @@ def within_budget(
     peak = trace(stated.problem, range(len(stated.problem.steps))).peak() + stated.reserved
     budget = memory_budget if isinstance(memory_budget, int) else parse_budget(memory_budget, peak)
     cut: list[str] = []
+    inlined: list[str] = []
     while True:
         settings = Settings(budget - stated.reserved, seconds=_seconds(deadline), seed=seed, workers=cpu.threads)
         impossible = working_sets(stated.problem, settings.budget) is not None
-        smaller = _in_slabs(stated, budget) if impossible else None
+        smaller = _smaller(stated, budget) if impossible else None
         if smaller is None:
             found = plan(stated.problem, settings, progress)
-            smaller = _in_slabs(stated, budget) if found.plan is None and not impossible else None
+            smaller = _smaller(stated, budget) if found.plan is None and not impossible else None
             if smaller is None:
                 break
-        cut.append(smaller.last)
+        cut += smaller.cut
+        inlined += smaller.inlined
         stated = _stated(smaller.program, cpu, database, tuning, paging, quiet, progress)
     problem, reserved = stated.problem, stated.reserved
     if found.plan is None:
@@ -107,7 +109,7 @@ def within_budget(
     report = {key: entry for key, entry in told.items() if key not in _AS_IT_RUNS}
     report |= {key: told[key] + reserved for key in ("peak_bytes", "arena_bytes", "smallest_known_bytes")}
     report |= {key: told[key] + reserved for key in ("peak_bytes_baseline", "arena_bytes_baseline")}
-    report |= {"peak_bytes_whole": peak, "in_slabs": cut}
+    report |= {"peak_bytes_whole": peak, "in_slabs": cut, "inlined_operands": inlined}
     return Budgeted(result.program, result.placement, variants, report, result.originals)
 
 
@@ -159,27 +161,34 @@ def _stated(
 
 @dataclass(frozen=True, slots=True)
 class _Smaller:
-    """A program with one more chain in slabs, and the value that the chain writes."""
+    """A program whose largest working set is smaller, and the value whose chain is cut or whose operand is inlined."""
 
     program: Program
-    last: str
+    cut: tuple[str, ...] = ()
+    inlined: tuple[str, ...] = ()
 
 
-def _in_slabs(stated: _Stated, budget: int) -> _Smaller | None:
-    """The chain of the statement with the largest working set cut in as many pieces as the budget asks for, if it can be cut."""
+def _smaller(stated: _Stated, budget: int) -> _Smaller | None:
+    """The statement with the largest working set computed otherwise.
+
+    Its chain in as many pieces as the budget asks for, or the operand of its contraction computed while it is packed, if it can be.
+    """
+    from passes.inline_operands import without_operand
     from passes.plan.bounds.working_sets import working_set
     from passes.slabs import chain_of, in_slabs
 
     problem = stated.problem
     largest = max(range(len(problem.steps)), key=lambda number: working_set(problem, number))
-    chain = chain_of(stated.program, problem.steps[largest].name)
+    name = problem.steps[largest].name
+    chain = chain_of(stated.program, name)
     if chain is None:
-        return None
+        other = without_operand(stated.program, name)
+        return None if other is None else _Smaller(other, inlined=(name,))
     counts = [count for count in PIECES if chain.extent % count == 0 and chain.extent > count]
     if not counts:
         return None
     count = next((count for count in counts if _needed(problem, chain, count) <= budget), counts[-1])
-    return _Smaller(in_slabs(stated.program, chain, count), chain.statements[-1].output.name)
+    return _Smaller(in_slabs(stated.program, chain, count), cut=(chain.statements[-1].output.name,))
 
 
 def _needed(problem: Problem, chain: Chain, count: int) -> int:

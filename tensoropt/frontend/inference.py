@@ -41,6 +41,7 @@ class TypeInference:
         domain = "" if node.domain == "ai.onnx" else node.domain
         version = self.opsets.get(domain)
         full = f"{node.domain}::{node.op_type}" if domain else node.op_type
+        full = full if full.isprintable() else repr(full)
         if version is None:
             raise ModelError(
                 f"{self.label}: node {name!r} uses the operator {full}, but the model declares no opset for {domain!r}"

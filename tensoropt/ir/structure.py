@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from tensoropt.ir.expression import Access, Apply, Cast, Constant, IndexValue, Scalar, Scope, Tensor, accesses, leaves
+from tensoropt.ir.expression import (
+    Access,
+    Apply,
+    Cast,
+    Constant,
+    IndexValue,
+    Scalar,
+    Scope,
+    Tensor,
+    accesses,
+    leaves,
+    map_scalar,
+    substitute,
+)
 from tensoropt.ir.index import Index, Iterator
 
 
@@ -14,13 +27,31 @@ def is_identity(access: Access, traversal: tuple[Iterator, ...]) -> bool:
     )
 
 
+def element_wise(scope: Scope) -> Scope | None:
+    """The scope with the scopes that it nests written out, where none of them folds; None where one does."""
+    if scope.reduction:
+        return None
+    folds = False
+
+    def leaf(node: Scalar) -> Scalar:
+        nonlocal folds
+        if not isinstance(node, Access) or not isinstance(node.source, Scope):
+            return node
+        inner = element_wise(node.source)
+        if inner is None or not node.stays_inside:
+            folds = True
+            return node
+        return substitute(inner.body, dict(zip(inner.traversal, node.indices, strict=True)))
+
+    body = map_scalar(scope.body, leaf)
+    return None if folds else Scope(scope.traversal, body)
+
+
 def overwritable(scope: Scope) -> tuple[Tensor, ...]:
-    """The tensors that the scope reads only at the element that it writes, which is as large: it may be written over them."""
-    reads = accesses(scope.body)
-    if scope.reduction or any(isinstance(access.source, Scope) for access in reads):
-        return ()
+    """The tensors that an element-wise scope reads only at the element that it writes, which is as large."""
+    flat = element_wise(scope)
     read_there: dict[Tensor, bool] = {}
-    for access in reads:
+    for access in [] if flat is None else accesses(flat.body):
         if isinstance(access.source, Tensor):
             there = is_identity(access, scope.traversal) and access.dtype.itemsize == scope.dtype.itemsize
             read_there[access.source] = read_there.get(access.source, True) and there

@@ -303,3 +303,17 @@ def test_damaged_bytes(data: st.DataObject) -> None:
     except ModelError as error:
         message = str(error)
     assert "\n" not in message
+
+
+def test_an_operator_with_a_line_break_in_its_name_is_one_line() -> None:
+    model = helper.make_model(
+        helper.make_graph(
+            [helper.make_node("Ein\nsum", ["x"], ["y"])],
+            "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1])],
+        ),
+        opset_imports=[helper.make_opsetid("", 18)],
+    )
+    with pytest.raises(ModelError, match=r"'Ein\\nsum' \(opset 18\), which is unknown"):
+        load_program(model)

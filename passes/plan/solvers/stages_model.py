@@ -137,8 +137,9 @@ class StageModel:
             step = self.problem.steps[number]
             place = self.rank[number]
             gone = any(last_need.get(value, place) == place for value in {*step.reads, *step.writes})
-            following = self.scaled.workspaces[again[at + 1]] if at + 1 < len(again) else self._workspace(stage)
-            if gone or self.scaled.workspaces[number] > following:
+            # a later recomputation may not take place, so that only the first computation is sure to need workspace afterwards
+            covered = self._workspace(stage) if at + 1 == len(again) else 0
+            if gone or self.scaled.workspaces[number] > covered:
                 self._row([*base, *self._at_recomputation(stage, number, last_need)], 0)
         self._row_of_first(stage, base)
 

@@ -64,4 +64,5 @@ def test_results_are_those_of_the_interpreter(text: str, threads: int) -> None:
     built = compile_program(program, plan(program), host_target(threads))
     expected = run_program(program, feeds)
     for name, value in built.model().run(feeds).items():
-        np.testing.assert_array_equal(value, expected[name])
+        # the compiler may join a product and a sum of two kernels, which rounds once
+        np.testing.assert_allclose(value, expected[name], rtol=1e-5, atol=1e-5 * np.abs(expected[name]).max())
