@@ -8,16 +8,16 @@ tensor gets from all its readers is added up in one statement. Pointwise parts a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from passes.differentiate.arithmetic import add
 from passes.differentiate.contribution import contribution
 from passes.differentiate.folds import Ties, seeded
 from passes.differentiate.scalars import FROM_RESULT, parts
 from tensoropt.errors import ModelError
-from tensoropt.ir.expression import Access, Apply, Constant, Scalar, Scope, Tensor, substitute
+from tensoropt.ir.expression import Access, Apply, Constant, Scalar, Scope, Tensor, replace_sources, substitute
 from tensoropt.ir.index import Index, Iterator
-from tensoropt.ir.program import Compute, Opaque, Program, Statement
+from tensoropt.ir.program import Compute, Opaque, Program
 from tensoropt.ir.structure import is_identity
 from tensoropt.ir.types import TensorType
 
@@ -72,7 +72,10 @@ class _Reverse:
         self.names |= {tensor.name for statement in program.statements for tensor in statement.outputs}
         self.parts: dict[Tensor, _Parts] = {}
         self.active: set[Tensor] = set()
-        self.made: list[Statement] = []
+        self.made: list[Compute] = []
+        self.made_for: dict[Tensor, Tensor] = {}
+        self.sole: dict[Tensor, Tensor] = {}
+        """The names of parts that are all that their tensors get."""
 
     def run(self, loss: Tensor, wanted: Sequence[str]) -> Differentiated:
         """The statements of the derivatives after those of the program."""
@@ -92,13 +95,14 @@ class _Reverse:
                     f"{loss.name!r} and a parameter, and has no derivative here; compute it outside of the model"
                 )
             self._differentiate(statement)
-        gradients = {tensor.name: self._whole(tensor) for tensor in sources if tensor in self.parts}
-        gradients = {name: self._own(name, tensor) for name, tensor in gradients.items()}
-        program = self.program.with_statements((*self.program.statements, *self.made))
-        outputs = (*program.outputs, *gradients.values())
+        gradients = {tensor: self._whole(tensor) for tensor in sources if tensor in self.parts}
+        gradients = {tensor: self._own(tensor, found) for tensor, found in gradients.items()}
+        made = [self._under_its_name(statement) for statement in self.made]
+        named = {tensor.name: self.sole.get(found, found) for tensor, found in gradients.items()}
+        program = self.program.with_statements((*self.program.statements, *made))
         return Differentiated(
-            Program(program.name, program.inputs, outputs, program.constants, program.statements),
-            {name: tensor.name for name, tensor in gradients.items()},
+            replace(program, outputs=(*program.outputs, *named.values())),
+            {name: tensor.name for name, tensor in named.items()},
         )
 
     def _depending(self, sources: Sequence[Tensor]) -> set[Tensor]:
@@ -144,8 +148,9 @@ class _Reverse:
         known = self.parts.setdefault(tensor, _Parts())
         body = part.body
         if part.reduction:
-            made = self._declare(f"{tensor.name}.grad", tensor.type)
+            made = self._declare(f"{tensor.name}.grad/part", tensor.type)
             self.made.append(Compute(made, part, origin))
+            self.made_for[made] = tensor
             known.tensors[made] = known.tensors.get(made, 0) + 1
         elif isinstance(body, Access) and isinstance(body.source, Tensor) and is_identity(body, part.traversal):
             known.tensors[body.source] = known.tensors.get(body.source, 0) + 1
@@ -158,7 +163,10 @@ class _Reverse:
         """The sum of all parts as a tensor: the only one itself, otherwise one of a new statement."""
         known = self.parts[tensor]
         if known.scalar is None and list(known.tensors.values()) == [1]:
-            return next(iter(known.tensors))
+            (only,) = known.tensors
+            if self.made_for.get(only) is tensor and only not in self.sole:
+                self.sole[only] = self._declare(f"{tensor.name}.grad", tensor.type)
+            return only
         axes = _axes(tensor)
         total = known.scalar
         for part, times in known.tensors.items():
@@ -168,17 +176,26 @@ class _Reverse:
         assert total is not None
         made = self._declare(f"{tensor.name}.grad", tensor.type)
         self.made.append(Compute(made, Scope(axes, total), ()))
+        self.made_for[made] = tensor
         self.parts[tensor] = _Parts({made: 1})
         return made
 
-    def _own(self, name: str, found: Tensor) -> Tensor:
-        """The derivative under the name that users look for: a copy where it is also another tensor's."""
-        if found.name.startswith(f"{name}.grad"):
+    def _own(self, tensor: Tensor, found: Tensor) -> Tensor:
+        """The derivative by a tensor under a name of its own: a copy where it is also another tensor's."""
+        if self.made_for.get(found) is tensor:
             return found
         axes = _axes(found)
-        made = self._declare(f"{name}.grad", found.type)
+        made = self._declare(f"{tensor.name}.grad", found.type)
         self.made.append(Compute(made, Scope(axes, Access(found, axes)), ()))
         return made
+
+    def _under_its_name(self, statement: Compute) -> Compute:
+        """The statement with parts that turned out to be the whole called so."""
+        changed: dict[Tensor | Scope, Tensor | Scope] = {
+            tensor: self.sole[tensor] for tensor in statement.inputs if tensor in self.sole
+        }
+        output = self.sole.get(statement.output, statement.output)
+        return Compute(output, replace_sources(statement.expression, changed), statement.origin)
 
 
 def _axes(tensor: Tensor) -> tuple[Iterator, ...]:

@@ -96,6 +96,22 @@ def test_a_value_that_is_read_twice_gets_both_parts() -> None:
     np.testing.assert_array_equal(values["x.grad"], [3, -3, 7])
 
 
+def test_a_weight_that_is_used_twice_has_one_derivative_under_its_name() -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["first"]),
+        helper.make_node("MatMul", ["first", "w"], ["second"]),
+        helper.make_node("ReduceSum", ["second"], ["loss"], keepdims=0),
+    ]
+    program = load_program(graph(nodes, {"x": TensorProto.FLOAT, "w": TensorProto.FLOAT}, [2, 2])).program
+    found = differentiate(program, "loss", ["x", "w"])
+    assert found.gradients == {"x": "x.grad", "w": "w.grad"}
+    x, w = np.array([[1, 2], [3, 4]], np.float32), np.array([[1, -1], [2, 0]], np.float32)
+    ones = np.ones((2, 2), np.float32)
+    values = run_program(found.program, {"x": x, "w": w})
+    np.testing.assert_array_equal(values["w.grad"], (x @ w).T @ ones + x.T @ (ones @ w.T))
+    np.testing.assert_array_equal(values["x.grad"], ones @ w.T @ w.T)
+
+
 def test_casts_between_floats_hand_on_and_casts_to_integers_stop() -> None:
     nodes = [
         helper.make_node("Cast", ["x"], ["half"], to=TensorProto.FLOAT16),
