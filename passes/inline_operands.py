@@ -2,7 +2,7 @@
 
 The schedules of contractions copy an operand to a panel before they multiply, and may as well compute it there. It is computed as
 often as it is packed, so it is inlined where the contraction reads each element by one combination of its own iterators, and where
-that is measured not to be slower.
+that is measured not to be slower. An operand of several large values is not: all of them would have to live until the contraction.
 """
 
 from __future__ import annotations
@@ -85,6 +85,7 @@ def operand_of(
             and producer.output not in program.outputs
             and len(readers[producer.output]) == 1
             and _may_be_an_operand(producer.expression)
+            and _large_inputs(producer, program) == 1
             and _reads_once(access)
             and _reads_of(statement, producer.output) == 1
         ):
@@ -136,6 +137,12 @@ def _may_be_an_operand(scope: Scope) -> bool:
     """Arithmetic without a fold, and no product, whose factors would join those of the contraction."""
     flat = element_wise(scope)
     return flat is not None and isinstance(flat.body, Apply) and flat.body.operation != "mul"
+
+
+def _large_inputs(statement: Compute, program: Program) -> int:
+    """Inputs that are not constant and no small share of the value, as one factor for each channel is."""
+    least = statement.output.type.bytes / 16
+    return sum(tensor.name not in program.constants and tensor.type.bytes > least for tensor in statement.inputs)
 
 
 def _reads_once(access: Access) -> bool:

@@ -18,7 +18,7 @@ from tensoropt.ir.verifier import verify
 from tensoropt.pass_manager import Context
 
 TEXT = """program "dense" {{
-  input %x: f32[48, 400] input %w: f32[64, 48] input %s: f32[48]
+  input %x: f32[48, 400] input %w: f32[64, 48] input %s: f32[48] input %x2: f32[48, 400]
   %p: f32[48, 400] = L<c:48, n:400> {operand}
   %y: f32[64, 400] = L<m:64, n:400> sum<c:48> {read} * %w[m, c]
   %z: f32[64, 400] = L<m:64, n:400> relu(%y[m, n])
@@ -76,8 +76,9 @@ def test_what_is_slower_is_not_taken(seconds: float, statements: int) -> None:
         program(operand="%x[c, n] * %s[c]"),
         program(read="%p[c, 399 - n]"),
         program(read="%p[c, n//2]"),
+        program(operand="relu(%x[c, n] + %x2[c, n])"),
     ],
-    ids=["an output", "a product", "backwards", "twice"],
+    ids=["an output", "a product", "backwards", "twice", "two large values"],
 )
 def test_other_operands_stay(changed: Program) -> None:
     assert without_operand(changed, "y") is None
