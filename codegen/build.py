@@ -23,7 +23,7 @@ from codegen.runtime import CompiledModel, OutputSource, Signature, aligned_empt
 from codegen.targets.cpu import CpuTarget
 from tensoropt.allocation import ALIGNMENT, Placement
 from tensoropt.ir.expression import Scope, Tensor, replace_sources, tensors
-from tensoropt.ir.interpreter import evaluate
+from tensoropt.ir.parts import parts_of, range_of
 from tensoropt.ir.program import Array, Compute, Opaque, Program, Statement
 
 Progress = Callable[[float, str], None]
@@ -99,9 +99,9 @@ class BuiltProgram:
     def execute(self, statement: Statement, values: Mapping[str, Array]) -> dict[str, Array]:
         """One statement through the kernel that the library has for it, on given values; for checks."""
         step = next((step for step in self.steps if step.statement is statement), None)
-        if step is None:  # a view, or a whole that its parts make
+        if step is None:
             assert isinstance(statement, Compute)
-            return {statement.output.name: evaluate(statement.expression, values)}
+            return {statement.output.name: _as_kept(statement, values)}
         kernel, actual = step.shared.kernel, step.actual
         inputs = [np.ascontiguousarray(values[actual[tensor.name].name]) for tensor in kernel.inputs]
         known = {name: values[tensor.name] for name, tensor in actual.items() if tensor.name in self.program.constants}
@@ -127,6 +127,18 @@ class BuiltProgram:
             }
             for step in self.steps
         ]
+
+
+def _as_kept(statement: Compute, values: Mapping[str, Array]) -> Array:
+    """The value of a statement that does nothing: a whole from its parts, a view from what it shows."""
+    shape = tuple(int(extent) for extent in statement.output.shape)
+    parts = parts_of(statement.expression)
+    if parts:
+        return np.concatenate([np.asarray(values[part.tensor.name]).reshape(-1) for part in parts]).reshape(shape)
+    shows = range_of(statement.expression)
+    source, start = (statement.inputs[0], 0) if shows is None else (shows.tensor, shows.start)
+    flat = np.asarray(values[source.name]).reshape(-1)
+    return flat[start : start + statement.output.type.elements].reshape(shape)
 
 
 def compile_program(
