@@ -121,7 +121,7 @@ def table(rows: Rows) -> str:
             lines.append(line([label, row["failed"], *[""] * (len(titles) - 2)]))
             continue
         cells = [f"{label} refused, smallest" if "refused" in row else label, f"{row['budget_bytes'] / 2**20:.2f}"]
-        cells += [f"{100 * row['budget_bytes'] / row['peak_bytes_baseline']:.1f}"]
+        cells += [f"{100 * row['budget_bytes'] / row['arena_bytes_whole']:.1f}"]
         cells += [f"{row[key] / 2**20:.2f}" for key in ("arena_bytes", "arena_bytes_whole")]
         cells += [row["status"], str(row["recomputed"])]
         cells += [f"{row['predicted_percent']:.2f}", f"{row['measured_percent']:.2f}"]

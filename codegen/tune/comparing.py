@@ -99,7 +99,7 @@ class Judge:
         if not _follows_floats(expression):
             if _size(expression) <= _WHOLE:
                 self._points = _chosen(shape, count)
-                self._expected = np.asarray(evaluate(expression, self._values)[self._points])
+                self._expected = np.asarray(evaluate(expression, self._values)[self._points]).reshape(-1)
             return
         if work > _MOST_WORK:
             return

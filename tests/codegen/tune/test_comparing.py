@@ -9,6 +9,7 @@ from codegen.tune.comparing import Judge, seeded
 from tensoropt.ir.expression import Access, Apply, Scope
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.interpreter import evaluate
+from tensoropt.ir.parser import parse_program
 from tensoropt.ir.program import Array, Compute
 from tests.strategies.networks import convolution, random_array, softmax_statements, tensor
 
@@ -88,3 +89,17 @@ def test_a_kernel_with_nested_sums_is_sampled_within_a_limit() -> None:
     assert judge.problem({"y": right}, None, True, 1.0) == ""
     right[0] += 1
     assert "interpreter" in judge.problem({"y": right}, None, True, 1.0)
+
+
+def test_a_single_number_that_depends_on_integers_may_round() -> None:
+    """The loss of labels: evaluated whole, since integers stand for positions, and of no axes."""
+    text = (
+        'program "p" { input %labels: i64[4] input %x: f32[4, 30] '
+        "%y: f32[] = L<> sum<n:4, c:30> where(eq(%labels[n], index<i64>(c)), %x[n, c], 0.0f32) output %y }"
+    )
+    (statement,) = parse_program(text).statements
+    assert isinstance(statement, Compute)
+    inputs = {tensor.name: seeded(tensor) for tensor in statement.inputs}
+    judge, right = Judge([statement], inputs), evaluate(statement.expression, inputs)
+    assert judge.problem({"y": right * np.float32(1 + 1e-7)}, None, False, 1.0) == ""
+    assert "differs by" in judge.problem({"y": right + np.float32(1)}, None, False, 1.0)
