@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tensoropt.ir.expression import Access, Apply, Constant, IndexValue, Scalar, Scope, Tensor, map_scalar
+from tensoropt.ir.expression import Access, Apply, Constant, IndexValue, Scalar, Scope, Tensor, map_scalar, tensors
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.program import Array, Compute, Program, Statement
 from tensoropt.ir.types import DataType, TensorType
@@ -138,22 +138,24 @@ class _Cutting:
         whole = scope.traversal[axis]
         piece = Iterator(whole.name, size)
         moved = {whole: Index.of(piece) + start}
-        nested: dict[Scope, Scope] = {}
+        nested: dict[tuple[Scope, int], Scope] = {}
 
         def leaf(node: Scalar) -> Scalar:
             match node:
                 case Access():
                     own = _own_axis(node, whole)
                     if own is None:
-                        if node.source in replaced or _mentions(node, whole):
+                        read = tensors(node.source) if isinstance(node.source, Scope) else [node.source]
+                        if _mentions(node, whole) or any(tensor in replaced for tensor in read):
                             raise NotSeparable(f"{node.source!r} is read across the axis")
                         return node
                     indices = list(node.indices)
                     indices[own] = Index.of(piece)
                     if isinstance(node.source, Scope):
-                        if node.source not in nested:
-                            nested[node.source] = self._restricted(node.source, own, start, size, axes, replaced)
-                        return Access(nested[node.source], indices, node.outside)
+                        if (node.source, own) not in nested:
+                            inner = self._restricted(node.source, own, start, size, axes, replaced)
+                            nested[node.source, own] = inner
+                        return Access(nested[node.source, own], indices, node.outside)
                     if node.source in replaced:
                         if axes[node.source] != own:
                             raise NotSeparable(f"{node.source!r} is cut along another axis")
@@ -171,11 +173,12 @@ class _Cutting:
     def _sliced(self, tensor: Tensor, axis: int, start: int, size: int) -> Tensor:
         """A tensor's part along an axis: of a constant another constant, of other values a slice, a view where it is contiguous."""
         shape = [size if place == axis else int(extent) for place, extent in enumerate(tensor.shape)]
-        part = Tensor(f"{tensor.name}/{axis}from{start}", TensorType(tensor.dtype, tuple(shape)))  # type: ignore[arg-type]
+        name = f"{tensor.name}/{axis}from{start}to{start + size}"
+        part = Tensor(name, TensorType(tensor.dtype, tuple(shape)))  # type: ignore[arg-type]
         if tensor.name in self.program.constants:
             cut = tuple(slice(start, start + size) if place == axis else slice(None) for place in range(len(shape)))
             self.constants[part.name] = self.program.constants[tensor.name][cut]
-        elif all(part not in statement.outputs for statement in self.made):
+        elif all(part not in statement.outputs for statement in (*self.program.statements, *self.made)):
             iterators = [Iterator(f"i{place}", extent) for place, extent in enumerate(shape)]
             indices = [Index.of(one) + (start if place == axis else 0) for place, one in enumerate(iterators)]
             self.made.append(Compute(part, Scope(iterators, Access(tensor, indices))))

@@ -100,3 +100,15 @@ def test_estimates_go_through_nested_scopes() -> None:
     estimate = estimate_at(statements[-1].expression, points, values)
     np.testing.assert_allclose(estimate.value, values["y"][points], rtol=1e-6)
     assert (estimate.magnitude >= np.abs(estimate.value)).all()
+
+
+def test_derivatives_may_differ_as_the_reference_does_from_itself() -> None:
+    out, reference = tensor("y", 2), np.array([1.0, 1.0], np.float32)
+    near = {"y": np.array([1.0, 1.01], np.float32)}
+    assert not check_outputs([out], near, {"y": reference}).ok
+    disturbed = {"y": np.array([1.0, 0.995], np.float32)}
+    assert check_outputs([out], near, {"y": reference}, disturbed).ok
+    assert not check_outputs([out], {"y": np.array([1.0, 1.5], np.float32)}, {"y": reference}, disturbed).ok
+    for edge in (np.nan, np.inf):  # switches nothing off
+        wild = {"y": np.array([1.0, edge], np.float32)}
+        assert not check_outputs([out], {"y": np.array([7.0, -50.0], np.float32)}, {"y": reference}, wild).ok

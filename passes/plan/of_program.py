@@ -51,8 +51,8 @@ def problem_of(
         writes = []
         for tensor in statement.outputs:
             owner = storage.owner(tensor.name)
-            if owner in number:  # another part of it was written
-                sources.append(owner)
+            if owner in number:  # another part of it was written, by an earlier statement or by this one
+                sources += [owner] if number[owner] not in writes else []
                 writes.append(declared(tensor.name, 0))
             else:
                 writes.append(declared(owner, sizes[owner]))

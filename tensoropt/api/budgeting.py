@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tensoropt.allocation import ALIGNMENT, Placement
+from tensoropt.api.compiling import variants_of
 from tensoropt.api.planning import SECONDS, document
 from tensoropt.budget import parse_budget
 from tensoropt.errors import NoPlanError
 from tensoropt.ir.program import Program
+from tensoropt.ir.verifier import verify
 from tensoropt.paging import bytes_per_unit, paged
 from tensoropt.pass_manager import Progress
 from tensoropt.plan_types import Problem
@@ -76,10 +78,12 @@ def within_budget(
     from passes.plan.auto import Settings, plan
     from passes.plan.bounds.working_sets import working_sets
     from passes.plan.realise import realised
-    from passes.plan.trace import trace
 
-    stated = _stated(program, cpu, database, tuning, paging, quiet, progress)
-    peak = trace(stated.problem, range(len(stated.problem.steps))).peak() + stated.reserved
+    def state(changed: Program) -> _Stated:
+        return _stated(changed, program, cpu, database, tuning, paging, quiet, progress)
+
+    stated = state(program)
+    peak = stated.in_order.peak_bytes + stated.reserved
     budget = memory_budget if isinstance(memory_budget, int) else parse_budget(memory_budget, peak)
     cut: list[str] = []
     inlined: list[str] = []
@@ -88,6 +92,8 @@ def within_budget(
         settings = Settings(
             budget - stated.reserved, order="input", seconds=_seconds(deadline) / 2, seed=seed, workers=cpu.threads
         )
+        if stated.in_order.arena_bytes + stated.reserved <= budget:
+            return stated.as_it_is(budget, peak, cut, inlined)
         impossible = working_sets(stated.problem, settings.budget) is not None
         smaller = _smaller(stated, budget) if impossible else None
         if smaller is None:
@@ -105,10 +111,10 @@ def within_budget(
                 break
         cut += smaller.cut
         inlined += smaller.inlined
-        stated = _stated(smaller.program, cpu, database, tuning, paging, quiet, progress)
+        stated = state(smaller.program)
     problem, reserved = stated.problem, stated.reserved
     if found.plan is None:
-        smallest = found.smallest.arena_bytes + reserved
+        smallest = min(found.smallest.arena_bytes, stated.in_order.arena_bytes) + reserved
         raise NoPlanError(
             f"{program.name}: no plan within {budget} bytes ({found.status}: {found.reason}); "
             f"{smallest} bytes is the smallest budget that is known to fit",
@@ -117,7 +123,7 @@ def within_budget(
         )
     result = realised(stated.program, problem, found.plan, stated.storage)
     variants = {
-        name: tuning.variants[original] for name, original in result.originals.items() if original in tuning.variants
+        name: stated.variants[original] for name, original in result.originals.items() if original in stated.variants
     }
     told = document(problem, settings.model, budget, settings.order, found)
     report = {key: entry for key, entry in told.items() if key not in _AS_IT_RUNS}
@@ -134,16 +140,44 @@ def _seconds(deadline: float | None) -> float:
 
 @dataclass(frozen=True, slots=True)
 class _Stated:
-    """A program as a planning problem of what a run allocates, ``reserved`` bytes apart."""
+    """A program as a planning problem of what a run allocates, ``reserved`` bytes apart, and as it is placed in its own order."""
 
     program: Program
     storage: Storage
     problem: Problem
+    in_order: Placement
+    variants: Mapping[str, Any]
     reserved: int
+
+    def as_it_is(self, budget: int, peak: int, cut: list[str], inlined: list[str]) -> Budgeted:
+        """The program in its order, which is within the budget."""
+        arena = self.in_order.arena_bytes + self.reserved
+        report = {
+            "steps": len(self.problem.steps),
+            "memory_model": "packed",
+            "order": "input",
+            "status": "optimal",
+            "reason": "",
+            "budget_bytes": budget,
+            "peak_bytes": self.in_order.peak_bytes + self.reserved,
+            "arena_bytes": arena,
+            "peak_bytes_baseline": self.in_order.peak_bytes + self.reserved,
+            "arena_bytes_baseline": arena,
+            "smallest_known_bytes": arena,
+            "duration": self.problem.duration,
+            "duration_increase_percent": 0.0,
+            "recomputed": 0,
+            "fetched": 0,
+            "peak_bytes_whole": peak,
+            "in_slabs": cut,
+            "inlined_operands": inlined,
+        }
+        return Budgeted(self.program, self.in_order, self.variants, report, {})
 
 
 def _stated(
     program: Program,
+    tuned: Program,
     cpu: CpuTarget,
     database: Database,
     tuning: Tuning,
@@ -153,24 +187,39 @@ def _stated(
 ) -> _Stated:
     """The problem with the kernels that will run: their measured durations and their workspaces; with paging transfers too.
 
-    With paging nothing is written into a whole, whose parts could not be fetched by themselves.
+    ``tuned`` is the program whose kernels were tuned. The planner has a whole from its first part on: parts are joined where that
+    makes no working set larger, and with paging not at all, since they could not be fetched by themselves.
     """
     from codegen.build import lowered, workspaces_of
     from codegen.tune.records import Records
     from codegen.tune.worker import MeasuredCost
+    from passes.pipeline import plan as placed_in_order
+    from passes.plan.bounds.working_sets import most_needed
     from passes.plan.lifetimes import joined_storage
     from passes.plan.of_program import problem_of
     from passes.plan.realise import in_arena
     from passes.plan.storage import storage_of
 
-    storage = joined_storage(program) if paging is None else storage_of(program)
-    steps = lowered(program, storage.idle, cpu, variants=tuning.variants)
+    variants = variants_of(program, tuned, tuning.variants)
+    joined = joined_storage(program)
+    steps = lowered(program, joined.idle, cpu, variants=variants)
+    in_order = placed_in_order(program, workspaces_of(steps), joined)
+    choices = []
     with MeasuredCost(cpu, quiet=quiet, records=Records(database, cpu)) as costs:
-        made = problem_of(program, costs, storage, lambda share, detail: progress("measure", share, detail))
-    problem = in_arena(_as_tuned(made, workspaces_of(steps), tuning))
+        for storage in [
+            *([joined] if paging is None else []),
+            *([storage_of(program)] if joined.parts or paging else []),
+        ]:
+            made = problem_of(program, costs, storage, lambda share, detail: progress("measure", share, detail))
+            kernels = workspaces_of(
+                steps if storage is joined else lowered(program, storage.idle, cpu, variants=variants)
+            )
+            choices.append((storage, in_arena(_as_tuned(made, kernels, tuning, variants))))
+    storage, problem = min(choices, key=lambda choice: most_needed(choice[1]))
     if paging is not None:
         problem = paged(problem, bytes_per_unit(paging, True, cpu.host_bytes_per_second))
-    return _Stated(program, storage, problem, ALIGNMENT if any(step.shared.kernel.checked for step in steps) else 0)
+    reserved = ALIGNMENT if any(step.shared.kernel.checked for step in steps) else 0
+    return _Stated(program, storage, problem, in_order, variants, reserved)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,12 +246,18 @@ def _smaller(stated: _Stated, budget: int) -> _Smaller | None:
     chain = chain_of(stated.program, name)
     if chain is None:
         other = without_operand(stated.program, name)
-        return None if other is None else _Smaller(other, inlined=(name,))
+        return None if other is None else _Smaller(_verified(other), inlined=(name,))
     counts = [count for count in PIECES if chain.extent % count == 0 and chain.extent > count]
     if not counts:
         return None
     count = next((count for count in counts if _needed(problem, chain, count) <= budget), counts[-1])
-    return _Smaller(in_slabs(stated.program, chain, count), cut=(chain.statements[-1].output.name,))
+    return _Smaller(_verified(in_slabs(stated.program, chain, count)), cut=(chain.statements[-1].output.name,))
+
+
+def _verified(program: Program) -> Program:
+    """The program, well formed as every pass has to leave it."""
+    verify(program)
+    return program
 
 
 def _needed(problem: Problem, chain: Chain, count: int) -> int:
@@ -214,18 +269,23 @@ def _needed(problem: Problem, chain: Chain, count: int) -> int:
     last = chain.statements[-1].output
     needed = 0
     for statement in chain.statements:
-        step = problem.steps[number[statement.output.name]]
-        own = [problem.values[value] for value in {*step.reads, *step.writes}]
+        place = number.get(statement.output.name)
+        if place is None:  # a view
+            continue
+        own = [problem.values[value] for value in {*problem.steps[place].reads, *problem.steps[place].writes}]
         inner = sum(value.bytes for value in own if value.name in between)
         whole = 0 if statement.output is last else last.type.bytes
-        needed = max(needed, working_set(problem, number[step.name]) - inner + inner // count + whole)
+        needed = max(needed, working_set(problem, place) - inner + inner // count + whole)
     return needed
 
 
-def _as_tuned(problem: Problem, workspaces: Mapping[str, int], tuning: Tuning) -> Problem:
-    """The problem with the workspaces of the kernels that will run, and the durations that tuning measured."""
+def _as_tuned(problem: Problem, workspaces: Mapping[str, int], tuning: Tuning, variants: Mapping[str, Any]) -> Problem:
+    """The problem with the workspaces of the kernels that will run, and the durations that tuning measured of their variants."""
     seconds = {
-        statement.outputs[0].name: tuned.best_seconds for tuned in tuning.kernels for statement in tuned.kernel.uses
+        statement.outputs[0].name: tuned.best_seconds
+        for tuned in tuning.kernels
+        for statement in tuned.kernel.uses
+        if statement.outputs[0].name in variants
     }
     steps = []
     for step in problem.steps:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tensoropt.allocation import Placement
-from tensoropt.ir.program import Program
+from tensoropt.ir.program import Compute, Program
 
 if TYPE_CHECKING:
     from codegen.build import BuiltProgram
@@ -30,3 +30,16 @@ def compiled(
     storage = joined_storage(program)
     steps = lowered(program, storage.idle, cpu, progress, variants)
     return link(program, plan(program, workspaces_of(steps), storage), cpu, steps, progress)
+
+
+def variants_of(program: Program, tuned: Program, variants: Mapping[str, Any]) -> dict[str, Any]:
+    """The variants of a program's kernels among those of the program that was tuned: where they compute the same.
+
+    Another kernel may have the name of a value too, where it was rewritten, and its schedules are others.
+    """
+    known = {one.output.name: one.expression for one in tuned.statements if isinstance(one, Compute)}
+    return {
+        one.output.name: variants[one.output.name]
+        for one in program.statements
+        if isinstance(one, Compute) and one.output.name in variants and known.get(one.output.name) is one.expression
+    }

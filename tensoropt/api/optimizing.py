@@ -10,7 +10,7 @@ from tensoropt.api.asking import rules
 from tensoropt.api.budgeting import Budgeted, within_budget
 from tensoropt.api.checking import check_model, export, latencies, require_agreement
 from tensoropt.api.compiled import CompiledModel
-from tensoropt.api.compiling import compiled
+from tensoropt.api.compiling import compiled, variants_of
 from tensoropt.api.requirements import require_budget, require_limits, require_target
 from tensoropt.api.training import load_training
 from tensoropt.check import CheckResult, random_feeds
@@ -135,14 +135,14 @@ def optimize(
     def compiling(share: float, detail: str) -> None:
         progress("compile", share, detail)
 
-    program = runs.program
+    whole, program = program, runs.program
     built = compiled(program, cpu, runs.variants, runs.placement, compiling)
     clock.lap("compile")
     changed = bool(runs.report) or any(entry["kept"] for entry in context.derivations)
     before = built
     if changed:
         as_written = compile_as_written(imported.program, Context(context.cost_model))
-        before = compiled(as_written, cpu, tuning.variants)
+        before = compiled(as_written, cpu, variants_of(as_written, whole, tuning.variants))
         clock.lap("compile as written")
     progress("check", 0.0, "")
     feeds = {**random_feeds(imported.program.inputs, seed), **imported.values}
@@ -154,7 +154,7 @@ def optimize(
             worst = result.worst
             assert worst is not None
             reason = f"{worst.name} differed from ONNX Runtime's by {worst.max_abs_error:.3g} where {worst.allowed:.3g} is allowed"
-            return _without_products_at_points(context, again, reason)
+            return _without_products_at_points(context, again, reason, runs.report.get("budget_bytes"))
         require_agreement(result, imported)
     exported, exported_latency = export(portable(context), imported, feeds, cpu.threads, seed, check)
     clock.lap("export")

@@ -85,6 +85,7 @@ def problem_of_source(
     from passes.pipeline import compile_as_written
     from passes.plan.lifetimes import joined_storage
     from passes.plan.of_program import problem_of
+    from passes.plan.storage import storage_of
     from tensoropt.frontend import load_program
 
     progress("import", 0.0, "")
@@ -92,9 +93,9 @@ def problem_of_source(
     cpu = host_target(threads)
     with Database(None) as database, MeasuredCost(cpu, records=Records(database, cpu)) as costs:
         program = compile_as_written(imported.program, Context(costs, progress=progress))
-        problem = problem_of(
-            program, costs, joined_storage(program), lambda share, detail: progress("measure", share, detail)
-        )
+        # parts of a whole cannot be fetched by themselves
+        storage = joined_storage(program) if paging is None else storage_of(program)
+        problem = problem_of(program, costs, storage, lambda share, detail: progress("measure", share, detail))
     return problem if paging is None else paged(problem, bytes_per_unit(paging, timed, cpu.host_bytes_per_second))
 
 

@@ -154,3 +154,31 @@ def test_slabs_where_one_working_set_is_too_much(tmp_path: Path, capsys: pytest.
     assert report["memory"]["in_slabs"] == ["p"]
     assert report["memory"]["arena_bytes"] <= 0.55 * report["memory"]["peak_bytes_whole"]
     assert main([*arguments, "-o", str(tmp_path / "cut"), "--memory-budget", "10%"]) == 3
+
+
+def test_a_view_within_a_chain(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    generator = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("Relu", ["x"], ["a"]),
+        helper.make_node("AveragePool", ["a"], ["p"], kernel_shape=[3, 3], pads=[1] * 4),
+        helper.make_node("Reshape", ["p", "s"], ["r"]),
+        helper.make_node("MatMul", ["r", "w"], ["m"]),
+        helper.make_node("MatMul", ["m", "v"], ["y"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "view",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [4, 8, 16, 16])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [4, 8, 8])],
+        [
+            numpy_helper.from_array(np.array([4, 8, 256]), "s"),
+            numpy_helper.from_array(generator.standard_normal((256, 64)).astype(np.float32), "w"),
+            numpy_helper.from_array(generator.standard_normal((64, 8)).astype(np.float32), "v"),
+        ],
+    )
+    model = tmp_path / "view.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), model)
+    arguments = ["optimize", str(model), "-o", str(tmp_path / "v"), "--tune", "off", "--exclude-rule", "all", "--json"]
+    for share in ("60%", "1%"):
+        assert main([*arguments, "--threads", "1", "--memory-budget", share]) in (0, 3)
+        assert "Traceback" not in capsys.readouterr().err

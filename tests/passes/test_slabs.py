@@ -90,3 +90,62 @@ def test_a_contraction_over_the_axis_cannot_be_cut() -> None:
     program = pooled(1, 3, 8, 8, False, "MaxPool")
     last = program.statements[-1].outputs[0].name
     assert chain_of(program, last) is None
+
+
+def fused(
+    nodes: list[onnx.NodeProto], inputs: dict[str, list[int]], values: dict[str, Array], opset: int = 18
+) -> Program:
+    """The kernels of a graph with the output y."""
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
+        [onnx.ValueInfoProto(name="y")],
+        [numpy_helper.from_array(value, name) for name, value in values.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+    return Fuse().run(load_program(model).program, Context(None))  # type: ignore[arg-type]
+
+
+def test_two_chains_cut_in_other_numbers_of_pieces_share_a_constant() -> None:
+    window: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1] * 4}
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["m"], **window),
+        helper.make_node("Add", ["m", "b"], ["a"]),
+        helper.make_node("MaxPool", ["a"], ["c"], **window),
+        helper.make_node("Conv", ["c", "w"], ["d"]),
+        helper.make_node("MaxPool", ["d"], ["e"], **window),
+        helper.make_node("Add", ["e", "b"], ["e1"]),
+        helper.make_node("MaxPool", ["e1"], ["f"], **window),
+        helper.make_node("Conv", ["f", "w"], ["y"]),
+    ]
+    weights = np.random.default_rng(0).standard_normal((8, 8, 1, 1)).astype(np.float32)
+    values = {"w": weights, "b": np.arange(8, dtype=np.float32).reshape(1, 8, 1, 1)}
+    program = fused(nodes, {"x": [1, 8, 8, 8]}, values)
+    cut = program
+    for name, count in (("c", 2), ("f", 4)):
+        chain = chain_of(cut, name)
+        assert chain is not None
+        cut = in_slabs(cut, chain, count)
+        verify(cut)
+    feeds = {"x": np.random.default_rng(1).standard_normal((1, 8, 8, 8)).astype(np.float32)}
+    np.testing.assert_array_equal(run_program(cut, feeds)["y"], run_program(program, feeds)["y"])
+
+
+def test_rows_that_are_normalised_are_not_cut() -> None:
+    """The softmax's own maximum and sum read all of the value that the cut would take apart."""
+    generator = np.random.default_rng(0)
+    nodes = [
+        helper.make_node("MatMul", ["x", "w"], ["m"]),
+        helper.make_node("Softmax", ["m"], ["l"]),
+        helper.make_node("MatMul", ["l", "v"], ["k"]),
+        helper.make_node("MatMul", ["k", "u"], ["y"]),
+    ]
+    sizes = {"w": (16, 64), "v": (64, 32), "u": (32, 8)}
+    values = {name: generator.standard_normal(size).astype(np.float32) for name, size in sizes.items()}
+    program = fused(nodes, {"x": [1, 16]}, values)
+    for statement in program.statements:
+        chain = chain_of(program, statement.outputs[0].name)
+        if chain is not None:
+            verify(in_slabs(program, chain, 2))
+            assert "l" not in {one.output.name for one in chain.statements}

@@ -31,6 +31,16 @@ def saved_in_place(problem: Problem, number: int) -> int:
     return max((problem.values[result].bytes for result, _ in problem.steps[number].in_place), default=0)
 
 
+def most_needed(problem: Problem) -> int:
+    """The largest of what the steps are known to need."""
+    held = _held(problem)
+    needed = (
+        working_set(problem, number) - saved_in_place(problem, number) + held[number]
+        for number in range(len(problem.steps))
+    )
+    return max(needed, default=0)
+
+
 def working_sets(problem: Problem, budget: int) -> Infeasible | None:
     """A proof that no plan fits the budget, or None where these show nothing.
 

@@ -50,6 +50,8 @@ def lift_batch_normalization(node: Node) -> list[Statement]:
 def _batch_statistics(node: Node) -> list[Statement]:
     """The normalisation by the mean and the variance of the batch, and where they are used the running mean and variance."""
     iterators = output_iterators(node.shape)
+    if len(iterators) < 2:
+        raise NotExpressed("a batch without channels")
     value = node.operand(0).at(iterators)
     kept = [iterators[1]]
     folded = [iterator for iterator in iterators if iterator is not iterators[1]]

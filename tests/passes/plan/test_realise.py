@@ -244,3 +244,17 @@ def test_a_part_of_a_whole_is_not_fetched() -> None:
     paging = replace(problem, transfers=(1,) * len(problem.steps))
     with pytest.raises(ValueError, match="h is part of a whole"):
         made(program, paging, (0, 1, 3, 2), storage)
+
+
+def test_one_statement_may_write_two_parts_of_a_whole() -> None:
+    x, h, k = (Tensor(name, FLAT) for name in "xhk")
+    node = helper.make_node("Pair", ["x"], ["h", "k"]).SerializeToString()
+    whole = concatenated("w", h, k)
+    y = Compute(Tensor("y", LONG), applied("y", "neg", whole.output).expression)
+    program = Program("two", (x,), (y.output,), {}, (Opaque((h, k), (x,), "Pair", "", 17, node), whole, y))
+    storage = storage_of(program, ())
+    problem = in_arena(problem_of(program, Workspaces({}), storage))
+    assert [value.name for value in problem.values] == ["w", "k", "y"]
+    result = made(program, problem, (0, 1), storage)
+    assert [statement.outputs[0].name for statement in result.program.statements] == ["h", "w", "y"]
+    assert result.placement.offsets["k"] == result.placement.offsets["h"] + FLAT.bytes
