@@ -16,10 +16,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
 
 import tensoropt
 from examples.budgets import growth
 from examples.models import BUILDERS
+from examples.models.graph import Graph
 from examples.runs import command_of
 from examples.tables import line
 from tensoropt.check import random_feeds
@@ -93,6 +95,14 @@ def _status(process: int, field: str) -> int:
     return next(int(entry.split()[1]) << 10 for entry in entries if entry.startswith(field))
 
 
+def _small() -> onnx.ModelProto:
+    """A convolution of a few numbers: what it takes and gives back must not hold what the model takes next."""
+    graph = Graph("small", seed=0)
+    value = graph.relu(graph.conv(graph.input("x", (1, 4, 8, 8)), (4, 4), (3, 3), (1, 1)))
+    graph.output(value, "y", (1, 4, 8, 8))
+    return graph.finish()
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(prog="python -m examples.peak_memory", description=__doc__.split(":")[0])
@@ -108,7 +118,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="tensoropt-peaks-") as scratch:
         folder = Path(scratch)
         small, few = folder / "small.onnx", folder / "few.npz"
-        small.write_bytes(BUILDERS["fsrcnn"](1).SerializeToString())
+        small.write_bytes(_small().SerializeToString())
         np.savez(few, **random_feeds(load_program(small).program.inputs, 0))  # type: ignore[arg-type]
         for name in options.names or NAMES:
             model, feeds = folder / f"{name}.onnx", folder / f"{name}.npz"
