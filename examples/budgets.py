@@ -101,17 +101,18 @@ def growth(folder: Path, feeds: Path) -> int:
     for said in ("loaded", "ran"):
         if child.stdout.readline().strip() != said:
             raise RuntimeError(f"the process that should have {said} the artefact ended")
-        found.append(_resident(child.pid))
+        # without pages of files: weights are mapped, and come into memory when they are first read
+        found.append(memory_of(child.pid, "RssAnon"))
         child.stdin.write("\n")
         child.stdin.flush()
     child.wait()
     return found[1] - found[0]
 
 
-def _resident(process: int) -> int:
-    """Without pages of files: weights are mapped, and come into memory when they are first read."""
+def memory_of(process: int, field: str) -> int:
+    """A figure in bytes of a process's status."""
     status = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next(int(entry.split()[1]) << 10 for entry in status if entry.startswith("RssAnon"))
+    return next(int(entry.split()[1]) << 10 for entry in status if entry.startswith(field))
 
 
 def table(rows: Rows) -> str:

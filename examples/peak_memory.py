@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 
 import tensoropt
-from examples.budgets import growth
+from examples.budgets import growth, memory_of
 from examples.models import BUILDERS
 from examples.models.graph import Graph
 from examples.runs import command_of
@@ -80,19 +80,14 @@ def peak(peer: str, model: Path, feeds: Path, small: Path, few: Path) -> int:
     if child.stdout.readline().strip() != "ready":
         raise RuntimeError(f"{peer} does not load {model}")
     Path(f"/proc/{child.pid}/clear_refs").write_text("5")  # the peak counts from here
-    before = _status(child.pid, "VmRSS")
+    before = memory_of(child.pid, "VmRSS")
     child.stdin.write("\n")
     child.stdin.flush()
     if child.stdout.readline().strip() != "ran":
         raise RuntimeError(f"{peer} does not run {model}")
-    found = _status(child.pid, "VmHWM") - before
+    found = memory_of(child.pid, "VmHWM") - before
     child.communicate("\n")
     return found
-
-
-def _status(process: int, field: str) -> int:
-    entries = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next(int(entry.split()[1]) << 10 for entry in entries if entry.startswith(field))
 
 
 def _small() -> onnx.ModelProto:

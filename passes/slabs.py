@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from tensoropt.ir.expression import Access, Apply, Constant, IndexValue, Scalar, Scope, Tensor, map_scalar, tensors
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.program import Array, Compute, Program, Statement
+from tensoropt.ir.structure import axes_of
 from tensoropt.ir.types import DataType, TensorType
 
 LONGEST = 6
@@ -179,7 +180,7 @@ class _Cutting:
             cut = tuple(slice(start, start + size) if place == axis else slice(None) for place in range(len(shape)))
             self.constants[part.name] = self.program.constants[tensor.name][cut]
         elif all(part not in statement.outputs for statement in (*self.program.statements, *self.made)):
-            iterators = [Iterator(f"i{place}", extent) for place, extent in enumerate(shape)]
+            iterators = axes_of(shape)
             indices = [Index.of(one) + (start if place == axis else 0) for place, one in enumerate(iterators)]
             self.made.append(Compute(part, Scope(iterators, Access(tensor, indices))))
         return part
@@ -216,7 +217,7 @@ def _cut_axes(scope: Scope, axis: int) -> dict[Tensor, int]:
 
 def _joined(whole: Tensor, pieces: Sequence[Tensor], axis: int) -> Scope:
     """The concatenation of equal pieces, in the form that the frontend gives to one."""
-    iterators = [Iterator(f"i{place}", int(extent)) for place, extent in enumerate(whole.shape)]
+    iterators = axes_of(whole.shape)
     size = int(pieces[0].shape[axis])
     body: Scalar | None = None
     for number in reversed(range(len(pieces))):

@@ -18,7 +18,7 @@ from tensoropt.errors import ModelError
 from tensoropt.ir.expression import Access, Apply, Constant, Scalar, Scope, Tensor, replace_sources, substitute
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.program import Compute, Opaque, Program
-from tensoropt.ir.structure import is_identity
+from tensoropt.ir.structure import axes_of, copy_of, is_identity
 from tensoropt.ir.types import TensorType
 
 _TIES = {"MaxPool": Ties.FIRST, "GlobalMaxPool": Ties.FIRST}
@@ -155,7 +155,7 @@ class _Reverse:
         elif isinstance(body, Access) and isinstance(body.source, Tensor) and is_identity(body, part.traversal):
             known.tensors[body.source] = known.tensors.get(body.source, 0) + 1
         else:
-            axes = dict(zip(part.traversal, map(Index.of, _axes(tensor)), strict=True))
+            axes = dict(zip(part.traversal, map(Index.of, axes_of(tensor.shape)), strict=True))
             moved = substitute(body, axes)
             known.scalar = moved if known.scalar is None else add(known.scalar, moved)
 
@@ -167,7 +167,7 @@ class _Reverse:
             if self.made_for.get(only) is tensor and only not in self.sole:
                 self.sole[only] = self._declare(f"{tensor.name}.grad", tensor.type)
             return only
-        axes = _axes(tensor)
+        axes = axes_of(tensor.shape)
         total = known.scalar
         for part, times in known.tensors.items():
             for _ in range(times):
@@ -184,9 +184,8 @@ class _Reverse:
         """The derivative by a tensor under a name of its own: a copy where it is also another tensor's."""
         if self.made_for.get(found) is tensor:
             return found
-        axes = _axes(found)
         made = self._declare(f"{tensor.name}.grad", found.type)
-        self.made.append(Compute(made, Scope(axes, Access(found, axes)), ()))
+        self.made.append(Compute(made, copy_of(found), ()))
         return made
 
     def _under_its_name(self, statement: Compute) -> Compute:
@@ -196,7 +195,3 @@ class _Reverse:
         }
         output = self.sole.get(statement.output, statement.output)
         return Compute(output, replace_sources(statement.expression, changed), statement.origin)
-
-
-def _axes(tensor: Tensor) -> tuple[Iterator, ...]:
-    return tuple(Iterator(f"i{axis}", int(extent)) for axis, extent in enumerate(tensor.shape))

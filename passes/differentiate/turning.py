@@ -24,7 +24,7 @@ from math import gcd
 
 from tensoropt.ir.expression import fresh_iterators
 from tensoropt.ir.index import FloorDiv, Index, Iterator
-from tensoropt.ir.structure import linear_position
+from tensoropt.ir.structure import linear_position, row_major
 
 _MOST = 24
 """Unknowns that are introduced at most for one access."""
@@ -263,7 +263,5 @@ def _linear_position(indices: Sequence[Index], shape: Sequence[int]) -> Index | 
     inside = all(index.low >= 0 and index.high < extent for index, extent in zip(indices, shape, strict=True))
     if not inside or all(index.is_affine for index in indices):
         return None
-    position = Index.of(0)
-    for index, extent in zip(indices, shape, strict=True):
-        position = position * int(extent) + index
+    position = row_major(indices, shape)
     return position if position.is_affine else None

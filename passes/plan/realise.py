@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 from passes.plan.storage import Storage, placed, storage_of
 from tensoropt.allocation import ALIGNMENT, Placement, shown
-from tensoropt.ir.expression import Access, Scope, Tensor, replace_sources
-from tensoropt.ir.index import Iterator
+from tensoropt.ir.expression import Scope, Tensor, replace_sources
 from tensoropt.ir.program import Compute, Program, Statement
+from tensoropt.ir.structure import copy_of
 from tensoropt.opaque_names import renamed
 from tensoropt.plan_types import Plan, Problem
 
@@ -141,8 +141,7 @@ class _Realisation:
         return made
 
     def _append_copy(self, source: Tensor, target: Tensor) -> None:
-        axes = [Iterator(f"i{place}", int(extent)) for place, extent in enumerate(target.shape)]
-        self.emitted.append(Compute(target, Scope(axes, Access(source, axes))))
+        self.emitted.append(Compute(target, copy_of(source)))
 
     @staticmethod
     def _copies(statement: Statement, hosted: set[str]) -> bool:

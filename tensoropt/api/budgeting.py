@@ -72,8 +72,8 @@ def within_budget(
     Where one statement's working set alone is more, its chain is computed in slabs.
 
     ``memory_budget`` is bytes, or text such as ``512MiB`` or ``80%``: of the peak in the program's order. With ``paging`` (a rate,
-    or ``target``) values may also be copied to the host and back. ``deadline`` is a value
-    of time.monotonic(). NoPlanError where no plan is found, with the smallest budget that is known to fit.
+    or ``target``) values may also be copied to the host and back. ``deadline`` is a value of time.monotonic(). NoPlanError where
+    no plan is found, with the smallest budget that is known to fit.
     """
     from passes.plan.auto import Settings, plan
     from passes.plan.bounds.working_sets import working_sets
@@ -194,7 +194,7 @@ def _stated(
     from codegen.tune.records import Records
     from codegen.tune.worker import MeasuredCost
     from passes.pipeline import plan as placed_in_order
-    from passes.plan.bounds.working_sets import most_needed
+    from passes.plan.bounds.working_sets import needs
     from passes.plan.lifetimes import joined_storage
     from passes.plan.of_program import problem_of
     from passes.plan.realise import in_arena
@@ -215,7 +215,7 @@ def _stated(
                 steps if storage is joined else lowered(program, storage.idle, cpu, variants=variants)
             )
             choices.append((storage, in_arena(_as_tuned(made, kernels, tuning, variants))))
-    storage, problem = min(choices, key=lambda choice: most_needed(choice[1]))
+    storage, problem = min(choices, key=lambda choice: max(needs(choice[1]), default=0))
     if paging is not None:
         problem = paged(problem, bytes_per_unit(paging, True, cpu.host_bytes_per_second))
     reserved = ALIGNMENT if any(step.shared.kernel.checked for step in steps) else 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from tensoropt.ir.expression import (
     Access,
     Apply,
@@ -73,20 +75,33 @@ def is_row_access(access: Access, traversal: tuple[Iterator, ...]) -> bool:
     return True
 
 
-def linear_index(access: Access) -> Index:
-    """The row-major position of the element that an access reads."""
+def row_major(indices: Iterable[Index | Iterator | int], shape: Iterable[int]) -> Index:
+    """The row-major position of a point in a shape."""
     position = Index.of(0)
-    for index, extent in zip(access.indices, access.source.shape, strict=True):
+    for index, extent in zip(indices, shape, strict=True):
         position = position * int(extent) + index
     return position
 
 
+def linear_index(access: Access) -> Index:
+    """The row-major position of the element that an access reads."""
+    return row_major(access.indices, access.source.shape)
+
+
 def linear_position(traversal: tuple[Iterator, ...]) -> Index:
     """The row-major position of the output element at a point of the traversal."""
-    position = Index.of(0)
-    for iterator in traversal:
-        position = position * iterator.extent + iterator
-    return position
+    return row_major(traversal, (iterator.extent for iterator in traversal))
+
+
+def axes_of(shape: Iterable[int]) -> tuple[Iterator, ...]:
+    """An iterator over each axis of a shape."""
+    return tuple(Iterator(f"i{axis}", int(extent)) for axis, extent in enumerate(shape))
+
+
+def copy_of(tensor: Tensor) -> Scope:
+    """The scope that is each element of a tensor."""
+    axes = axes_of(tensor.shape)
+    return Scope(axes, Access(tensor, axes))
 
 
 def view_source(scope: Scope) -> Tensor | Scope | None:

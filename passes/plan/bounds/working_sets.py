@@ -31,14 +31,13 @@ def saved_in_place(problem: Problem, number: int) -> int:
     return max((problem.values[result].bytes for result, _ in problem.steps[number].in_place), default=0)
 
 
-def most_needed(problem: Problem) -> int:
-    """The largest of what the steps are known to need."""
+def needs(problem: Problem) -> list[int]:
+    """What each step is sure to need: its own values, what writing in place may save apart, and what cannot be had again."""
     held = _held(problem)
-    needed = (
+    return [
         working_set(problem, number) - saved_in_place(problem, number) + held[number]
         for number in range(len(problem.steps))
-    )
-    return max(needed, default=0)
+    ]
 
 
 def working_sets(problem: Problem, budget: int) -> Infeasible | None:
@@ -50,9 +49,7 @@ def working_sets(problem: Problem, budget: int) -> Infeasible | None:
     kept = sum(value.bytes for value in problem.values if value.kept)
     if kept > budget:
         return Infeasible(f"the values kept to the end take {kept} bytes", "any order")
-    held = _held(problem)
-    for number, step in enumerate(problem.steps):
-        needed = working_set(problem, number) - saved_in_place(problem, number) + held[number]
+    for step, needed in zip(problem.steps, needs(problem), strict=True):
         if needed > budget:
             return Infeasible(f"{step.name} needs {needed} bytes while it runs", "any order")
     return None

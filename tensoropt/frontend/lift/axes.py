@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tensoropt.ir.index import Index, Iterator
+from tensoropt.ir.structure import row_major
 
 _NAMES = {1: ("i",), 2: ("i", "j"), 3: ("i", "j", "k"), 4: ("n", "c", "h", "w"), 5: ("n", "c", "d", "h", "w")}
 _SPATIAL = {1: ("w",), 2: ("h", "w"), 3: ("d", "h", "w")}
@@ -31,10 +32,7 @@ def tap_iterators(shape: Sequence[int]) -> tuple[Iterator, ...]:
 
 def flatten_index(indices: Sequence[Index | Iterator | int], shape: Sequence[int]) -> Index:
     """The row-major position of a point in a shape."""
-    position = Index.of(0)
-    for index, extent in zip(indices, shape, strict=True):
-        position = position * extent + index
-    return position
+    return row_major(indices, shape)
 
 
 def unflatten_index(position: Index, shape: Sequence[int]) -> list[Index]:
