@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from codegen.lower import tir
-from codegen.lower.kernel import Kernel, lower
+from codegen.lower.kernel import Kernel, lower, spanned
 from codegen.opaque.importing import describe
 from codegen.packing import pack, packing_sources
 from codegen.runtime import CompiledModel, OutputSource, Signature, aligned_empty
@@ -25,6 +25,7 @@ from tensoropt.allocation import ALIGNMENT, Placement
 from tensoropt.ir.expression import Scope, Tensor, replace_sources, tensors
 from tensoropt.ir.parts import parts_of, range_of
 from tensoropt.ir.program import Array, Compute, Opaque, Program, Statement
+from tensoropt.ir.structure import row_major_strides
 
 Progress = Callable[[float, str], None]
 
@@ -106,7 +107,7 @@ class BuiltProgram:
         inputs = [np.ascontiguousarray(values[actual[tensor.name].name]) for tensor in kernel.inputs]
         known = {name: values[tensor.name] for name, tensor in actual.items() if tensor.name in self.program.constants}
         packed = [*(pack(packing, known) for packing in kernel.packings), *map(np.ascontiguousarray, kernel.arrays)]
-        outputs = [np.empty(tuple(tensor.shape), tensor.dtype.numpy) for tensor in statement.outputs]
+        outputs = [_empty(tensor, self.plan.strides.get(tensor.name)) for tensor in statement.outputs]
         arrays = [*inputs, *packed, *outputs]
         if kernel.workspace_bytes:
             arrays.append(aligned_empty(kernel.workspace_bytes))
@@ -129,12 +130,30 @@ class BuiltProgram:
         ]
 
 
+def _empty(tensor: Tensor, strides: tuple[int, ...] | None) -> Array:
+    """An array to write a tensor to, with strides in elements where it is not row-major."""
+    if strides is None:
+        return np.empty(tuple(tensor.shape), tensor.dtype.numpy)
+    memory = np.empty(spanned(tuple(tensor.shape), strides), tensor.dtype.numpy)
+    return _box(memory, 0, tensor, strides)
+
+
+def _box(memory: Array, start: int, tensor: Tensor, strides: tuple[int, ...]) -> Array:
+    """What a tensor is of flat memory, from an element on and with strides in elements."""
+    steps = [stride * memory.itemsize for stride in strides]
+    return np.lib.stride_tricks.as_strided(memory[start:], tuple(tensor.shape), steps)
+
+
 def _as_kept(statement: Compute, values: Mapping[str, Array]) -> Array:
     """The value of a statement that does nothing: a whole from its parts, a view from what it shows."""
     shape = tuple(int(extent) for extent in statement.output.shape)
     parts = parts_of(statement.expression)
     if parts:
-        return np.concatenate([np.asarray(values[part.tensor.name]).reshape(-1) for part in parts]).reshape(shape)
+        whole = np.empty(statement.output.type.elements, statement.output.dtype.numpy)
+        for part in parts:
+            strides = part.strides or row_major_strides(part.tensor.shape)
+            _box(whole, part.start, part.tensor, strides)[...] = values[part.tensor.name]
+        return whole.reshape(shape)
     shows = range_of(statement.expression)
     source, start = (statement.inputs[0], 0) if shows is None else (shows.tensor, shows.start)
     flat = np.asarray(values[source.name]).reshape(-1)
@@ -150,7 +169,7 @@ def compile_program(
 ) -> BuiltProgram:
     """A planned program compiled and linked. ModelError for a statement that nothing here can compile."""
     report = progress or (lambda share, detail: None)
-    return link(program, plan, target, lowered(program, plan.idle, target, report, variants), report)
+    return link(program, plan, target, lowered(program, plan.idle, target, report, variants, plan.strides), report)
 
 
 def link(
@@ -184,10 +203,11 @@ def lowered(
     target: CpuTarget,
     progress: Progress = lambda share, detail: None,
     variants: Mapping[str, Any] | None = None,
+    strides: Mapping[str, tuple[int, ...]] | None = None,
 ) -> list[Step]:
     """The calls that run a program, in order, with their kernels; statements of ``idle`` values do nothing.
 
-    ModelError as `compile_program`.
+    ``strides``: of values that are not written row-major, in elements. ModelError as `compile_program`.
     """
     kernels: dict[Any, Shared] = {}
     steps: list[Step] = []
@@ -196,7 +216,8 @@ def lowered(
         if isinstance(statement, Opaque):
             steps.append(_opaque_step(statement, program, target, kernels))
         elif statement.output.name not in idle:
-            steps.append(_step(statement, program, target, kernels, variants or {}))
+            layout = (strides or {}).get(statement.output.name)
+            steps.append(_step(statement, program, target, kernels, variants or {}, layout))
     return steps
 
 
@@ -217,17 +238,22 @@ def numbered(expression: Scope) -> tuple[Scope, dict[str, Tensor]]:
 
 
 def _step(
-    statement: Compute, program: Program, target: CpuTarget, kernels: dict[Any, Shared], variants: Mapping[str, Any]
+    statement: Compute,
+    program: Program,
+    target: CpuTarget,
+    kernels: dict[Any, Shared],
+    variants: Mapping[str, Any],
+    strides: tuple[int, ...] | None,
 ) -> Step:
     import tvm
 
     expression, actual = numbered(statement.expression)
     constants = frozenset(name for name, tensor in actual.items() if tensor.name in program.constants)
-    key = (expression, constants)
+    key = (expression, constants, strides)
     shared = kernels.get(key)
     if shared is None:
         output = Tensor("out", statement.output.type)
-        kernel = lower(output, expression, target, constants, variants.get(statement.output.name))
+        kernel = lower(output, expression, target, constants, variants.get(statement.output.name), strides)
         number = len(kernels)
         shared = kernels[key] = Shared(kernel, f"kernel_{number}", tvm.ir.GlobalVar(f"private_{number}"))
     return Step(statement, shared, actual)
@@ -257,7 +283,7 @@ def _entry(
     program: Program, plan: Placement, steps: list[Step], weights: Weights, target: CpuTarget
 ) -> tuple[Signature, Any]:
     inputs = {tensor.name: tir.void_pointer(f"input{number}") for number, tensor in enumerate(program.inputs)}
-    made = {output.name for step in steps for output in step.statement.outputs}
+    made = {output.name for step in steps for output in step.statement.outputs} | plan.wholes
     written = list(dict.fromkeys(tensor.name for tensor in program.outputs if tensor.name in made))
     outputs = {name: tir.void_pointer(f"output{number}") for number, name in enumerate(written)}
     arena, constants = tir.void_pointer("arena"), tir.void_pointer("weights")

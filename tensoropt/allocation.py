@@ -78,9 +78,11 @@ class Placement:
     """Offsets in bytes by value name, and the arena's size.
 
     ``aliases`` maps a value that is a view to the value whose bytes it shows, from byte ``starts`` on where it is not the first; a
-    view has no offset of its own. ``wholes`` are values that their parts' statements write. ``workspaces`` are offsets of the
-    scratch memory of statements, by the first value that they write; others have theirs behind the arena. ``host_bytes`` behind the
-    arena stand for memory of the host, where values lie that are copied there and back.
+    view has no offset of its own. ``wholes`` are values that their parts' statements write; parts of an output, which is the
+    caller's, have no offset either, and ``inside`` says of which output they are. ``strides`` are those of parts that are not
+    contiguous, in elements. ``workspaces`` are offsets of the scratch memory of statements, by the first value that they write;
+    others have theirs behind the arena. ``host_bytes`` behind the arena stand for memory of the host, where values lie that are
+    copied there and back.
     """
 
     offsets: Mapping[str, int]
@@ -90,6 +92,8 @@ class Placement:
     workspaces: Mapping[str, int] = field(default_factory=dict)
     starts: Mapping[str, int] = field(default_factory=dict)
     wholes: frozenset[str] = frozenset()
+    inside: Mapping[str, str] = field(default_factory=dict)
+    strides: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     host_bytes: int = 0
 
     @property
@@ -98,16 +102,16 @@ class Placement:
         return self.wholes | self.aliases.keys()
 
     def start(self, name: str) -> int:
-        """The first byte of a value in what it is a view of."""
+        """The first byte of a value in its storage."""
         total = 0
-        while name in self.aliases:
+        while name in self.aliases or name in self.inside:
             total += self.starts.get(name, 0)
-            name = self.aliases[name]
+            name = self.aliases.get(name) or self.inside[name]
         return total
 
     def storage(self, name: str) -> str:
-        """The value whose bytes a name stands for: itself, or what it is a view of."""
-        return shown(name, self.aliases)
+        """The value whose bytes a name stands for: itself, what it is a view of, or the output that it is a part of."""
+        return shown(name, {**self.inside, **self.aliases})
 
 
 def shown(name: str, aliases: Mapping[str, str]) -> str:

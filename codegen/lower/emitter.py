@@ -29,6 +29,7 @@ from tensoropt.ir.expression import (
     substitute,
 )
 from tensoropt.ir.index import FloorDiv, Index, Iterator, Modulo
+from tensoropt.ir.structure import row_major_strides
 from tensoropt.ir.types import DataType
 
 Source = Tensor | Scope
@@ -43,18 +44,10 @@ class Value:
         self.expression, self.uniform = expression, uniform
 
 
-def strides(shape: tuple[Any, ...]) -> tuple[int, ...]:
-    """Row-major strides in elements."""
-    result = [1] * len(shape)
-    for axis in range(len(shape) - 2, -1, -1):
-        result[axis] = result[axis + 1] * int(shape[axis + 1])
-    return tuple(result)
-
-
 def flat_index(access: Access) -> Index:
     """The element that an access reads, counted through its source in row-major order."""
     total = Index.of(0)
-    for index, stride in zip(access.indices, strides(access.source.shape), strict=True):
+    for index, stride in zip(access.indices, row_major_strides(access.source.shape), strict=True):
         total = total + index * stride
     return total
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
 from codegen.lower import tir
 from codegen.lower.stages import Stage, costly_value, split_stages
 from codegen.schedules.cpu import choose, rows
-from codegen.schedules.cpu.context import Context, Epilogue, Packing
+from codegen.schedules.cpu.context import Context, Packing
 from codegen.schedules.cpu.filtering import emit as filtering
 from codegen.targets.cpu import CpuTarget
 from tensoropt.allocation import ALIGNMENT
@@ -81,15 +81,18 @@ def lower(
     target: CpuTarget,
     constants: frozenset[str] = frozenset(),
     variant: Mapping[str, Any] | None = None,
+    strides: tuple[int, ...] | None = None,
 ) -> Kernel:
     """The kernel of ``output = expression``. ``constants`` are tensors whose values are known when it is compiled.
 
+    ``strides``: how many elements lie from one of the output to the next along each axis, where it is not row-major.
     ``variant`` holds parameters of its schedule: ``{"contraction": 3}``, or ``{"metaschedule": text}`` for a schedule that
     was found by ``codegen.tune.metaschedule``. ScheduleMismatch where such a text does not fit the kernel.
     """
-    if variant and "metaschedule" in variant:
+    if variant and "metaschedule" in variant and strides is None:
         return _found(output, expression, str(variant["metaschedule"]))
-    width = "int32" if _fits(expression, target.threads) else "int64"
+    elements = output.type.elements if strides is None else spanned(tuple(output.shape), strides)
+    width = "int32" if _fits(expression, target.threads, elements) else "int64"
     pointers: dict[Tensor, Any] = {}
     buffers = _Buffers()
     for number, tensor in enumerate(tensors(expression)):
@@ -109,9 +112,9 @@ def lower(
         return packed_buffers[-1]
 
     result_pointer = tir.pointer(tir.STORED[output.dtype], "out")
-    result = tir.view(result_pointer, tir.STORED[output.dtype], output.type.elements, "out")
+    result = tir.view(result_pointer, tir.STORED[output.dtype], elements, "out")
     context = Context(target, buffers, constants, width, scratch.take, packed, variant or {})
-    bodies, names = _scheduled(context, expression, result)
+    bodies, names = _scheduled(context, expression, result, strides)
     used = tuple(tensor for tensor in pointers if tensor in buffers.used)
     declarations = [tir.declare(buffers[tensor], pointers[tensor]) for tensor in used]
     declarations += [tir.declare(view, at) for view, at in zip(packed_buffers, packed_pointers, strict=True)]
@@ -135,26 +138,41 @@ def _found(output: Tensor, expression: Scope, text: str) -> Kernel:
     return Kernel(function, blocks.inputs, (), (output,), made.workspace_bytes, ("metaschedule",))
 
 
-def _scheduled(context: Context, expression: Scope, result: Any) -> tuple[list[Any], list[str]]:
+def spanned(shape: Sequence[int], strides: Sequence[int]) -> int:
+    """Elements from the first to the last of a box with such strides."""
+    if not all(shape):
+        return 0
+    return 1 + sum((int(extent) - 1) * stride for extent, stride in zip(shape, strides, strict=True))
+
+
+def _scheduled(
+    context: Context, expression: Scope, result: Any, strides: tuple[int, ...] | None
+) -> tuple[list[Any], list[str]]:
     """The statements of all stages, the last of which writes the buffer ``result``, and the names of their schedules."""
     stages = split_stages(expression)
     if len(stages) > 1:
         value = costly_value(expression)
         for split in (*([] if value is None else [split_stages(expression, value)]), stages):
-            found = rows.recognize(context, [Epilogue(stage) for stage in split])
+            if strides is not None:
+                context.strides[split[-1].result] = strides
+            found = rows.recognize(context, [context.epilogue(stage) for stage in split])
             if found is not None:
+                if strides is not None:
+                    found = replace(found, in_place=None)  # what lies there is read as row-major
                 own = [split[-1].result, *([] if found.in_place is None else [found.in_place])]
                 context.buffers.update(dict.fromkeys(own, result))
                 _place(context, split)
                 where = "" if found.in_place is None else " in place"
                 return [rows.schedule(context, found)], [f"rows of {len(split)} stages{where}"]
     context.buffers[stages[-1].result] = result
+    if strides is not None:
+        context.strides[stages[-1].result] = strides
     stages = [stage for stage in stages if stage.result.type.elements]
     filtered = filtering.schedule(context, stages) if len(stages) > 2 else None
     if filtered is not None:
         return [filtered[1]], [filtered[0]]
     _place(context, stages)
-    chosen = [choose.schedule(context, Epilogue(stage)) for stage in stages]
+    chosen = [choose.schedule(context, context.epilogue(stage)) for stage in stages]
     return [body for _, body in chosen], [name for name, _ in chosen]
 
 
@@ -166,9 +184,10 @@ def _place(context: Context, stages: list[Stage]) -> None:
             context.buffers[stage.result] = memory
 
 
-def _fits(expression: Scope, threads: int) -> bool:
+def _fits(expression: Scope, threads: int, written: int) -> bool:
     """Whether 32 bits hold every element index and every count of iterations, multiplied by the number of threads."""
     largest = max((tensor.type.elements for tensor in tensors(expression)), default=0)
+    largest = max(largest, written)
     for scope in scopes(expression):
         reduced = prod(iterator.extent for iterator in scope.reduction)
         largest = max(largest, scope.type.elements, reduced)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 from passes.plan.storage import Storage, storage_of
 from tensoropt.allocation import Allocation, Buffer, Span
-from tensoropt.ir.expression import Tensor
 from tensoropt.ir.program import Program
 
 
@@ -42,16 +41,17 @@ def lifetimes(
     last: dict[str, int] = {}
     first: dict[str, int] = {}
     sizes: dict[str, int] = {}
-    begun: dict[str, list[tuple[int, int, Tensor]]] = {}
+    begun: dict[str, list[tuple[str, int]]] = {}
     for step, statement in enumerate(program.statements):
         for tensor in statement.inputs:
             last[storage.owner(tensor.name)] = step
         for tensor in statement.outputs:
-            if tensor.name not in outputs and tensor.name not in storage.views:
-                first.setdefault(storage.owner(tensor.name), step)  # the first part of a whole begins it
+            owner = storage.owner(tensor.name)
+            if owner not in outputs and tensor.name not in storage.views:
+                first.setdefault(owner, step)  # the first part of a whole begins it
                 sizes[tensor.name] = tensor.type.bytes
                 if tensor.name in storage.parts:
-                    begun.setdefault(storage.owner(tensor.name), []).append((storage.start(tensor.name), step, tensor))
+                    begun.setdefault(owner, []).append((tensor.name, step))
     over: dict[str, str] = {}
     ends: dict[str, int] = {}
     for name, step in first.items():
@@ -62,7 +62,7 @@ def lifetimes(
             over[name] = owner
         ends[owner] = last.get(name, step)
     buffers = tuple(
-        Buffer(name, sizes[name], step, ends[name], _spans(begun.get(name, ()), ends[name], storage))
+        Buffer(name, sizes[name], step, ends[name], _spans(begun.get(name, ()), ends[name], storage, sizes))
         for name, step in first.items()
         if name not in over
     )
@@ -71,12 +71,18 @@ def lifetimes(
     return Lifetimes(Allocation((*buffers, *scratch)), over)
 
 
-def _spans(parts: Sequence[tuple[int, int, Tensor]], last: int, storage: Storage) -> tuple[Span, ...]:
-    """Each part of a whole from the step that writes it on; wholes that are parts themselves are written by their own."""
+def _spans(parts: Sequence[tuple[str, int]], last: int, storage: Storage, sizes: Mapping[str, int]) -> tuple[Span, ...]:
+    """Each part of a whole from the step that writes it on; wholes that are parts themselves are written by their own.
+
+    Parts that are not contiguous lie between one another: the first of them takes all of their whole.
+    """
     wholes = set(storage.parts.values())
-    return tuple(
-        Span(start, tensor.type.bytes, step, last) for start, step, tensor in parts if tensor.name not in wholes
-    )
+    spans: dict[str, Span] = {}
+    for name, step in parts:
+        if name not in wholes:
+            taken = storage.parts[name] if name in storage.strides else name
+            spans.setdefault(taken, Span(storage.start(taken), sizes[taken], step, last))
+    return tuple(spans.values())
 
 
 def joined_storage(program: Program) -> Storage:

@@ -90,7 +90,7 @@ class _Realisation:
             for tensor, value, offset in zip(emitted, one.writes, plan.offsets[position], strict=True):
                 part = tensor.name in self.storage.parts
                 name = problem.values[value].name if part else tensor.name
-                if tensor.name not in self.outputs and name not in self.storage.parts:
+                if name not in self.outputs and name not in self.storage.parts:
                     offsets[name] = offset
             if one.workspace and action < len(problem.steps):
                 workspaces[emitted[0].name] = plan.workspaces[position]
@@ -111,7 +111,8 @@ class _Realisation:
             workspaces,
             host_bytes=max(0, self.host_end - plan.arena_bytes),
         )
-        return Realised(made, placed(placement, Storage(views.views, parts, starts)), self.originals)
+        storage = Storage(views.views, parts, starts, self.storage.strides)
+        return Realised(made, placed(placement, storage), self.originals)
 
     def _require_fetchable(self, problem: Problem, fetched: set[int]) -> None:
         for step in fetched:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from tensoropt.allocation import ALIGNMENT, Placement
 from tensoropt.api.compiling import variants_of
 from tensoropt.api.planning import SECONDS, document
+from tensoropt.api.shrinking import Shrinking
 from tensoropt.budget import parse_budget
 from tensoropt.errors import NoPlanError
 from tensoropt.ir.program import Program
-from tensoropt.ir.verifier import verify
 from tensoropt.paging import bytes_per_unit, paged
 from tensoropt.pass_manager import Progress
 from tensoropt.plan_types import Problem
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from codegen.tune.database import Database
     from codegen.tune.tuned import Tuning
     from passes.plan.storage import Storage
-    from passes.slabs import Chain
 
 
 _LEAST_SECONDS = 1.0
@@ -33,8 +33,8 @@ _LEAST_SECONDS = 1.0
 WORTH_REORDERING = 0.02
 """The share of a run that another order has to save: kernels that find their operands in the cache are faster by about as much."""
 
-PIECES = (2, 4, 8, 16)
-"""In how many pieces a chain is cut."""
+ROUNDS = 8
+"""Of statements computed otherwise, at the most; each of the later ones follows a plan that was not found."""
 
 _AS_IT_RUNS = ("name", "sequence", "offsets", "workspaces", "aliases", "history")
 """Of a plan, what the program of the artefact says."""
@@ -76,17 +76,17 @@ def within_budget(
     no plan is found, with the smallest budget that is known to fit.
     """
     from passes.plan.auto import Settings, plan
-    from passes.plan.bounds.working_sets import working_sets
     from passes.plan.realise import realised
 
-    def state(changed: Program) -> _Stated:
-        return _stated(changed, program, cpu, database, tuning, paging, quiet, progress)
+    def state(changed: Program, pieces: frozenset[str] = frozenset()) -> _Stated:
+        return _stated(changed, program, cpu, database, tuning, paging, quiet, progress, pieces)
 
     stated = state(program)
     peak = stated.in_order.peak_bytes + stated.reserved
     budget = memory_budget if isinstance(memory_budget, int) else parse_budget(memory_budget, peak)
     cut: list[str] = []
     inlined: list[str] = []
+    rounds = 0
     while True:
         # the order of the program first: what is used soon after it is made is still in the cache, which durations do not tell
         settings = Settings(
@@ -94,9 +94,10 @@ def within_budget(
         )
         if stated.in_order.arena_bytes + stated.reserved <= budget:
             return stated.as_it_is(budget, peak, cut, inlined)
-        impossible = working_sets(stated.problem, settings.budget) is not None
-        smaller = _smaller(stated, budget) if impossible else None
-        if smaller is None:
+        rounds += 1
+        available = budget - stated.reserved
+        less = stated.shrinking.within(available, WORTH_REORDERING) if rounds <= ROUNDS else None
+        if less is None:
             found = plan(stated.problem, settings, progress)
             if found.plan is None or found.plan.duration > stated.problem.duration * (1 + WORTH_REORDERING):
                 free = replace(settings, order="free")
@@ -106,12 +107,14 @@ def within_budget(
                     or reordered.plan.duration < found.plan.duration - stated.problem.duration * WORTH_REORDERING
                 ):
                     settings, found = free, reordered
-            smaller = _smaller(stated, budget) if found.plan is None and not impossible else None
-            if smaller is None:
+            less = None
+            if found.plan is None and rounds <= ROUNDS:
+                less = stated.shrinking.within(available, inf) or stated.shrinking.easily(available, WORTH_REORDERING)
+            if less is None:
                 break
-        cut += smaller.cut
-        inlined += smaller.inlined
-        stated = state(smaller.program)
+        cut += less.cut
+        inlined += less.inlined
+        stated = state(less.program, less.pieces)
     problem, reserved = stated.problem, stated.reserved
     if found.plan is None:
         smallest = min(found.smallest.arena_bytes, stated.in_order.arena_bytes) + reserved
@@ -148,6 +151,7 @@ class _Stated:
     in_order: Placement
     variants: Mapping[str, Any]
     reserved: int
+    shrinking: Shrinking
 
     def as_it_is(self, budget: int, peak: int, cut: list[str], inlined: list[str]) -> Budgeted:
         """The program in its order, which is within the budget."""
@@ -184,6 +188,7 @@ def _stated(
     paging: str | None,
     quiet: Quiet,
     progress: Progress,
+    pieces: frozenset[str],
 ) -> _Stated:
     """The problem with the kernels that will run: their measured durations and their workspaces; with paging transfers too.
 
@@ -202,81 +207,25 @@ def _stated(
 
     variants = variants_of(program, tuned, tuning.variants)
     joined = joined_storage(program)
-    steps = lowered(program, joined.idle, cpu, variants=variants)
+    steps = lowered(program, joined.idle, cpu, variants=variants, strides=joined.strides)
     in_order = placed_in_order(program, workspaces_of(steps), joined)
+    optional = {whole for whole in storage_of(program, ()).parts.values() if whole not in pieces}
     choices = []
     with MeasuredCost(cpu, quiet=quiet, records=Records(database, cpu)) as costs:
-        for storage in [
-            *([joined] if paging is None else []),
-            *([storage_of(program)] if joined.parts or paging else []),
-        ]:
+        for storage in [joined, storage_of(program, optional)] if paging is None else [storage_of(program)]:
             made = problem_of(program, costs, storage, lambda share, detail: progress("measure", share, detail))
             kernels = workspaces_of(
-                steps if storage is joined else lowered(program, storage.idle, cpu, variants=variants)
+                steps
+                if storage is joined
+                else lowered(program, storage.idle, cpu, variants=variants, strides=storage.strides)
             )
             choices.append((storage, in_arena(_as_tuned(made, kernels, tuning, variants))))
     storage, problem = min(choices, key=lambda choice: max(needs(choice[1]), default=0))
     if paging is not None:
         problem = paged(problem, bytes_per_unit(paging, True, cpu.host_bytes_per_second))
     reserved = ALIGNMENT if any(step.shared.kernel.checked for step in steps) else 0
-    return _Stated(program, storage, problem, in_order, variants, reserved)
-
-
-@dataclass(frozen=True, slots=True)
-class _Smaller:
-    """A program whose largest working set is smaller, and the value whose chain is cut or whose operand is inlined."""
-
-    program: Program
-    cut: tuple[str, ...] = ()
-    inlined: tuple[str, ...] = ()
-
-
-def _smaller(stated: _Stated, budget: int) -> _Smaller | None:
-    """The statement with the largest working set computed otherwise.
-
-    Its chain in as many pieces as the budget asks for, or the operand of its contraction computed while it is packed, if it can be.
-    """
-    from passes.inline_operands import without_operand
-    from passes.plan.bounds.working_sets import working_set
-    from passes.slabs import chain_of, in_slabs
-
-    problem = stated.problem
-    largest = max(range(len(problem.steps)), key=lambda number: working_set(problem, number))
-    name = problem.steps[largest].name
-    chain = chain_of(stated.program, name)
-    if chain is None:
-        other = without_operand(stated.program, name)
-        return None if other is None else _Smaller(_verified(other), inlined=(name,))
-    counts = [count for count in PIECES if chain.extent % count == 0 and chain.extent > count]
-    if not counts:
-        return None
-    count = next((count for count in counts if _needed(problem, chain, count) <= budget), counts[-1])
-    return _Smaller(_verified(in_slabs(stated.program, chain, count)), cut=(chain.statements[-1].output.name,))
-
-
-def _verified(program: Program) -> Program:
-    """The program, well formed as every pass has to leave it."""
-    verify(program)
-    return program
-
-
-def _needed(problem: Problem, chain: Chain, count: int) -> int:
-    """About the most bytes that a statement of a chain in pieces has while it runs: the last value is there as a whole."""
-    from passes.plan.bounds.working_sets import working_set
-
-    number = {step.name: place for place, step in enumerate(problem.steps)}
-    between = {statement.output.name for statement in chain.statements[:-1]}
-    last = chain.statements[-1].output
-    needed = 0
-    for statement in chain.statements:
-        place = number.get(statement.output.name)
-        if place is None:  # a view
-            continue
-        own = [problem.values[value] for value in {*problem.steps[place].reads, *problem.steps[place].writes}]
-        inner = sum(value.bytes for value in own if value.name in between)
-        whole = 0 if statement.output is last else last.type.bytes
-        needed = max(needed, working_set(problem, place) - inner + inner // count + whole)
-    return needed
+    shrinking = Shrinking(program, problem, workspaces_of(steps), pieces)
+    return _Stated(program, storage, problem, in_order, variants, reserved, shrinking)
 
 
 def _as_tuned(problem: Problem, workspaces: Mapping[str, int], tuning: Tuning, variants: Mapping[str, Any]) -> Problem:

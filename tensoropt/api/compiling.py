@@ -26,9 +26,10 @@ def compiled(
     from passes.plan.lifetimes import joined_storage
 
     if placement is not None:
-        return link(program, placement, cpu, lowered(program, placement.idle, cpu, progress, variants), progress)
+        steps = lowered(program, placement.idle, cpu, progress, variants, placement.strides)
+        return link(program, placement, cpu, steps, progress)
     storage = joined_storage(program)
-    steps = lowered(program, storage.idle, cpu, progress, variants)
+    steps = lowered(program, storage.idle, cpu, progress, variants, storage.strides)
     return link(program, plan(program, workspaces_of(steps), storage), cpu, steps, progress)
 
 

@@ -1,4 +1,4 @@
-"""Values that lie one behind the other in another: concatenations and slices whose parts are contiguous in memory."""
+"""Values that lie in another: what a concatenation joins, and slices that are contiguous in memory."""
 
 from __future__ import annotations
 
@@ -7,25 +7,33 @@ from math import prod
 
 from tensoropt.ir.expression import Access, Apply, Constant, IndexValue, Scalar, Scope, Tensor
 from tensoropt.ir.index import Index, Iterator
+from tensoropt.ir.structure import row_major_strides
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A tensor and where its first element lies in the whole, counted in elements."""
+    """A tensor and where its first element lies in the whole, counted in elements.
+
+    ``strides``: how many elements of the whole lie from one of its own to the next along each axis, where it is not contiguous
+    there.
+    """
 
     tensor: Tensor
     start: int
+    strides: tuple[int, ...] | None = None
 
 
 def parts_of(scope: Scope) -> tuple[Part, ...]:
-    """The tensors that a concatenation puts one behind the other, if they are all of it; none for anything else.
+    """The tensors that a concatenation puts one behind the other along an axis, if they are all of it; none for anything else.
 
-    Axes before the joined one have one element, so that each part is contiguous.
+    They are contiguous where the axes before it have one element.
     """
     pieces = _pieces(scope.body)
     axis = None if scope.reduction or len(pieces) < 2 else _joined_axis(scope, pieces)
-    if axis is None or prod(iterator.extent for iterator in scope.traversal[:axis]) != 1:
+    if axis is None:
         return ()
+    apart = prod(iterator.extent for iterator in scope.traversal[:axis]) != 1
+    strides = row_major_strides(scope.shape) if apart else None
     joined, inner = scope.traversal[axis], prod(iterator.extent for iterator in scope.traversal[axis + 1 :])
     parts: list[Part] = []
     start = 0
@@ -37,7 +45,7 @@ def parts_of(scope: Scope) -> tuple[Part, ...]:
         extents[axis] = end - start
         if not isinstance(source, Tensor) or list(piece.indices) != expected or list(source.shape) != extents:
             return ()
-        parts.append(Part(source, start * inner))
+        parts.append(Part(source, start * inner, strides))
         start = end
     return tuple(parts) if len({part.tensor for part in parts}) == len(parts) else ()
 

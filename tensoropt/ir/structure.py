@@ -83,6 +83,16 @@ def row_major(indices: Iterable[Index | Iterator | int], shape: Iterable[int]) -
     return position
 
 
+def row_major_strides(shape: Iterable[int]) -> tuple[int, ...]:
+    """How many elements lie from one to the next along each axis of a shape."""
+    strides: list[int] = []
+    elements = 1
+    for extent in reversed([int(extent) for extent in shape]):
+        strides.insert(0, elements)
+        elements *= extent
+    return tuple(strides)
+
+
 def linear_index(access: Access) -> Index:
     """The row-major position of the element that an access reads."""
     return row_major(access.indices, access.source.shape)

@@ -13,6 +13,7 @@ from codegen.lower.stages import Stage, point_mapping
 from codegen.targets.cpu import CpuTarget
 from tensoropt.ir.expression import Access, Scalar, Tensor, accesses, map_scalar, substitute
 from tensoropt.ir.index import Index, Iterator
+from tensoropt.ir.structure import row_major_strides
 from tensoropt.ir.types import DataType
 
 
@@ -41,7 +42,8 @@ class Context:
     """The kernel around a stage.
 
     ``buffers`` holds every materialised source; ``workspace(dtype, elements)`` hands out scratch memory of the kernel;
-    ``packed(packing)`` hands out a buffer with a constant as the schedule wants it.
+    ``packed(packing)`` hands out a buffer with a constant as the schedule wants it. ``strides`` are those of results that are
+    not row-major where they are written, in elements.
     """
 
     target: CpuTarget
@@ -51,6 +53,7 @@ class Context:
     workspace: Callable[[str, int], Any]
     packed: Callable[[Packing], Any]
     variant: Mapping[str, Any] = field(default_factory=dict)
+    strides: dict[Source, tuple[int, ...]] = field(default_factory=dict)
 
     def emitter(
         self,
@@ -66,12 +69,17 @@ class Context:
         """Whether a source's values are known when the program is compiled."""
         return isinstance(source, Tensor) and source.name in self.constants
 
+    def epilogue(self, stage: Stage) -> Epilogue:
+        """The end of a stage, written where its result belongs."""
+        return Epilogue(stage, self.strides.get(stage.result))
+
 
 class Epilogue:
     """The end of a stage: from the reduced value at a point to what is stored there."""
 
-    def __init__(self, stage: Stage) -> None:
+    def __init__(self, stage: Stage, strides: tuple[int, ...] | None = None) -> None:
         self.stage = stage
+        self.strides = row_major_strides(stage.result.shape) if strides is None else strides
         self.identity = stage.result is stage.scope
         scope = stage.scope
         self.point = Access(scope, [Index.of(iterator) for iterator in scope.traversal])
@@ -90,10 +98,8 @@ class Epilogue:
 
     def output_index(self) -> Index:
         """The element of the result, in terms of the reduced scope's iterators."""
-        from codegen.lower.emitter import strides
-
         total = Index.of(0)
-        for iterator, stride in zip(self.stage.result.traversal, strides(self.stage.result.shape), strict=True):
+        for iterator, stride in zip(self.stage.result.traversal, self.strides, strict=True):
             where = Index.of(iterator) if self.identity else self.mapping[iterator]
             total = total + where * stride
         return total

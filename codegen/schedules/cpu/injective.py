@@ -6,10 +6,9 @@ from math import prod
 from typing import Any
 
 from codegen.lower import tir
-from codegen.lower.emitter import flat_index
 from codegen.lower.reads import Axes, contiguous_groups, merge, operations, reads
 from codegen.schedules.cpu.context import Context, Epilogue, thread_range
-from tensoropt.ir.expression import Access, substitute
+from tensoropt.ir.expression import substitute
 from tensoropt.ir.index import Index, Iterator
 
 PARALLEL_WORK = 1 << 15
@@ -20,7 +19,7 @@ def schedule(context: Context, epilogue: Epilogue) -> Any:
     """The statement that computes an element-wise stage."""
     scope = epilogue.stage.result
     found = reads(scope.body, context.buffers.keys())
-    groups = contiguous_groups(scope.traversal, found.watched)
+    groups = contiguous_groups(scope.traversal, (*found.watched, epilogue.output_index()))
     lanes = context.target.lanes
     while len(groups) > 1 and prod(iterator.extent for iterator in groups[-1]) < lanes // 2:
         groups[-2:] = [[*groups[-2], *groups[-1]]]
@@ -81,7 +80,7 @@ def row(
     scope = epilogue.stage.result
     full = {iterator: axes.mapping.get(iterator, Index.of(0)) for iterator in scope.traversal}
     body = substitute(scope.body, full)
-    position = flat_index(Access(scope, [full[iterator] for iterator in scope.traversal]))
+    position = epilogue.output_index().substitute(full)
 
     def piece(start: Index, used: int, chunk: Any) -> Any:
         lane = Iterator("lane", used)

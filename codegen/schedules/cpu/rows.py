@@ -51,7 +51,7 @@ def recognize(context: Context, stages: list[Epilogue]) -> Rows | None:
     if _work(stages) >= injective.PARALLEL_WORK and prod(row.extent for row in rows) < context.target.threads:
         return None
     found = reads(end.body, {*context.buffers, *(one.stage.result for one in stages)})
-    if len(contiguous_groups(columns, found.watched)) != 1:
+    if len(contiguous_groups(columns, (*found.watched, stages[-1].output_index()))) != 1:
         return None
     return Rows(tuple(stages), tuple(rows), tuple(columns), stored[0] if stored else None)
 

@@ -30,7 +30,7 @@ def schedule(context: Context, stages: Sequence[Stage]) -> tuple[str, Any] | Non
         return None
     found = cuts(context, filtering)
     chosen = found[min(int(context.variant.get("filtering", 0)), len(found) - 1)]
-    emission = Emission(context, filtering, Epilogue(stages[-1]), chosen)
+    emission = Emission(context, filtering, context.epilogue(stages[-1]), chosen)
     return f"filtering {chosen.label()}", emission.statement()
 
 
