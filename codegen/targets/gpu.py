@@ -2,8 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Multiprocessor:
+    """What blocks share that run on one multiprocessor at the same time; sizes in bytes."""
+
+    threads: int = 2048
+    blocks: int = 32
+    registers: int = 65536
+    """Of 32 bits, for all blocks together and for one of them."""
+    shared_bytes: int = 64 << 10
+    most_shared_bytes: int = 48 << 10
+    """Of one block that asks for more than the default."""
+    reserved_shared_bytes: int = 0
+    """What the driver takes of each block's."""
+    shared_unit: int = 128
+    """Shared memory is given out in multiples of this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ceilings:
+    """What a GPU does at the most: operations (a multiply-add is two) and bytes a second, bytes of its memories. 0: it has none."""
+
+    memory_bytes: int = 0
+    bytes_per_second: float = 0.0
+    l2_bytes: int = 0
+    f32: float = 0.0
+    f64: float = 0.0
+    tf32_tensor: float = 0.0
+    """Of tensor cores, without sparsity, accumulated in f32; so are the next two."""
+    f16_tensor: float = 0.0
+    bf16_tensor: float = 0.0
+    launch_seconds: float = 2e-6
+    """What a kernel takes at least, one after another in a CUDA graph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +63,8 @@ class GpuTarget:
     double: bool = True
     alignment: int = 256
     """Of every value in the device arena, in bytes: sub-buffers need it."""
+    multiprocessor: Multiprocessor = field(default_factory=Multiprocessor)
+    ceilings: Ceilings = field(default_factory=Ceilings)
 
     @property
     def key(self) -> str:
@@ -37,6 +74,14 @@ class GpuTarget:
     def describe(self) -> dict[str, Any]:
         """The target as plain data for a manifest."""
         return asdict(self)
+
+    @staticmethod
+    def described(data: Mapping[str, Any]) -> GpuTarget:
+        """The target of a manifest. KeyError or TypeError where it is none."""
+        rest = {name: value for name, value in data.items() if name not in ("multiprocessor", "ceilings")}
+        return GpuTarget(
+            multiprocessor=Multiprocessor(**data["multiprocessor"]), ceilings=Ceilings(**data["ceilings"]), **rest
+        )
 
     def tvm(self) -> Any:
         """The target as TVM takes it, for its code generators."""

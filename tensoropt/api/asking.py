@@ -33,10 +33,19 @@ def rules() -> list[dict[str, str]]:
 
 
 def targets() -> list[dict[str, Any]]:
-    """The targets that this installation compiles for."""
-    from codegen.targets.cpu import host_target
+    """The targets that this installation compiles for; ``here`` says whether this machine runs the result, ``why`` why it does not.
 
-    return [{"name": "cpu", **host_target().describe()}]
+    A GPU's figures are those of ``codegen.targets.gpu.GpuTarget``; sizes are in bytes, rates are for a second.
+    """
+    from codegen.targets.cpu import host_target
+    from codegen.targets.here import why_not_here
+    from codegen.targets.named import NAMED
+
+    found: list[dict[str, Any]] = [{"name": "cpu", **host_target().describe(), "here": True, "why": ""}]
+    why = why_not_here(NAMED.values())
+    for name, target in NAMED.items():
+        found.append({**target.describe(), "name": f"cuda:{name}", "here": not why[name], "why": why[name]})
+    return found
 
 
 def cache(

@@ -11,7 +11,7 @@ from tensoropt.api.budgeting import Budgeted, within_budget
 from tensoropt.api.checking import check_model, export, latencies, require_agreement
 from tensoropt.api.compiled import CompiledModel
 from tensoropt.api.compiling import compiled, variants_of
-from tensoropt.api.requirements import require_budget, require_limits, require_target
+from tensoropt.api.requirements import require_budget, require_compiled_for, require_limits
 from tensoropt.api.training import load_training
 from tensoropt.check import CheckResult, random_feeds
 from tensoropt.errors import ModelError, NoPlanError, UsageError
@@ -67,7 +67,7 @@ def optimize(
     from tensoropt.frontend import load_program
 
     excluded = frozenset([exclude_rules] if isinstance(exclude_rules, str) else exclude_rules)
-    require_target(target)
+    require_compiled_for(target)
     if tune not in ("off", "fast", "full"):
         raise UsageError(f"--tune is off, fast or full, not {tune!r}")
     unknown = excluded - {"all", *(entry["name"] for entry in rules())}
