@@ -12,6 +12,7 @@ import tvm
 from tvm import tirx
 from tvm.ir import Call, PointerType, PrimType, TensorLoad
 
+from codegen.lower import dialect
 from tensoropt.ir.types import DataType
 
 Expression = Any
@@ -80,8 +81,18 @@ def integer(value: int, dtype: str = "int32") -> Expression:
 
 def number(value: float | int | bool, dtype: str, lanes: int = 1) -> Expression:
     """A literal, repeated over the lanes. Infinities and NaN are spelled by their bits, which every printer keeps."""
-    literal = tirx.const(value, dtype)
+    literal = dialect.current().literal(value, dtype)
     return literal if lanes == 1 else tirx.Broadcast(literal, lanes)
+
+
+def reinterpret(dtype: str, value: Expression) -> Expression:
+    """A value of another type with the same bits."""
+    return dialect.current().reinterpret(dtype, value)
+
+
+def stored(dtype: DataType) -> str:
+    """How a type lies in the memory of what kernels are being written for."""
+    return dialect.current().half if dtype is DataType.FLOAT16 else STORED[dtype]
 
 
 def is_simple(value: Expression) -> bool:
