@@ -54,6 +54,11 @@ def pointer(dtype: str, name: str) -> Any:
     return tirx.Var(name, PointerType(PrimType(dtype)))
 
 
+def global_pointer(dtype: str, name: str) -> Any:
+    """A pointer parameter of a device function, to the device's memory."""
+    return tirx.Var(name, PointerType(PrimType(dtype), "global"))
+
+
 def view(parameter: Any, dtype: str, elements: int, name: str) -> Any:
     """A flat buffer over a pointer; ``declare`` makes it usable."""
     return tirx.decl_buffer((max(elements, 1),), dtype, name, data=parameter, layout=None)
@@ -201,6 +206,17 @@ def overwriting_function(parameters: Sequence[Any], body: Statement) -> Any:
     """A private kernel that returns 0, whose result may be written over what it reads."""
     full = sequence([body, tirx.Return(integer(0))])
     return tirx.PrimFunc(list(parameters), full, ret_type=PrimType("int32"))
+
+
+_DEVICE_KERNEL_LAUNCH = 2
+"""TVM's calling convention of a function that a device starts in many threads."""
+
+
+def device_function(parameters: Sequence[Any], body: Statement, target: Any, aliased: bool) -> Any:
+    """A device function, which binds its threads itself. ``aliased`` where its result may be written over what it reads."""
+    made = tirx.PrimFunc(list(parameters), body).with_attr("calling_conv", _DEVICE_KERNEL_LAUNCH)
+    made = made.with_attr("target", target).with_attr("tirx.is_global_func", True)
+    return made if aliased else made.with_attr("tirx.noalias", True)
 
 
 def call(kernel: Any, arguments: Sequence[Expression]) -> Expression:
