@@ -19,7 +19,8 @@ from codegen.lower import tir
 from codegen.lower.kernel import Kernel, lower
 from codegen.opaque.importing import describe
 from codegen.packing import pack, packing_sources
-from codegen.runtime import CompiledModel, OutputSource, Signature, aligned_empty
+from codegen.runtime import CompiledModel, aligned_empty
+from codegen.signature import OutputSource, Signature
 from codegen.targets.cpu import CpuTarget
 from tensoropt.allocation import ALIGNMENT, Placement
 from tensoropt.ir.expression import Scope, Tensor, replace_sources, tensors

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from codegen.runtime import CompiledModel, OutputSource, Signature, load_runtime
+from codegen.runtime import CompiledModel, load_runtime
+from codegen.signature import OutputSource, Signature
 from codegen.targets.cpu import available_threads, runtime_features
 from tensoropt.errors import ArtefactError
 from tensoropt.ir.expression import Tensor

@@ -9,8 +9,9 @@ from typing import Any
 
 from codegen.lower import tir
 from codegen.lower.stages import Stage, costly_value, split_stages
+from codegen.schedules.context import Buffers, Epilogue
 from codegen.schedules.cpu import choose, rows
-from codegen.schedules.cpu.context import Context, Epilogue, Packing
+from codegen.schedules.cpu.context import Context, Packing
 from codegen.schedules.cpu.filtering import emit as filtering
 from codegen.targets.cpu import CpuTarget
 from tensoropt.allocation import ALIGNMENT
@@ -37,18 +38,6 @@ class Kernel:
     arrays: tuple[Array, ...] = ()
     helpers: Mapping[Any, Any] = field(default_factory=dict)
     checked: bool = False
-
-
-class _Buffers(dict[Tensor | Scope, Any]):
-    """Buffers by source; remembers which were asked for: a constant that is only read packed is no parameter."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.used: set[Tensor | Scope] = set()
-
-    def __getitem__(self, source: Tensor | Scope) -> Any:
-        self.used.add(source)
-        return super().__getitem__(source)
 
 
 @dataclass
@@ -91,7 +80,7 @@ def lower(
         return _found(output, expression, str(variant["metaschedule"]))
     width = "int32" if _fits(expression, target.threads) else "int64"
     pointers: dict[Tensor, Any] = {}
-    buffers = _Buffers()
+    buffers = Buffers()
     for number, tensor in enumerate(tensors(expression)):
         stored = tir.STORED[tensor.dtype]
         pointers[tensor] = tir.pointer(stored, f"in{number}")
@@ -110,7 +99,7 @@ def lower(
 
     result_pointer = tir.pointer(tir.STORED[output.dtype], "out")
     result = tir.view(result_pointer, tir.STORED[output.dtype], output.type.elements, "out")
-    context = Context(target, buffers, constants, width, scratch.take, packed, variant or {})
+    context = Context(buffers, constants, width, target, scratch.take, packed, variant or {})
     bodies, names = _scheduled(context, expression, result)
     used = tuple(tensor for tensor in pointers if tensor in buffers.used)
     declarations = [tir.declare(buffers[tensor], pointers[tensor]) for tensor in used]

@@ -49,9 +49,9 @@ def parse_target(text: str, threads: int | None = None) -> Target:
     if not colon and kind == "cuda":
         return _present()
     if not colon and kind == "opencl":
-        from codegen.targets.opencl import opencl_target
+        from codegen.device.opencl import find_device, target_of
 
-        return opencl_target()
+        return target_of(find_device())
     known = [*KINDS, *(f"cuda:{name}" for name in (*ARCHITECTURES, *NAMED))]
     raise UsageError(
         f"the target {text!r} is not known{_nearest(text.strip().lower(), known)}; targets are cpu, cuda (the GPU in this "

@@ -1,0 +1,64 @@
+"""One statement as a callable on a device: compiled alone, or a kernel of a program on given values; for checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from codegen.device.opencl import Code, DeviceModel
+from codegen.device.sources import opencl_source
+from codegen.device.table import Place, Start
+from codegen.lower.device import DeviceKernel, Scratch, lower
+from codegen.signature import OutputSource, Signature
+from codegen.targets.gpu import GpuTarget
+from tensoropt.ir.expression import Tensor
+from tensoropt.ir.program import Array, Compute
+
+
+def function_names(kernel: DeviceKernel, prefix: str) -> list[str]:
+    """What the launches' functions are called in a source."""
+    return [f"{prefix}_{number}" for number in range(len(kernel.launches))]
+
+
+def starts_of(
+    kernel: DeviceKernel, names: Sequence[str], tensors: Mapping[Tensor, Place], scratch: Place
+) -> list[Start]:
+    """A kernel's launches with places for its tensors and for the first byte of its scratch memory."""
+
+    def place(argument: Tensor | Scratch) -> Place:
+        if isinstance(argument, Scratch):
+            return Place(scratch.region, scratch.offset + argument.offset, scratch.number)
+        return tensors[argument]
+
+    return [
+        Start(name, launch.grid, launch.block, tuple(place(argument) for argument in launch.arguments))
+        for name, launch in zip(names, kernel.launches, strict=True)
+    ]
+
+
+class CompiledKernel:
+    """A kernel that runs on a device: arrays by the names of its tensors in, its output out."""
+
+    def __init__(self, kernel: DeviceKernel, names: Sequence[str], code: Code) -> None:
+        places = {tensor: Place("input", 0, number) for number, tensor in enumerate(kernel.inputs)}
+        places[kernel.output] = Place("output")
+        starts = starts_of(kernel, names, places, Place("arena"))
+        signature = Signature(
+            kernel.inputs, (kernel.output,), (OutputSource("output", 0),), 1, kernel.workspace_bytes, threads=1
+        )
+        self.kernel = kernel
+        self._model = DeviceModel(code, starts, signature, np.zeros(0, np.uint8))
+
+    def __call__(self, values: Mapping[str, Array]) -> dict[str, Array]:
+        """Runs the kernel on arrays by name; what it does not read is left out."""
+        return self._model.run({tensor.name: values[tensor.name] for tensor in self.kernel.inputs})
+
+
+def compile_kernel(statement: Compute, target: GpuTarget, constants: Any = (), variant: Any = None) -> CompiledKernel:
+    """One statement compiled alone for an OpenCL device."""
+    kernel = lower(statement.output, statement.expression, target, frozenset(constants), variant)
+    names = function_names(kernel, "kernel")
+    functions = dict(zip(names, (launch.function for launch in kernel.launches), strict=True))
+    return CompiledKernel(kernel, names, Code(opencl_source(functions, target)))

@@ -1,0 +1,87 @@
+"""What a compiled model takes and gives, on whatever device: inputs checked, outputs put together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from tensoropt.errors import InputError
+from tensoropt.ir.expression import Tensor
+from tensoropt.ir.program import Array
+
+
+@dataclass(frozen=True, slots=True)
+class OutputSource:
+    """Where an output's values are after a run: an array that the library wrote, an input, or the weights at an offset."""
+
+    kind: str
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """What a compiled model takes and gives, and the memory that a run needs.
+
+    Where ``failures`` is not empty, the last cache line of the arena says after a run which of them happened, from 1; 0 is none.
+    """
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    sources: tuple[OutputSource, ...]
+    written: int
+    arena_bytes: int
+    threads: int
+    failures: tuple[str, ...] = ()
+
+    @property
+    def written_outputs(self) -> tuple[Tensor, ...]:
+        """What the arrays that a run writes are, in their order."""
+        written: dict[int, Tensor] = {}
+        for tensor, source in zip(self.outputs, self.sources, strict=True):
+            if source.kind == "output":
+                written[source.place] = tensor
+        return tuple(written[place] for place in range(self.written))
+
+
+def checked(signature: Signature, feeds: Mapping[str, Array]) -> list[Array]:
+    """The inputs in the model's order, contiguous. InputError for names, types or shapes that do not fit."""
+    if not isinstance(feeds, Mapping):
+        raise InputError(f"the inputs are a mapping from names to arrays, not {type(feeds).__name__}")
+    expected = signature.inputs
+    names = {tensor.name for tensor in expected}
+    unknown = sorted(set(feeds) - names)
+    if unknown:
+        raise InputError(f"the model has no input {unknown[0]!r}; its inputs are {', '.join(sorted(names)) or 'none'}")
+    arrays = []
+    for tensor in expected:
+        if tensor.name not in feeds:
+            raise InputError(f"the input {tensor.name!r} ({tensor.type}) is missing")
+        array = np.asarray(feeds[tensor.name])
+        if array.dtype != tensor.dtype.numpy:
+            raise InputError(f"the input {tensor.name!r} is {array.dtype}, the model takes {tensor.dtype.numpy}")
+        if array.shape != tuple(tensor.shape):
+            wanted = tuple(int(extent) for extent in tensor.shape)
+            raise InputError(f"the input {tensor.name!r} has shape {array.shape}, the model takes {wanted}")
+        arrays.append(array if array.flags.c_contiguous else array.copy())
+    return arrays
+
+
+def assembled(
+    signature: Signature, inputs: Sequence[Array], written: Sequence[Array], weights: Array
+) -> dict[str, Array]:
+    """The outputs by name, none of which shares memory with an input or the weights."""
+
+    def one(tensor: Tensor, source: OutputSource) -> Array:
+        match source.kind:
+            case "output":
+                return written[source.place]
+            case "input":
+                return inputs[source.place].copy()
+            case _:
+                raw = weights[source.place : source.place + tensor.type.bytes]
+                return np.frombuffer(raw.tobytes(), tensor.dtype.numpy).reshape(tuple(tensor.shape)).copy()
+
+    pairs = zip(signature.outputs, signature.sources, strict=True)
+    return {tensor.name: one(tensor, source) for tensor, source in pairs}
