@@ -35,17 +35,19 @@ class Architecture:
     example: str
 
 
-def _from_ampere_on(name: str, threads: int, blocks: int, shared_kib: int, example: str) -> Architecture:
+def _from_ampere_on(
+    name: str, threads: int, blocks: int, shared_kib: int, example: str, lanes: int = 128
+) -> Architecture:
     """Each block's shared memory is one KiB less than a multiprocessor's: the driver keeps it."""
     shared = shared_kib << 10
     return Architecture(
-        name, Multiprocessor(threads, blocks, 65536, shared, shared - _RESERVED, _RESERVED, 128), example
+        name, Multiprocessor(threads, blocks, 65536, shared, shared - _RESERVED, _RESERVED, 128, lanes), example
     )
 
 
 _ALL = (
-    Architecture("sm_75", Multiprocessor(1024, 16, 65536, 64 << 10, 64 << 10, 0, 256), "t4"),
-    _from_ampere_on("sm_80", 2048, 32, 164, "a100"),
+    Architecture("sm_75", Multiprocessor(1024, 16, 65536, 64 << 10, 64 << 10, 0, 256, 64), "t4"),
+    _from_ampere_on("sm_80", 2048, 32, 164, "a100", 64),
     _from_ampere_on("sm_86", 1536, 16, 100, "a10"),
     _from_ampere_on("sm_89", 1536, 24, 100, "l4"),
     _from_ampere_on("sm_90", 2048, 32, 228, "h100"),

@@ -22,6 +22,8 @@ class Multiprocessor:
     """What the driver takes of each block's."""
     shared_unit: int = 128
     """Shared memory is given out in multiples of this."""
+    lanes: int = 128
+    """Multiply-adds of f32 that it starts in a cycle."""
 
 
 @dataclass(frozen=True, slots=True)

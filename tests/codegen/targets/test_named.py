@@ -33,8 +33,7 @@ def test_limits_and_ceilings_fit_together(target: GpuTarget) -> None:
 
 @pytest.mark.parametrize("target", ALL, ids=lambda target: target.name)
 def test_peaks_follow_from_the_cores_and_a_clock_that_exists(target: GpuTarget) -> None:
-    cores = {"sm_75": 64, "sm_80": 64}.get(target.arch, 128)  # of f32, on a multiprocessor
-    clock = target.ceilings.f32 / (2 * cores * target.multiprocessors)
+    clock = target.ceilings.f32 / (2 * target.multiprocessor.lanes * target.multiprocessors)
     assert 1.3e9 < clock < 2.7e9
 
 
