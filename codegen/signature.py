@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -47,25 +48,37 @@ class Signature:
 
 def checked(signature: Signature, feeds: Mapping[str, Array]) -> list[Array]:
     """The inputs in the model's order, contiguous. InputError for names, types or shapes that do not fit."""
+    require_names(signature, feeds)
+    return [fitting(tensor, feeds[tensor.name]) for tensor in signature.inputs]
+
+
+def require_names(signature: Signature, feeds: Mapping[str, Any]) -> None:
+    """InputError for inputs that the model has not, and for those that are missing."""
     if not isinstance(feeds, Mapping):
         raise InputError(f"the inputs are a mapping from names to arrays, not {type(feeds).__name__}")
-    expected = signature.inputs
-    names = {tensor.name for tensor in expected}
+    names = {tensor.name for tensor in signature.inputs}
     unknown = sorted(set(feeds) - names)
     if unknown:
         raise InputError(f"the model has no input {unknown[0]!r}; its inputs are {', '.join(sorted(names)) or 'none'}")
-    arrays = []
-    for tensor in expected:
+    for tensor in signature.inputs:
         if tensor.name not in feeds:
             raise InputError(f"the input {tensor.name!r} ({tensor.type}) is missing")
-        array = np.asarray(feeds[tensor.name])
-        if array.dtype != tensor.dtype.numpy:
-            raise InputError(f"the input {tensor.name!r} is {array.dtype}, the model takes {tensor.dtype.numpy}")
-        if array.shape != tuple(tensor.shape):
-            wanted = tuple(int(extent) for extent in tensor.shape)
-            raise InputError(f"the input {tensor.name!r} has shape {array.shape}, the model takes {wanted}")
-        arrays.append(array if array.flags.c_contiguous else array.copy())
-    return arrays
+
+
+def fitting(tensor: Tensor, value: Any) -> Array:
+    """A value for an input as an array, contiguous. InputError for a type or shape that does not fit."""
+    array = np.asarray(value)
+    if array.dtype != tensor.dtype.numpy:
+        raise InputError(f"the input {tensor.name!r} is {array.dtype}, the model takes {tensor.dtype.numpy}")
+    require_shape(tensor, array.shape)
+    return array if array.flags.c_contiguous else array.copy()
+
+
+def require_shape(tensor: Tensor, shape: tuple[int, ...]) -> None:
+    """InputError where an input has another shape than the model takes."""
+    if shape != tuple(tensor.shape):
+        wanted = tuple(int(extent) for extent in tensor.shape)
+        raise InputError(f"the input {tensor.name!r} has shape {shape}, the model takes {wanted}")
 
 
 def assembled(

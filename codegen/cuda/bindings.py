@@ -134,6 +134,10 @@ class BindingsDriver:
         """See ``Driver``."""
         self._call("cuStreamSynchronize", self._stream)
 
+    def settle(self) -> None:
+        """See ``Driver``."""
+        self._call("cuCtxSynchronize")
+
     def _attribute(self, name: str, device: Any) -> int:
         kind = getattr(self._api.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}")
         return int(self._call("cuDeviceGetAttribute", kind, device))

@@ -41,6 +41,8 @@ class Device:
     memory_bytes: int
     driver: int
     """The newest CUDA version that the driver knows, as ``LEAST_DRIVER``."""
+    dlpack: tuple[int, int] = (2, 0)
+    """The kind and number by which DLPack knows it."""
 
 
 class Driver(Protocol):
@@ -125,6 +127,10 @@ class Driver(Protocol):
 
     def synchronise(self) -> None:
         """Waits for the stream."""
+        ...
+
+    def settle(self) -> None:
+        """Waits for all streams of the context, those of other libraries too."""
         ...
 
 
