@@ -13,8 +13,11 @@ inline void block_barrier() { barrier(CLK_LOCAL_MEM_FENCE | CLK_GLOBAL_MEM_FENCE
 inline float float_of_half(ushort bits) { return vload_half(0, (const __private half*)&bits); }
 inline ushort half_of_float(float value) { ushort bits; vstore_half_rte(value, 0, (__private half*)&bits); return bits; }
 #define nearbyint rint
+#undef select
+#define select(otherwise, chosen, condition) ((condition) ? (chosen) : (otherwise))
 """
-"""What kernels call beside OpenCL's own functions; C's names of f32 functions follow."""
+"""What kernels call beside OpenCL's own functions; C's names of f32 functions follow. TVM prints a ``select`` whose condition is an
+i32, which OpenCL's own has for values of 32 bits only."""
 
 _C_NAMES = (
     *("sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh", "atan2"),

@@ -13,9 +13,6 @@ from tensoropt.ir.expression import Apply, Reducer, Scalar, Scope, reducer_ident
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.types import DataType
 
-UNROLLED_TAPS = 32
-"""Reductions of at most so many points are written out."""
-
 _FOLD = {Reducer.SUM: "add", Reducer.PROD: "mul", Reducer.MAX: "max", Reducer.MIN: "min"}
 
 
@@ -58,6 +55,9 @@ Kind = TypeVar("Kind", bound=Surroundings)
 class Reduction(Generic[Kind]):
     """One reduction stage: ``kept`` are the loops over its outputs, ``folded`` those over what it reduces."""
 
+    unrolled_taps = 32
+    """Inner loops of at most so many points together are written out, so that the guards of their taps are decided beforehand."""
+
     def __init__(self, context: Kind, epilogue: Epilogue, kept: Axes, folded: Axes) -> None:
         self.context, self.epilogue, self.kept, self.folded = context, epilogue, kept, folded
         self.scope = epilogue.stage.scope
@@ -97,7 +97,7 @@ class Reduction(Generic[Kind]):
         """Loops over the reduction; small inner ones are unrolled."""
         loops = self.folded.loops
         split, points = len(loops), 1
-        while split and points * loops[split - 1].extent <= UNROLLED_TAPS:
+        while split and points * loops[split - 1].extent <= self.unrolled_taps:
             split -= 1
             points *= loops[split].extent
         rolled, unrolled = loops[:split], loops[split:]

@@ -34,11 +34,11 @@ def one_each(context: Context, count: int, body: Any) -> Body:
     size = min(THREADS, context.target.max_threads)
     threads = Threads((-(-count // size),), (size,))
     first = wide(threads.block[0], context.width) * tir.integer(size, context.width)
-    number = first + wide(threads.thread[0], context.width)
+    cell, number = tir.cell(first + wide(threads.thread[0], context.width))
     statement = body(number)
     if count % size:
         statement = tir.when(number < tir.integer(count, context.width), statement)
-    return Body(statement, threads)
+    return Body(tir.sequence([*cell, statement]), threads)
 
 
 def point(

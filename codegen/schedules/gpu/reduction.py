@@ -39,7 +39,9 @@ def schedule(context: Context, epilogue: Epilogue) -> tuple[str, Body]:
 
 
 class Fold(Reduction[Context]):
-    """The statements of one reduction stage on a GPU."""
+    """The statements of one reduction stage on a GPU, whose compiler unrolls loops itself."""
+
+    unrolled_taps = 1
 
     def by_threads(self) -> Body:
         """A thread for each output."""
