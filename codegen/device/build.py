@@ -1,4 +1,4 @@
-"""A planned program for a device: kernels as one source, constants in one array, and a table of launches.
+"""A planned program for a device: compiled kernels, constants in one array, and a table of launches.
 
 Kernels that several statements share when they differ in names only are in the source once. Scratch memory of kernels lies in the
 arena: where the plan says, or behind the values.
@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from codegen.build import numbered, value_as_kept
-from codegen.device.files import LAUNCHES, SOURCES
+from codegen.built import Model
+from codegen.device.code import DeviceCode, compiled_code
+from codegen.device.files import LAUNCHES
 from codegen.device.kernel import CompiledKernel, function_names, starts_of
-from codegen.device.opencl import Code, DeviceModel
-from codegen.device.sources import opencl_source
 from codegen.device.table import Place, Start, as_json
 from codegen.lower.device import DeviceKernel, lower
 from codegen.signature import OutputSource, Signature
@@ -47,19 +47,18 @@ class BuiltDeviceProgram:
     program: Program
     plan: Placement
     target: GpuTarget
-    source: str
+    code: DeviceCode
     starts: tuple[Start, ...]
     weights: Array
     signature: Signature
     steps: tuple[Step, ...]
-    _code: Code | None = None
-    _model: DeviceModel | None = None
+    _model: Model | None = None
     _alone: dict[str, CompiledKernel] = field(default_factory=dict)
 
-    def model(self) -> DeviceModel:
+    def model(self) -> Model:
         """The program, ready to run on the device. UsageError where there is none."""
         if self._model is None:
-            self._model = DeviceModel(self._built_code(), self.starts, self.signature, self.weights)
+            self._model = self.code.model(self.starts, self.signature, self.weights)
         return self._model
 
     def execute(self, statement: Statement, values: Mapping[str, Array]) -> dict[str, Array]:
@@ -70,14 +69,14 @@ class BuiltDeviceProgram:
             return {statement.output.name: value_as_kept(statement, values)}
         if step.name not in self._alone:
             names = function_names(step.kernel, step.name)
-            self._alone[step.name] = CompiledKernel(step.kernel, names, self._built_code())
+            self._alone[step.name] = CompiledKernel(step.kernel, names, self.code)
         given = {tensor.name: values[step.actual[tensor.name].name] for tensor in step.kernel.inputs}
         (result,) = self._alone[step.name](given).values()
         return {statement.output.name: result}
 
     def write(self, folder: Path) -> None:
         """The files that a run needs, weights apart."""
-        (folder / SOURCES[self.target.kind]).write_text(self.source)
+        self.code.write(folder)
         (folder / LAUNCHES).write_text(json.dumps(as_json(self.starts)) + "\n")
 
     def kernels_as_json(self) -> list[dict[str, Any]]:
@@ -90,16 +89,12 @@ class BuiltDeviceProgram:
                 "schedules": list(step.kernel.schedules),
                 "workspace_bytes": step.kernel.workspace_bytes,
                 "launches": [
-                    {"grid": list(launch.grid), "block": list(launch.block)} for launch in step.kernel.launches
+                    {"grid": list(launch.grid), "block": list(launch.block), **self.code.needs(name)}
+                    for name, launch in zip(function_names(step.kernel, step.name), step.kernel.launches, strict=True)
                 ],
             }
             for step in self.steps
         ]
-
-    def _built_code(self) -> Code:
-        if self._code is None:
-            self._code = Code(self.source)
-        return self._code
 
 
 def lowered(
@@ -152,14 +147,14 @@ def link(
     """The program of calls that were lowered, with its values and workspaces where the plan says."""
     weights = Weights(target.alignment)
     signature, starts = _table(program, plan, steps, weights, target.alignment)
-    progress(0.75, "sources")
+    progress(0.75, "compiling")
     functions: dict[str, Any] = {}
     for step in steps:
         for name, launch in zip(function_names(step.kernel, step.name), step.kernel.launches, strict=True):
             functions[name] = launch.function
-    source = opencl_source(functions, target)
+    code = compiled_code(functions, target, starts)
     progress(0.95, "constants")
-    return BuiltDeviceProgram(program, plan, target, source, starts, weights.fill(), signature, tuple(steps))
+    return BuiltDeviceProgram(program, plan, target, code, starts, weights.fill(), signature, tuple(steps))
 
 
 def _table(

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from codegen.device.opencl import Code, DeviceModel
-from codegen.device.sources import opencl_source
+from codegen.device.code import DeviceCode, compiled_code
 from codegen.device.table import Place, Start
 from codegen.lower.device import DeviceKernel, Scratch, lower
 from codegen.signature import OutputSource, Signature
@@ -38,18 +37,23 @@ def starts_of(
     ]
 
 
+def _starts_alone(kernel: DeviceKernel, names: Sequence[str]) -> list[Start]:
+    """A kernel's launches where its inputs are the model's, in order."""
+    places = {tensor: Place("input", 0, number) for number, tensor in enumerate(kernel.inputs)}
+    places[kernel.output] = Place("output")
+    return starts_of(kernel, names, places, Place("arena"))
+
+
 class CompiledKernel:
     """A kernel that runs on a device: arrays by the names of its tensors in, its output out."""
 
-    def __init__(self, kernel: DeviceKernel, names: Sequence[str], code: Code) -> None:
-        places = {tensor: Place("input", 0, number) for number, tensor in enumerate(kernel.inputs)}
-        places[kernel.output] = Place("output")
-        starts = starts_of(kernel, names, places, Place("arena"))
+    def __init__(self, kernel: DeviceKernel, names: Sequence[str], code: DeviceCode) -> None:
+        starts = _starts_alone(kernel, names)
         signature = Signature(
             kernel.inputs, (kernel.output,), (OutputSource("output", 0),), 1, kernel.workspace_bytes, threads=1
         )
         self.kernel = kernel
-        self._model = DeviceModel(code, starts, signature, np.zeros(0, np.uint8))
+        self._model = code.model(starts, signature, np.zeros(0, np.uint8))
 
     def __call__(self, values: Mapping[str, Array]) -> dict[str, Array]:
         """Runs the kernel on arrays by name; what it does not read is left out."""
@@ -57,8 +61,8 @@ class CompiledKernel:
 
 
 def compile_kernel(statement: Compute, target: GpuTarget, constants: Any = (), variant: Any = None) -> CompiledKernel:
-    """One statement compiled alone for an OpenCL device."""
+    """One statement compiled alone for the device that is here. UsageError where there is none."""
     kernel = lower(statement.output, statement.expression, target, frozenset(constants), variant)
     names = function_names(kernel, "kernel")
     functions = dict(zip(names, (launch.function for launch in kernel.launches), strict=True))
-    return CompiledKernel(kernel, names, Code(opencl_source(functions, target)))
+    return CompiledKernel(kernel, names, compiled_code(functions, target, _starts_alone(kernel, names)))

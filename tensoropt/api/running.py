@@ -17,7 +17,7 @@ from tensoropt.folder_check import folder_agreement, folder_feeds, folder_parame
 from tensoropt.ir.program import Array
 
 if TYPE_CHECKING:
-    from codegen.runtime import CompiledModel as LoadedModel
+    from codegen.built import Model as LoadedModel
 
 
 def load_runtime() -> None:
