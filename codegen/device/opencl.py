@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -85,11 +87,13 @@ class Code:
         import pyopencl as cl
 
         self.device = find_device() if device is None else device
-        self.context = cl.Context([self.device])
+        self.context = _context(self.device)
         exact = self.device.single_fp_config & cl.device_fp_config.CORRECTLY_ROUNDED_DIVIDE_SQRT
         options = ["-cl-fp32-correctly-rounded-divide-sqrt"] if exact else []
         try:
-            self._program = cl.Program(self.context, source).build(options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", cl.CompilerWarning)
+                self._program = cl.Program(self.context, source).build(options)
         except cl.Error as error:
             reason = next((line for line in str(error).splitlines() if "error" in line.lower()), str(error))
             raise ArtefactError(f"{self.device.name.strip()} cannot compile the kernels: {reason}") from error
@@ -150,8 +154,8 @@ class _Run:
         self._signature, self._queue = signature, _queue(code)
         self._inputs = [_Memory(code, tensor.type.bytes) for tensor in signature.inputs]
         self._outputs = [_Memory(code, tensor.type.bytes) for tensor in signature.written_outputs]
-        arena = _Memory(code, signature.arena_bytes)
-        regions = {"input": self._inputs, "output": self._outputs, "arena": [arena], "weights": [weights]}
+        self._arena, self._weights = _Memory(code, signature.arena_bytes), weights  # a kernel's argument keeps no memory alive
+        regions = {"input": self._inputs, "output": self._outputs, "arena": [self._arena], "weights": [weights]}
         self._launches = [_launch(code, start, regions) for start in starts]
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
@@ -210,6 +214,14 @@ class _Memory:
 
 def _bytes_of(array: Array) -> Array:
     return array.reshape(-1).view(np.uint8)
+
+
+@lru_cache
+def _context(device: Any) -> Any:
+    """The process's one context on a device."""
+    import pyopencl as cl
+
+    return cl.Context([device])
 
 
 def _queue(code: Code) -> Any:
