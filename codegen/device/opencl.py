@@ -154,7 +154,10 @@ class _Run:
         self._signature, self._queue = signature, _queue(code)
         self._inputs = [_Memory(code, tensor.type.bytes) for tensor in signature.inputs]
         self._outputs = [_Memory(code, tensor.type.bytes) for tensor in signature.written_outputs]
-        self._arena, self._weights = _Memory(code, signature.arena_bytes), weights  # a kernel's argument keeps no memory alive
+        self._arena, self._weights = (
+            _Memory(code, signature.arena_bytes),
+            weights,
+        )  # a kernel's argument keeps no memory alive
         regions = {"input": self._inputs, "output": self._outputs, "arena": [self._arena], "weights": [weights]}
         self._launches = [_launch(code, start, regions) for start in starts]
 
@@ -189,31 +192,30 @@ class _Memory:
 
     def at(self, offset: int) -> Any:
         """The memory from a byte on, as kernels take it."""
-        import pyopencl as cl
-
-        count = self._size - offset
-        raw = (ctypes.c_uint8 * count).from_address(
-            self._allocation.svm_ptr + offset
-        )  # an address, which nothing reads here
-        return cl.SVM(np.ctypeslib.as_array(raw))
+        return _memory_at(self._allocation.svm_ptr + offset, self._size - offset)
 
     def write(self, queue: Any, array: Array) -> None:
-        """Copies an array here."""
+        """Copies a contiguous array here, which must stay until the queue has come to it."""
         import pyopencl as cl
 
         if array.nbytes:
-            cl.enqueue_copy(queue, self.at(0), _bytes_of(array), byte_count=array.nbytes, is_blocking=False)
+            there = _memory_at(self._allocation.svm_ptr, array.nbytes)
+            cl.enqueue_copy(queue, there, _memory_at(array.ctypes.data, array.nbytes), is_blocking=False)
 
     def read(self, queue: Any, array: Array) -> None:
         """Copies from here to an array, once the queue comes to it."""
         import pyopencl as cl
 
         if array.nbytes:
-            cl.enqueue_copy(queue, _bytes_of(array), self.at(0), byte_count=array.nbytes, is_blocking=False)
+            here = _memory_at(self._allocation.svm_ptr, array.nbytes)
+            cl.enqueue_copy(queue, _memory_at(array.ctypes.data, array.nbytes), here, is_blocking=False)
 
 
-def _bytes_of(array: Array) -> Array:
-    return array.reshape(-1).view(np.uint8)
+def _memory_at(address: int, count: int) -> Any:
+    """Bytes by their address, as OpenCL takes them. The array is only a way to name the address: nothing is read through it."""
+    import pyopencl as cl
+
+    return cl.SVM(np.ctypeslib.as_array((ctypes.c_uint8 * count).from_address(address)))
 
 
 @lru_cache

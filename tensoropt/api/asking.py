@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from tensoropt.errors import UsageError
 
 if TYPE_CHECKING:
     from tensoropt.inspection import Inspection
@@ -33,10 +36,15 @@ def rules() -> list[dict[str, str]]:
 
 
 def targets() -> list[dict[str, Any]]:
-    """The targets that this installation compiles for."""
+    """The targets that this installation compiles for; ``opencl`` where a device is there."""
+    from codegen.device.opencl import find_device, target_of
     from codegen.targets.cpu import host_target
 
-    return [{"name": "cpu", **host_target().describe()}]
+    found = [{**host_target().describe(), "name": "cpu"}]
+    with contextlib.suppress(UsageError):
+        device = target_of(find_device()).describe()
+        found.append({**device, "name": "opencl", "device": device["name"]})
+    return found
 
 
 def cache(

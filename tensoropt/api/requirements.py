@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from tensoropt.budget import parse_budget
 from tensoropt.errors import UsageError
 
 
-def require_target(target: str) -> None:
-    if target != "cpu":
+def require_target(target: str, known: Collection[str] = ("cpu", "opencl")) -> None:
+    if target not in known:
         raise UsageError(f"the target {target!r} is not supported; `tensoropt targets` lists those that are")
 
 

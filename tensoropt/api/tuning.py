@@ -42,7 +42,7 @@ def tune(
     from tensoropt.frontend import load_program
     from tensoropt.stored import stored_program
 
-    require_target(target)
+    require_target(target, ("cpu",))
     require_limits(threads, 0, time_limit)
     deadline = None if time_limit is None else time.monotonic() + time_limit
     request = Request(trials or TRIALS["full"], deadline, thorough=True)
