@@ -30,8 +30,8 @@ inline ushort half_of_float(float value) {
 """
 """What kernels call beside OpenCL's own functions; C's names of f32 functions follow.
 
-f16 is converted by its bits: OpenCL's own functions take a pointer to ``half``, and a compiler may take it that a ``ushort`` does not
-lie there. TVM prints a ``select`` whose condition is an i32, which OpenCL's own has for values of 32 bits only.
+f16 is converted by its bits: OpenCL's own functions take a pointer to ``half``, and a compiler may take it that no ``ushort``
+lies there. TVM prints a ``select`` whose condition is an i32, which OpenCL's own has for values of 32 bits only.
 """
 
 _C_NAMES = (

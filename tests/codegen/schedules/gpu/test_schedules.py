@@ -106,9 +106,7 @@ def test_softmax_in_one_launch(rows: int, columns: int, dtype: DataType) -> None
     scope = Scope([i, j], Apply("div", Access(powers, [i, j]), Access(total, [i])))
     if rows > 1:
         assert len(lower(Tensor("y", scope.type), scope, OPENCL).launches) == 1
-    tolerance = (
-        2e-3 if dtype is DataType.FLOAT16 else 2e-6
-    )  # an f16 of its last bit rounded otherwise, and its share of a sum
+    tolerance = 2e-3 if dtype is DataType.FLOAT16 else 2e-6  # two last bits of f16
     np.testing.assert_allclose(run(scope, values), evaluate(scope, values), rtol=tolerance, atol=1e-7)
 
 
