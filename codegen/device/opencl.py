@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import ctypes
 import threading
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -85,11 +87,13 @@ class Code:
         import pyopencl as cl
 
         self.device = find_device() if device is None else device
-        self.context = cl.Context([self.device])
+        self.context = _context(self.device)
         exact = self.device.single_fp_config & cl.device_fp_config.CORRECTLY_ROUNDED_DIVIDE_SQRT
         options = ["-cl-fp32-correctly-rounded-divide-sqrt"] if exact else []
         try:
-            self._program = cl.Program(self.context, source).build(options)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", cl.CompilerWarning)
+                self._program = cl.Program(self.context, source).build(options)
         except cl.Error as error:
             reason = next((line for line in str(error).splitlines() if "error" in line.lower()), str(error))
             raise ArtefactError(f"{self.device.name.strip()} cannot compile the kernels: {reason}") from error
@@ -150,8 +154,11 @@ class _Run:
         self._signature, self._queue = signature, _queue(code)
         self._inputs = [_Memory(code, tensor.type.bytes) for tensor in signature.inputs]
         self._outputs = [_Memory(code, tensor.type.bytes) for tensor in signature.written_outputs]
-        arena = _Memory(code, signature.arena_bytes)
-        regions = {"input": self._inputs, "output": self._outputs, "arena": [arena], "weights": [weights]}
+        self._arena, self._weights = (
+            _Memory(code, signature.arena_bytes),
+            weights,
+        )  # a kernel's argument keeps no memory alive
+        regions = {"input": self._inputs, "output": self._outputs, "arena": [self._arena], "weights": [weights]}
         self._launches = [_launch(code, start, regions) for start in starts]
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
@@ -185,31 +192,38 @@ class _Memory:
 
     def at(self, offset: int) -> Any:
         """The memory from a byte on, as kernels take it."""
-        import pyopencl as cl
-
-        count = self._size - offset
-        raw = (ctypes.c_uint8 * count).from_address(
-            self._allocation.svm_ptr + offset
-        )  # an address, which nothing reads here
-        return cl.SVM(np.ctypeslib.as_array(raw))
+        return _memory_at(self._allocation.svm_ptr + offset, self._size - offset)
 
     def write(self, queue: Any, array: Array) -> None:
-        """Copies an array here."""
+        """Copies a contiguous array here, which must stay until the queue has come to it."""
         import pyopencl as cl
 
         if array.nbytes:
-            cl.enqueue_copy(queue, self.at(0), _bytes_of(array), byte_count=array.nbytes, is_blocking=False)
+            there = _memory_at(self._allocation.svm_ptr, array.nbytes)
+            cl.enqueue_copy(queue, there, _memory_at(array.ctypes.data, array.nbytes), is_blocking=False)
 
     def read(self, queue: Any, array: Array) -> None:
         """Copies from here to an array, once the queue comes to it."""
         import pyopencl as cl
 
         if array.nbytes:
-            cl.enqueue_copy(queue, _bytes_of(array), self.at(0), byte_count=array.nbytes, is_blocking=False)
+            here = _memory_at(self._allocation.svm_ptr, array.nbytes)
+            cl.enqueue_copy(queue, _memory_at(array.ctypes.data, array.nbytes), here, is_blocking=False)
 
 
-def _bytes_of(array: Array) -> Array:
-    return array.reshape(-1).view(np.uint8)
+def _memory_at(address: int, count: int) -> Any:
+    """Bytes by their address, as OpenCL takes them. The array is only a way to name the address: nothing is read through it."""
+    import pyopencl as cl
+
+    return cl.SVM(np.ctypeslib.as_array((ctypes.c_uint8 * count).from_address(address)))
+
+
+@lru_cache
+def _context(device: Any) -> Any:
+    """The process's one context on a device."""
+    import pyopencl as cl
+
+    return cl.Context([device])
 
 
 def _queue(code: Code) -> Any:

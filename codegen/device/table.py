@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,7 +39,7 @@ def as_json(starts: tuple[Start, ...]) -> list[dict[str, Any]]:
     ]
 
 
-def from_json(entries: list[Mapping[str, Any]]) -> tuple[Start, ...]:
+def from_json(entries: Iterable[Mapping[str, Any]]) -> tuple[Start, ...]:
     """The table that ``as_json`` wrote. KeyError, TypeError or ValueError where it is damaged."""
     return tuple(
         Start(

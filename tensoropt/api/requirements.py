@@ -31,18 +31,18 @@ def require_timed_here(target: str) -> None:
     found = require_target(target)
     if found is None:
         return
-    if found.kind == "cuda" and (why := why_not_here([found])[found.name]):
+    why = why_not_here([found])[found.name]
+    if why:
         raise UsageError(
             f"--target {target} compiles here and cannot be timed here: {why}; run this on the machine with the GPU, or "
             f"`tensoropt optimize --target {target}` without it"
         )
-    require_compiled_for(target)
 
 
-def require_compiled_for(target: str) -> None:
-    """UsageError for a target that is known and that no code is made for yet."""
+def require_tuned_here(target: str) -> None:
+    """UsageError for a target whose kernels are not tuned."""
     if require_target(target) is not None:
-        raise UsageError(f"--target {target} is known, but this version makes code for the CPU only; use --target cpu")
+        raise UsageError(f"only kernels for the CPU are tuned, not those for {target}; use --target cpu")
 
 
 def require_limits(threads: int | None, seed: int, time_limit: float | None) -> None:
