@@ -5,25 +5,24 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from codegen.reading import FORMAT, KIND, LIBRARY, MANIFEST, WEIGHTS, digest_of, load, read_manifest
+from codegen.reading import FORMAT, KIND, MANIFEST, WEIGHTS, digest_of, load, read_manifest
 from tensoropt.errors import UsageError
 from tensoropt.ir.expression import Tensor
 
 if TYPE_CHECKING:
-    from codegen.build import BuiltProgram
+    from codegen.built import Built
 
 __all__ = ["is_artefact", "load", "read_manifest", "require_replaceable", "save"]
 
 
 def save(
-    built: BuiltProgram,
+    built: Built,
     folder: Path,
     *,
     files: Mapping[str, bytes] | None = None,
@@ -45,7 +44,7 @@ def save(
         raise UsageError(f"{folder}: the artefact cannot be written there ({error.strerror})") from error
     try:
         partial.chmod(0o755)
-        _link(built.module, partial / LIBRARY)
+        built.write(partial)
         with (partial / WEIGHTS).open("wb") as stream:
             built.weights.tofile(stream)
         for name, content in (files or {}).items():
@@ -79,7 +78,7 @@ def is_artefact(folder: Path) -> bool:
     return isinstance(content, dict) and content.get("kind") == KIND
 
 
-def _manifest(built: BuiltProgram, folder: Path, extra: Mapping[str, Any]) -> dict[str, Any]:
+def _manifest(built: Built, folder: Path, extra: Mapping[str, Any]) -> dict[str, Any]:
     signature = built.signature
     return {
         "kind": KIND,
@@ -137,24 +136,3 @@ def _replace(partial: Path, folder: Path) -> None:
     os.rename(folder, aside / "old")
     os.rename(partial, folder)
     shutil.rmtree(aside, ignore_errors=True)
-
-
-def _link(module: Any, library: Path) -> None:
-    """The module as a shared library, by whichever linker there is."""
-    compiled = library.with_suffix(".o")
-    module.write_to_file(str(compiled), "o")
-    commands = [[tool, "-shared", "-fPIC"] for tool in ("cc", "gcc", "clang")]
-    commands += [[tool, "-shared"] for tool in ("ld", "ld.lld", "ld.gold")]
-    for command in commands:
-        if shutil.which(command[0]) is None:
-            continue
-        tail = ["-lm"] if command[0] in ("cc", "gcc", "clang") else []
-        done = subprocess.run(
-            [*command, "-o", str(library), str(compiled), *tail], capture_output=True, text=True, check=False
-        )
-        if done.returncode == 0:
-            compiled.unlink()
-            return
-        failure = done.stderr.strip().splitlines()
-        raise UsageError(f"the linker {command[0]} failed: {failure[-1] if failure else 'no message'}")
-    raise UsageError("no linker was found (cc, gcc, clang or ld); install one to write artefacts")

@@ -10,17 +10,23 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from codegen.linking import link_library
 from codegen.lower import tir
-from codegen.lower.kernel import Kernel, lower, spanned
+from codegen.lower.kernel import Kernel, lower
 from codegen.opaque.importing import describe
 from codegen.packing import pack, packing_sources
-from codegen.runtime import CompiledModel, OutputSource, Signature, aligned_empty
+from codegen.reading import LIBRARY
+from codegen.runtime import CompiledModel, aligned_empty
+from codegen.signature import OutputSource, Signature
+from codegen.strided import box_of, empty_box
 from codegen.targets.cpu import CpuTarget
+from codegen.weights import Weights
 from tensoropt.allocation import ALIGNMENT, Placement
 from tensoropt.ir.expression import Scope, Tensor, replace_sources, tensors
 from tensoropt.ir.parts import parts_of, range_of
@@ -54,31 +60,6 @@ class Step:
 
 
 @dataclass
-class Weights:
-    """The constants that kernels read, laid out one after another."""
-
-    offsets: dict[Any, int] = field(default_factory=dict)
-    arrays: list[tuple[int, Callable[[], Array]]] = field(default_factory=list)
-    size: int = 0
-
-    def place(self, key: Any, size: int, make: Callable[[], Array]) -> int:
-        """The offset of a constant; the same key gives the same place."""
-        if key not in self.offsets:
-            self.offsets[key] = self.size
-            self.arrays.append((self.size, make))
-            self.size += -(-max(size, 1) // ALIGNMENT) * ALIGNMENT
-        return self.offsets[key]
-
-    def fill(self) -> Array:
-        """All constants in one aligned array of bytes."""
-        memory = aligned_empty(max(self.size, ALIGNMENT))
-        for offset, make in self.arrays:
-            data = np.ascontiguousarray(make())
-            memory[offset : offset + data.nbytes] = data.reshape(-1).view(np.uint8)
-        return memory
-
-
-@dataclass
 class BuiltProgram:
     """A linked program: run it here through ``model()``, or write it with ``codegen.artefact.save``."""
 
@@ -102,12 +83,12 @@ class BuiltProgram:
         step = next((step for step in self.steps if step.statement is statement), None)
         if step is None:
             assert isinstance(statement, Compute)
-            return {statement.output.name: _as_kept(statement, values)}
+            return {statement.output.name: value_as_kept(statement, values)}
         kernel, actual = step.shared.kernel, step.actual
         inputs = [np.ascontiguousarray(values[actual[tensor.name].name]) for tensor in kernel.inputs]
         known = {name: values[tensor.name] for name, tensor in actual.items() if tensor.name in self.program.constants}
         packed = [*(pack(packing, known) for packing in kernel.packings), *map(np.ascontiguousarray, kernel.arrays)]
-        outputs = [_empty(tensor, self.plan.strides.get(tensor.name)) for tensor in statement.outputs]
+        outputs = [empty_box(tensor, self.plan.strides.get(tensor.name)) for tensor in statement.outputs]
         arrays = [*inputs, *packed, *outputs]
         if kernel.workspace_bytes:
             arrays.append(aligned_empty(kernel.workspace_bytes))
@@ -115,6 +96,10 @@ class BuiltProgram:
             arrays.append(np.zeros(1, np.int32))
         self.module[step.shared.name](*(ctypes.c_void_p(array.ctypes.data) for array in arrays))
         return {tensor.name: array for tensor, array in zip(statement.outputs, outputs, strict=True)}
+
+    def write(self, folder: Path) -> None:
+        """The files that a run needs, weights apart. UsageError where no linker is there or it fails."""
+        link_library(self.module, folder / LIBRARY)
 
     def kernels_as_json(self) -> list[dict[str, Any]]:
         """What ``optimize --json`` tells of the kernels, in order."""
@@ -130,21 +115,7 @@ class BuiltProgram:
         ]
 
 
-def _empty(tensor: Tensor, strides: tuple[int, ...] | None) -> Array:
-    """An array to write a tensor to, with strides in elements where it is not row-major."""
-    if strides is None:
-        return np.empty(tuple(tensor.shape), tensor.dtype.numpy)
-    memory = np.empty(spanned(tuple(tensor.shape), strides), tensor.dtype.numpy)
-    return _box(memory, 0, tensor, strides)
-
-
-def _box(memory: Array, start: int, tensor: Tensor, strides: tuple[int, ...]) -> Array:
-    """What a tensor is of flat memory, from an element on and with strides in elements."""
-    steps = [stride * memory.itemsize for stride in strides]
-    return np.lib.stride_tricks.as_strided(memory[start:], tuple(tensor.shape), steps)
-
-
-def _as_kept(statement: Compute, values: Mapping[str, Array]) -> Array:
+def value_as_kept(statement: Compute, values: Mapping[str, Array]) -> Array:
     """The value of a statement that does nothing: a whole from its parts, a view from what it shows."""
     shape = tuple(int(extent) for extent in statement.output.shape)
     parts = parts_of(statement.expression)
@@ -152,7 +123,7 @@ def _as_kept(statement: Compute, values: Mapping[str, Array]) -> Array:
         whole = np.empty(statement.output.type.elements, statement.output.dtype.numpy)
         for part in parts:
             strides = part.strides or row_major_strides(part.tensor.shape)
-            _box(whole, part.start, part.tensor, strides)[...] = values[part.tensor.name]
+            box_of(whole, part.start, part.tensor, strides)[...] = values[part.tensor.name]
         return whole.reshape(shape)
     shows = range_of(statement.expression)
     source, start = (statement.inputs[0], 0) if shows is None else (shows.tensor, shows.start)
@@ -301,7 +272,7 @@ def _entry(
         if name in inputs:
             return tir.at_offset(inputs[name], start) if start else inputs[name]
         if name in program.constants:
-            return tir.at_offset(constants, _constant(weights, name, program.constants[name]) + start)
+            return tir.at_offset(constants, weights.constant(name, program.constants[name]) + start)
         return tir.at_offset(arena, plan.offsets[name] + start)
 
     for step in steps:
@@ -319,7 +290,7 @@ def _entry(
 
             arguments.append(tir.at_offset(constants, weights.place(key, size, make)))
         for number, array in enumerate(kernel.arrays):
-            arguments.append(tir.at_offset(constants, _constant(weights, (step.shared.name, number), array)))
+            arguments.append(tir.at_offset(constants, weights.constant((step.shared.name, number), array)))
         arguments += [address(output) for output in step.statement.outputs]
         if kernel.workspace_bytes:
             place = plan.workspaces.get(step.statement.outputs[0].name, scratch_offset)
@@ -337,7 +308,7 @@ def _entry(
         elif name in inputs:
             places.append(OutputSource("input", list(inputs).index(name)))
         else:
-            places.append(OutputSource("weights", _constant(weights, name, program.constants[name])))
+            places.append(OutputSource("weights", weights.constant(name, program.constants[name])))
     signature = Signature(
         program.inputs,
         program.outputs,
@@ -349,8 +320,3 @@ def _entry(
     )
     pointers = [*inputs.values(), *outputs.values(), arena, constants]
     return signature, tir.checked_entry(pointers, calls, "main", tir.at_offset(arena, error_offset))
-
-
-def _constant(weights: Weights, name: Any, array: Array) -> int:
-    """The offset of a constant that is read as it is."""
-    return weights.place(name, array.nbytes, lambda: array)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from codegen.runtime import CompiledModel, OutputSource, Signature, load_runtime
+from codegen.built import Model
+from codegen.device.files import LAUNCHES, SOURCES
+from codegen.device.table import from_json
+from codegen.runtime import CompiledModel, load_runtime
+from codegen.signature import OutputSource, Signature
 from codegen.targets.cpu import available_threads, runtime_features
 from tensoropt.errors import ArtefactError
 from tensoropt.ir.expression import Tensor
@@ -32,20 +36,31 @@ NEVER_EMITTED = frozenset(
 """Features that a compiler does not use by itself: code runs where they are missing."""
 
 
-def load(folder: Path, threads: int | None = None) -> CompiledModel:
+def load(folder: Path, threads: int | None = None) -> Model:
     """The model of an artefact folder. ``threads`` defaults to what it was compiled for, within what the process may use.
 
     ArtefactError, with one sentence that says what to do, for a folder that is none, is damaged, is of another format version, or
-    was compiled for processor features that this machine lacks.
+    was compiled for processor features that this machine lacks; UsageError where there is no device to run it.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
+    kind = "cpu"
     try:
-        _require_features(folder, manifest["target"])
-        _require_files(folder, manifest["files"])
+        kind = manifest["target"]["kind"]
+        if kind == "cpu":
+            _require_features(folder, manifest["target"])
+        code = (LIBRARY,) if kind == "cpu" else (SOURCES[kind], LAUNCHES)
+        _require_files(folder, manifest["files"], code)
         signature = _signature(manifest)
+        if kind != "cpu":
+            starts = from_json(json.loads((folder / LAUNCHES).read_text()))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtefactError(f"{folder}: the manifest is damaged ({error!r}); optimize the model again") from error
+    weights = np.memmap(folder / WEIGHTS, np.uint8, "r")
+    if kind != "cpu":
+        from codegen.device.loading import load_on_device
+
+        return load_on_device(folder, kind, starts, signature, weights)
     load_runtime()
     import tvm_ffi
 
@@ -53,7 +68,6 @@ def load(folder: Path, threads: int | None = None) -> CompiledModel:
         module = tvm_ffi.load_module(_spelling(folder.absolute(), manifest["files"][LIBRARY]["sha256"]))
     except RuntimeError as error:
         raise ArtefactError(f"{folder}: {LIBRARY} cannot be loaded ({error}); optimize the model again") from error
-    weights = np.memmap(folder / WEIGHTS, np.uint8, "r")
     return CompiledModel(
         module["main"], signature, weights, keep=module, threads=threads or min(signature.threads, available_threads())
     )
@@ -111,9 +125,9 @@ def _require_features(folder: Path, target: Mapping[str, Any]) -> None:
         )
 
 
-def _require_files(folder: Path, files: Mapping[str, Any]) -> None:
+def _require_files(folder: Path, files: Mapping[str, Any], code: Sequence[str]) -> None:
     """All files are there in full; the code, which is about to run, is also what was written."""
-    for name in (LIBRARY, WEIGHTS):
+    for name in (*code, WEIGHTS):
         path = folder / name
         if not path.is_file():
             raise ArtefactError(f"{folder}: {name} is missing from the artefact; optimize the model again")
@@ -122,8 +136,9 @@ def _require_files(folder: Path, files: Mapping[str, Any]) -> None:
             raise ArtefactError(
                 f"{folder}: {name} has {size} bytes where {written} were written; optimize the model again"
             )
-    if digest_of(folder / LIBRARY) != files[LIBRARY]["sha256"]:
-        raise ArtefactError(f"{folder}: {LIBRARY} is not the file that was written; optimize the model again")
+    for name in code:
+        if digest_of(folder / name) != files[name]["sha256"]:
+            raise ArtefactError(f"{folder}: {name} is not the file that was written; optimize the model again")
 
 
 def _signature(manifest: Mapping[str, Any]) -> Signature:

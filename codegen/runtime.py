@@ -10,40 +10,16 @@ import ctypes
 import importlib.util
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from codegen.signature import Signature, assembled, checked
 from tensoropt.allocation import ALIGNMENT
 from tensoropt.errors import ArtefactError, InputError
 from tensoropt.ir.expression import Tensor
 from tensoropt.ir.program import Array
-
-
-@dataclass(frozen=True, slots=True)
-class OutputSource:
-    """Where an output's values are after a run: an array that the library wrote, an input, or the weights at an offset."""
-
-    kind: str
-    place: int
-
-
-@dataclass(frozen=True, slots=True)
-class Signature:
-    """What a compiled model takes and gives, and the memory that a run needs.
-
-    Where ``failures`` is not empty, the last cache line of the arena says after a run which of them happened, from 1; 0 is none.
-    """
-
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    sources: tuple[OutputSource, ...]
-    written: int
-    arena_bytes: int
-    threads: int
-    failures: tuple[str, ...] = ()
 
 
 def aligned_empty(size: int) -> Array:
@@ -65,11 +41,7 @@ class CompiledModel:
         self._lock = threading.Lock()
         self._local = threading.local()
         self._weights_address = weights.ctypes.data
-        written: dict[int, Tensor] = {}
-        for tensor, source in zip(signature.outputs, signature.sources, strict=True):
-            if source.kind == "output":
-                written[source.place] = tensor
-        self._written = [written[place] for place in range(signature.written)]
+        self._written = signature.written_outputs
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -88,7 +60,7 @@ class CompiledModel:
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs by name. InputError for names, types or shapes that do not fit."""
-        inputs = self._checked(feeds)
+        inputs = checked(self._signature, feeds)
         outputs = [np.empty(tuple(tensor.shape), tensor.dtype.numpy) for tensor in self._written]
         arena = self._take_arena()
         self._use_threads()
@@ -99,10 +71,7 @@ class CompiledModel:
         finally:
             with self._lock:
                 self._arenas.append(arena)
-        return {
-            tensor.name: self._result(tensor, source, inputs, outputs)
-            for tensor, source in zip(self._signature.outputs, self._signature.sources, strict=True)
-        }
+        return assembled(self._signature, inputs, outputs, self._weights)
 
     def _require_success(self, arena: Array) -> None:
         failures = self._signature.failures
@@ -111,39 +80,6 @@ class CompiledModel:
             number = int(arena[start : start + 4].view(np.int32)[0])
             if number:
                 raise InputError(failures[number - 1])
-
-    def _result(self, tensor: Tensor, source: OutputSource, inputs: list[Array], outputs: list[Array]) -> Array:
-        match source.kind:
-            case "output":
-                return outputs[source.place]
-            case "input":
-                return inputs[source.place].copy()
-            case _:
-                raw = self._weights[source.place : source.place + tensor.type.bytes]
-                return np.frombuffer(raw.tobytes(), tensor.dtype.numpy).reshape(tuple(tensor.shape)).copy()
-
-    def _checked(self, feeds: Mapping[str, Array]) -> list[Array]:
-        if not isinstance(feeds, Mapping):
-            raise InputError(f"the inputs are a mapping from names to arrays, not {type(feeds).__name__}")
-        expected = self._signature.inputs
-        names = {tensor.name for tensor in expected}
-        unknown = sorted(set(feeds) - names)
-        if unknown:
-            raise InputError(
-                f"the model has no input {unknown[0]!r}; its inputs are {', '.join(sorted(names)) or 'none'}"
-            )
-        arrays = []
-        for tensor in expected:
-            if tensor.name not in feeds:
-                raise InputError(f"the input {tensor.name!r} ({tensor.type}) is missing")
-            array = np.asarray(feeds[tensor.name])
-            if array.dtype != tensor.dtype.numpy:
-                raise InputError(f"the input {tensor.name!r} is {array.dtype}, the model takes {tensor.dtype.numpy}")
-            if array.shape != tuple(tensor.shape):
-                wanted = tuple(int(extent) for extent in tensor.shape)
-                raise InputError(f"the input {tensor.name!r} has shape {array.shape}, the model takes {wanted}")
-            arrays.append(array if array.flags.c_contiguous else array.copy())
-        return arrays
 
     def _take_arena(self) -> Array:
         with self._lock:

@@ -22,7 +22,7 @@ from passes.plan.placed import problems
 from passes.plan.storage import Storage, placed
 from passes.select import Select
 from passes.winograd import FilterByPoints
-from tensoropt.allocation import Placement
+from tensoropt.allocation import ALIGNMENT, Placement
 from tensoropt.ir.program import Program
 from tensoropt.pass_manager import Context, Pass, run_passes
 
@@ -93,16 +93,22 @@ def compile_as_written(program: Program, context: Context) -> Program:
     return run_passes(program, (*NORMALISE, *KERNELS), context)
 
 
-def plan(program: Program, workspaces: Mapping[str, int] | None = None, storage: Storage | None = None) -> Placement:
-    """An arena with an offset for every value, in the order of the program, judged by the validator.
+def plan(
+    program: Program,
+    workspaces: Mapping[str, int] | None = None,
+    storage: Storage | None = None,
+    alignment: int = ALIGNMENT,
+) -> Placement:
+    """An arena with an offset for every value, a multiple of ``alignment``, in the order of the program, judged by the validator.
 
     ``workspaces``: bytes of statements' scratch memory, by the first value that they write, which are placed as well. Element-wise
     statements write over what they read last. RuntimeError if the packer is wrong, which is a defect of this program.
     """
     kept = storage or joined_storage(program)
     found = lifetimes(program, workspaces or {}, kept, takeovers(program, kept))
-    result = pack(found.problem)
-    wrong = problems(found.problem, result)
+    problem = replace(found.problem, alignment=alignment)
+    result = pack(problem)
+    wrong = problems(problem, result)
     if wrong:
         raise RuntimeError(f"the packer made an invalid plan: {wrong[0]}")
     scratch = {name: result.offsets[workspace_of(name)] for name in workspaces or {}}

@@ -19,6 +19,7 @@ def candidate_record(
         "milliseconds": milliseconds(cost),
         "original_milliseconds": milliseconds(original),
         "cost_source": cost.source if cost is not None else "estimated",
+        "cost_terms": {} if cost is None else dict(cost.terms),
         "kept": kept,
         "why": why,
     }
@@ -72,10 +73,16 @@ def reason(cost: KernelCost, original: KernelCost, chosen: bool, other: bool) ->
     """Why a candidate that was measured was kept or not; ``other`` says that another one was."""
     if cost.source == "failed":
         return f"could not be measured: {cost.reason}"
-    gain = f"{cost.seconds * 1e3:.3f} ms against {original.seconds * 1e3:.3f} ms as written"
+    gain = against(cost, original)
     if chosen:
         return f"fastest: {gain}"
     return f"another candidate is faster: {gain}" if other else f"not faster than the model as written: {gain}"
+
+
+def against(cost: KernelCost, original: KernelCost) -> str:
+    """Two costs beside one another, and what bounds them where they were predicted."""
+    found = f"{cost.seconds * 1e3:.3f} ms against {original.seconds * 1e3:.3f} ms as written"
+    return f"{found} (predicted: {cost.reason}, against {original.reason})" if cost.reason else found
 
 
 def place(core: Compute) -> dict[str, Any]:

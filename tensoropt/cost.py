@@ -19,13 +19,15 @@ class KernelCost:
     """Duration in seconds and workspace in bytes. ``source`` says where the figure is from.
 
     "measured" is a timing on the target, "predicted" a model's estimate, "failed" (infinite) a kernel that could not be built,
-    crashed, hung or gave a wrong result; ``reason`` says which.
+    crashed, hung or gave a wrong result; ``reason`` says which, or what bounds a prediction. ``terms`` are the seconds of a
+    prediction by what they are for, the dearest first.
     """
 
     seconds: float
     workspace_bytes: int = 0
     source: str = "measured"
     reason: str = ""
+    terms: tuple[tuple[str, float], ...] = ()
 
     @staticmethod
     def failed(reason: str) -> KernelCost:

@@ -17,7 +17,7 @@ from typing import Any
 
 import platformdirs
 
-KINDS = {"derived": "derivations", "compiled": "the planner's loops as machine code"}
+KINDS = {"derived": "derivations", "compiled": "the planner's loops as machine code", "cubins": "CUDA code of kernels"}
 """The folders of the cache, and what they hold. Times of kernels are in the tuning database, one file beside them."""
 
 _ABANDONED_SECONDS = 3600.0

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from math import prod
 from typing import Any
 
 from codegen.lower import tir
 from codegen.lower.stages import Stage, costly_value, split_stages
+from codegen.schedules.context import Buffers
 from codegen.schedules.cpu import choose, rows
 from codegen.schedules.cpu.context import Context, Packing
 from codegen.schedules.cpu.filtering import emit as filtering
+from codegen.strided import spanned
 from codegen.targets.cpu import CpuTarget
 from tensoropt.allocation import ALIGNMENT
 from tensoropt.ir.expression import Scope, Tensor, scopes, tensors
@@ -37,18 +39,6 @@ class Kernel:
     arrays: tuple[Array, ...] = ()
     helpers: Mapping[Any, Any] = field(default_factory=dict)
     checked: bool = False
-
-
-class _Buffers(dict[Tensor | Scope, Any]):
-    """Buffers by source; remembers which were asked for: a constant that is only read packed is no parameter."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.used: set[Tensor | Scope] = set()
-
-    def __getitem__(self, source: Tensor | Scope) -> Any:
-        self.used.add(source)
-        return super().__getitem__(source)
 
 
 @dataclass
@@ -94,7 +84,7 @@ def lower(
     elements = output.type.elements if strides is None else spanned(tuple(output.shape), strides)
     width = "int32" if _fits(expression, target.threads, elements) else "int64"
     pointers: dict[Tensor, Any] = {}
-    buffers = _Buffers()
+    buffers = Buffers()
     for number, tensor in enumerate(tensors(expression)):
         stored = tir.STORED[tensor.dtype]
         pointers[tensor] = tir.pointer(stored, f"in{number}")
@@ -113,7 +103,7 @@ def lower(
 
     result_pointer = tir.pointer(tir.STORED[output.dtype], "out")
     result = tir.view(result_pointer, tir.STORED[output.dtype], elements, "out")
-    context = Context(target, buffers, constants, width, scratch.take, packed, variant or {})
+    context = Context(buffers, constants, width, target, scratch.take, packed, variant or {})
     bodies, names = _scheduled(context, expression, result, strides)
     used = tuple(tensor for tensor in pointers if tensor in buffers.used)
     declarations = [tir.declare(buffers[tensor], pointers[tensor]) for tensor in used]
@@ -136,13 +126,6 @@ def _found(output: Tensor, expression: Scope, text: str) -> Kernel:
     made = lower_scheduled(replay(blocks, text))
     function = made.function.without_attr("tirx.noalias") if overwritable(expression) else made.function
     return Kernel(function, blocks.inputs, (), (output,), made.workspace_bytes, ("metaschedule",))
-
-
-def spanned(shape: Sequence[int], strides: Sequence[int]) -> int:
-    """Elements from the first to the last of a box with such strides."""
-    if not all(shape):
-        return 0
-    return 1 + sum((int(extent) - 1) * stride for extent, stride in zip(shape, strides, strict=True))
 
 
 def _scheduled(

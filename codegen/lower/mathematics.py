@@ -11,7 +11,7 @@ from typing import Any
 
 from tvm import tirx
 
-from codegen.lower.tir import Expression, number, typed
+from codegen.lower.tir import Expression, number, reinterpret, typed
 
 Bind = Callable[[Expression], Expression]
 
@@ -32,11 +32,11 @@ class Arithmetic:
 
     def bits(self, value: Expression) -> Expression:
         """The bits of an f32."""
-        return tirx.reinterpret(typed("int32", self.lanes), value)
+        return reinterpret(typed("int32", self.lanes), value)
 
     def from_bits(self, value: Expression) -> Expression:
         """The f32 with these bits."""
-        return tirx.reinterpret(typed("float32", self.lanes), value)
+        return reinterpret(typed("float32", self.lanes), value)
 
     def polynomial(self, value: Expression, coefficients: Sequence[float]) -> Expression:
         """Horner's scheme, highest power first."""

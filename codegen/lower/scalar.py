@@ -10,8 +10,9 @@ from typing import Any
 
 from tvm import tirx
 
+from codegen.lower import dialect
 from codegen.lower.mathematics import F32_FUNCTIONS, Bind
-from codegen.lower.tir import COMPUTED, STORED, Expression, number, typed
+from codegen.lower.tir import COMPUTED, STORED, Expression, number, reinterpret, typed
 from tensoropt.ir.types import DataType
 
 _HALF = frozenset({DataType.FLOAT16, DataType.BFLOAT16})
@@ -56,13 +57,14 @@ def apply(operation: str, arguments: list[Expression], dtype: DataType, lanes: i
 def round_half(value: Expression, dtype: DataType, lanes: int, bind: Bind) -> Expression:
     """An f32 rounded to the nearest value of a half type, ties to even; still an f32."""
     if dtype is DataType.FLOAT16:
-        return tirx.Cast(typed("float32", lanes), tirx.Cast(typed("float16", lanes), value))
+        language = dialect.current()
+        return language.from_half(language.to_half(value, typed("float16", lanes)), typed("float32", lanes))
     named = bind(value)
-    bits = bind(tirx.reinterpret(typed("uint32", lanes), named))
+    bits = bind(reinterpret(typed("uint32", lanes), named))
     one = number(1, "uint32", lanes)
     odd = tirx.bitwise_and(tirx.shift_right(bits, number(16, "uint32", lanes)), one)
     rounded = tirx.bitwise_and(bits + number(0x7FFF, "uint32", lanes) + odd, number(0xFFFF0000, "uint32", lanes))
-    return tirx.Select(is_nan(named), named, tirx.reinterpret(typed("float32", lanes), rounded))
+    return tirx.Select(is_nan(named), named, reinterpret(typed("float32", lanes), rounded))
 
 
 def differs(left: Expression, right: Expression) -> Expression:
@@ -81,10 +83,10 @@ def from_stored(value: Expression, dtype: DataType, lanes: int) -> Expression:
         case DataType.BOOL:
             return tirx.NE(value, number(0, "uint8", lanes))
         case DataType.FLOAT16:
-            return tirx.Cast(typed("float32", lanes), value)
+            return dialect.current().from_half(value, typed("float32", lanes))
         case DataType.BFLOAT16:
             wide = tirx.shift_left(tirx.Cast(typed("uint32", lanes), value), number(16, "uint32", lanes))
-            return tirx.reinterpret(typed("float32", lanes), wide)
+            return reinterpret(typed("float32", lanes), wide)
         case _:
             return value
 
@@ -92,10 +94,12 @@ def from_stored(value: Expression, dtype: DataType, lanes: int) -> Expression:
 def to_stored(value: Expression, dtype: DataType, lanes: int) -> Expression:
     """A computed value as it lies in memory."""
     match dtype:
-        case DataType.BOOL | DataType.FLOAT16:
+        case DataType.BOOL:
             return tirx.Cast(typed(STORED[dtype], lanes), value)
+        case DataType.FLOAT16:
+            return dialect.current().to_half(value, typed("float16", lanes))
         case DataType.BFLOAT16:
-            bits = tirx.reinterpret(typed("uint32", lanes), value)
+            bits = reinterpret(typed("uint32", lanes), value)
             return tirx.Cast(typed("uint16", lanes), tirx.shift_right(bits, number(16, "uint32", lanes)))
         case _:
             return value

@@ -12,6 +12,7 @@ import tvm
 from tvm import tirx
 from tvm.ir import Call, PointerType, PrimType, TensorLoad
 
+from codegen.lower import dialect
 from tensoropt.ir.types import DataType
 
 Expression = Any
@@ -53,6 +54,11 @@ def pointer(dtype: str, name: str) -> Any:
     return tirx.Var(name, PointerType(PrimType(dtype)))
 
 
+def global_pointer(dtype: str, name: str) -> Any:
+    """A pointer parameter of a device function, to the device's memory."""
+    return tirx.Var(name, PointerType(PrimType(dtype), "global"))
+
+
 def view(parameter: Any, dtype: str, elements: int, name: str) -> Any:
     """A flat buffer over a pointer; ``declare`` makes it usable."""
     return tirx.decl_buffer((max(elements, 1),), dtype, name, data=parameter, layout=None)
@@ -80,8 +86,18 @@ def integer(value: int, dtype: str = "int32") -> Expression:
 
 def number(value: float | int | bool, dtype: str, lanes: int = 1) -> Expression:
     """A literal, repeated over the lanes. Infinities and NaN are spelled by their bits, which every printer keeps."""
-    literal = tirx.const(value, dtype)
+    literal = dialect.current().literal(value, dtype)
     return literal if lanes == 1 else tirx.Broadcast(literal, lanes)
+
+
+def reinterpret(dtype: str, value: Expression) -> Expression:
+    """A value of another type with the same bits."""
+    return dialect.current().reinterpret(dtype, value)
+
+
+def stored(dtype: DataType) -> str:
+    """How a type lies in the memory of what kernels are being written for."""
+    return dialect.current().half if dtype is DataType.FLOAT16 else STORED[dtype]
 
 
 def is_simple(value: Expression) -> bool:
@@ -190,6 +206,17 @@ def overwriting_function(parameters: Sequence[Any], body: Statement) -> Any:
     """A private kernel that returns 0, whose result may be written over what it reads."""
     full = sequence([body, tirx.Return(integer(0))])
     return tirx.PrimFunc(list(parameters), full, ret_type=PrimType("int32"))
+
+
+_DEVICE_KERNEL_LAUNCH = 2
+"""TVM's calling convention of a function that a device starts in many threads."""
+
+
+def device_function(parameters: Sequence[Any], body: Statement, target: Any, aliased: bool) -> Any:
+    """A device function, which binds its threads itself. ``aliased`` where its result may be written over what it reads."""
+    made = tirx.PrimFunc(list(parameters), body).with_attr("calling_conv", _DEVICE_KERNEL_LAUNCH)
+    made = made.with_attr("target", target).with_attr("tirx.is_global_func", True)
+    return made if aliased else made.with_attr("tirx.noalias", True)
 
 
 def call(kernel: Any, arguments: Sequence[Expression]) -> Expression:

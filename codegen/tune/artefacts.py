@@ -13,7 +13,7 @@ from codegen.build import BuiltProgram
 from codegen.reading import LIBRARY, MANIFEST, WEIGHTS, load, read_manifest
 from codegen.targets.cpu import CpuTarget, available_threads, host_target
 from codegen.tune.tuned import Tuning
-from tensoropt.errors import ArtefactError, CheckError, NoPlanError
+from tensoropt.errors import ArtefactError, CheckError, NoPlanError, UsageError
 from tensoropt.folder_check import folder_agreement, folder_feeds
 from tensoropt.ir.program import Array
 from tensoropt.timing import alternate
@@ -32,11 +32,17 @@ class Replacement:
 
 
 def stored_target(folder: Path, threads: int | None) -> CpuTarget:
-    """This machine with the threads that the artefact was compiled for, unless others are asked for."""
+    """This machine with the threads that the artefact was compiled for, unless others are asked for.
+
+    UsageError for an artefact of another target than a CPU.
+    """
     try:
-        compiled_for = int(read_manifest(folder)["threads"])
+        manifest = read_manifest(folder)
+        compiled_for, kind = int(manifest["threads"]), str(manifest["target"]["kind"])
     except (KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"{folder}: the manifest is damaged ({error!r}); optimize the model again") from error
+    if kind != "cpu":
+        raise UsageError(f"{folder}: the artefact is for {kind}, and only kernels for CPUs are tuned")
     return host_target(threads or min(compiled_for, available_threads()))
 
 

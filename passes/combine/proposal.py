@@ -9,7 +9,7 @@ from typing import Any
 from passes.derive.candidate import proof_as_json
 from passes.derive.certify.certificate import Certificate
 from passes.normalise.fold_constants import FoldConstants
-from passes.records import milliseconds, place
+from passes.records import against, milliseconds, place
 from tensoropt.cost import KernelCost
 from tensoropt.ir.expression import Scope, scopes
 from tensoropt.ir.program import Compute, Program
@@ -119,6 +119,7 @@ def record(compute: Compute, proposal: Proposal, verdict: Verdict, context: Cont
         "milliseconds": milliseconds(verdict.cost),
         "original_milliseconds": milliseconds(verdict.original),
         "cost_source": verdict.cost.source if verdict.cost is not None else "estimated",
+        "cost_terms": {} if verdict.cost is None else dict(verdict.cost.terms),
         "kept": verdict.kept,
         "why": verdict.why,
     }
@@ -135,6 +136,6 @@ def compared(costs: Sequence[KernelCost], margin: float) -> Verdict:
     original, cost = costs
     if cost.source == "failed":
         return Verdict(False, f"could not be measured: {cost.reason}", cost, original)
-    gain = f"{cost.seconds * 1e3:.3f} ms against {original.seconds * 1e3:.3f} ms as written"
+    gain = against(cost, original)
     kept = cost.seconds <= original.seconds * (1 - margin)
     return Verdict(kept, f"{'faster' if kept else 'not faster than the model as written'}: {gain}", cost, original)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+from tensoropt.errors import UsageError
 
 if TYPE_CHECKING:
     from tensoropt.inspection import Inspection
@@ -33,10 +36,24 @@ def rules() -> list[dict[str, str]]:
 
 
 def targets() -> list[dict[str, Any]]:
-    """The targets that this installation compiles for."""
-    from codegen.targets.cpu import host_target
+    """The targets that this installation compiles for; ``here`` says whether this machine runs the result, ``why`` why it does not.
 
-    return [{"name": "cpu", **host_target().describe()}]
+    ``opencl`` is among them where a device is there. A GPU's figures are those of ``codegen.targets.gpu.GpuTarget``; sizes are in
+    bytes, rates are for a second.
+    """
+    from codegen.device.opencl import find_device, target_of
+    from codegen.targets.cpu import host_target
+    from codegen.targets.here import why_not_here
+    from codegen.targets.named import NAMED
+
+    found: list[dict[str, Any]] = [{**host_target().describe(), "name": "cpu", "here": True, "why": ""}]
+    with contextlib.suppress(UsageError):
+        device = target_of(find_device()).describe()
+        found.append({**device, "name": "opencl", "device": device["name"], "here": True, "why": ""})
+    why = why_not_here(NAMED.values())
+    for name, target in NAMED.items():
+        found.append({**target.describe(), "name": f"cuda:{name}", "here": not why[name], "why": why[name]})
+    return found
 
 
 def cache(

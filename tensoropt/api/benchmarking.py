@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tensoropt.api.optimizing import optimize
-from tensoropt.api.requirements import require_limits, require_target
+from tensoropt.api.requirements import require_limits, require_timed_here
 from tensoropt.api.running import load
 from tensoropt.check import random_feeds
 from tensoropt.errors import UsageError
@@ -47,7 +47,7 @@ def bench(
     from tensoropt.machine import describe
     from tensoropt.peers import peers_named
 
-    require_target(target)
+    require_timed_here(target)
     require_limits(threads, seed, None)
     if blocks < 5:
         raise UsageError(f"at least 5 blocks make a median, not {blocks}")

@@ -11,14 +11,14 @@ from tensoropt.ir.program import Array, Program
 from tensoropt.timing import alternate
 
 if TYPE_CHECKING:
-    from codegen.build import BuiltProgram
+    from codegen.built import Built
     from tensoropt.frontend import LoadedModel as ImportedModel
 
 
 def check_model(
     imported: ImportedModel,
     program: Program,
-    built: BuiltProgram,
+    built: Built,
     feeds: Mapping[str, Array],
     seed: int,
     originals: Mapping[str, str],
@@ -99,9 +99,7 @@ def _medians(runs: Mapping[str, Callable[[], object]]) -> dict[str, float]:
     return {name: one.median for name, one in series.items()}
 
 
-def latencies(
-    before: BuiltProgram, after: BuiltProgram, feeds: Mapping[str, Array], rewritten: bool
-) -> dict[str, float | None]:
+def latencies(before: Built, after: Built, feeds: Mapping[str, Array], rewritten: bool) -> dict[str, float | None]:
     first, second = before.model(), after.model()
     if not rewritten:
         only = _medians({"after": lambda: second.run(feeds)})["after"]

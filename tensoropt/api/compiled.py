@@ -12,8 +12,7 @@ from tensoropt.check import CheckResult
 from tensoropt.ir.program import Array, Program
 
 if TYPE_CHECKING:
-    from codegen.build import BuiltProgram
-    from codegen.targets.cpu import CpuTarget
+    from codegen.built import Built, Target
     from tensoropt.frontend import LoadedModel as ImportedModel
 
 
@@ -36,14 +35,14 @@ class CompiledModel:
     latency_ms: dict[str, float | None]
     peak_bytes: dict[str, int]
     seconds: dict[str, float]
-    target: CpuTarget
+    target: Target
     tuning: dict[str, Any]
     """What tuning found for each kernel, and what ended it early."""
     memory: dict[str, Any]
     """What the planner did for a memory budget; empty where there was none."""
     notices: tuple[str, ...]
     """What is wrong with the tuning database, a sentence each."""
-    _built: BuiltProgram = field(repr=False)
+    _built: Built = field(repr=False)
     _exported: Any = field(default=None, repr=False)
     _exported_latency: dict[str, float] = field(default_factory=dict, repr=False)
 

@@ -10,7 +10,9 @@ from tensoropt.ir.program import Compute, Program
 
 if TYPE_CHECKING:
     from codegen.build import BuiltProgram
+    from codegen.device.build import BuiltDeviceProgram
     from codegen.targets.cpu import CpuTarget
+    from codegen.targets.gpu import GpuTarget
 
 
 def compiled(
@@ -31,6 +33,19 @@ def compiled(
     storage = joined_storage(program)
     steps = lowered(program, storage.idle, cpu, progress, variants, storage.strides)
     return link(program, plan(program, workspaces_of(steps), storage), cpu, steps, progress)
+
+
+def compiled_for_device(
+    program: Program, gpu: GpuTarget, progress: Callable[[float, str], None] = lambda share, detail: None
+) -> BuiltDeviceProgram:
+    """The program as kernels of a GPU, in the order of its statements. ModelError for what is not compiled for GPUs."""
+    from codegen.device.build import link, lowered, workspaces_of
+    from passes.pipeline import plan
+    from passes.plan.lifetimes import joined_storage
+
+    storage = joined_storage(program)
+    steps = lowered(program, storage.idle, gpu, progress, strides=storage.strides)
+    return link(program, plan(program, workspaces_of(steps), storage, gpu.alignment), gpu, steps, progress)
 
 
 def variants_of(program: Program, tuned: Program, variants: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from tensoropt.api.budgeting import Budgeted, within_budget
 from tensoropt.api.checking import check_model, export, latencies, require_agreement
 from tensoropt.api.compiled import CompiledModel
 from tensoropt.api.compiling import compiled, variants_of
+from tensoropt.api.device import optimize_for_device
 from tensoropt.api.requirements import require_budget, require_limits, require_target
 from tensoropt.api.training import load_training
 from tensoropt.check import CheckResult, random_feeds
@@ -67,7 +68,9 @@ def optimize(
     from tensoropt.frontend import load_program
 
     excluded = frozenset([exclude_rules] if isinstance(exclude_rules, str) else exclude_rules)
-    require_target(target)
+    gpu = require_target(target)
+    if gpu is not None and memory_budget is not None:
+        raise UsageError(f"--memory-budget is for the target cpu, not for {target}")
     if tune not in ("off", "fast", "full"):
         raise UsageError(f"--tune is off, fast or full, not {tune!r}")
     unknown = excluded - {"all", *(entry["name"] for entry in rules())}
@@ -99,6 +102,8 @@ def optimize(
             raise ModelError(
                 f"{imported.path or 'the model'} has no outputs, so there is nothing to compute; declare at least one"
             )
+        if gpu is not None:
+            return optimize_for_device(imported, gpu, excluded, tune, seed, time_limit, check, clock, progress)
         cpu = host_target(threads)
         context, program = rewritten(imported, cpu, database, excluded, tune, seed, time_limit, progress)
         clock.lap("optimize")

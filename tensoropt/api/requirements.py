@@ -4,14 +4,45 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tensoropt.budget import parse_budget
 from tensoropt.errors import UsageError
 
+if TYPE_CHECKING:
+    from codegen.targets.gpu import GpuTarget
 
-def require_target(target: str) -> None:
-    if target != "cpu":
-        raise UsageError(f"the target {target!r} is not supported; `tensoropt targets` lists those that are")
+
+def require_target(target: str) -> GpuTarget | None:
+    """The GPU that ``--target`` stands for, None for the CPU. UsageError for what is not known, or a device that is not here."""
+    if target == "cpu":
+        return None  # without the compiler, which its description needs
+    from codegen.targets.gpu import GpuTarget
+    from codegen.targets.parsing import parse_target
+
+    found = parse_target(target)
+    return found if isinstance(found, GpuTarget) else None
+
+
+def require_timed_here(target: str) -> None:
+    """UsageError for a target whose kernels cannot be timed on this machine."""
+    from codegen.targets.here import why_not_here
+
+    found = require_target(target)
+    if found is None:
+        return
+    why = why_not_here([found])[found.name]
+    if why:
+        raise UsageError(
+            f"--target {target} compiles here and cannot be timed here: {why}; run this on the machine with the GPU, or "
+            f"`tensoropt optimize --target {target}` without it"
+        )
+
+
+def require_tuned_here(target: str) -> None:
+    """UsageError for a target whose kernels are not tuned."""
+    if require_target(target) is not None:
+        raise UsageError(f"only kernels for the CPU are tuned, not those for {target}; use --target cpu")
 
 
 def require_limits(threads: int | None, seed: int, time_limit: float | None) -> None:

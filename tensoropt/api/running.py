@@ -17,7 +17,7 @@ from tensoropt.folder_check import folder_agreement, folder_feeds, folder_parame
 from tensoropt.ir.program import Array
 
 if TYPE_CHECKING:
-    from codegen.runtime import CompiledModel as LoadedModel
+    from codegen.built import Model as LoadedModel
 
 
 def load_runtime() -> None:
@@ -38,6 +38,7 @@ def load(folder: str | os.PathLike[str], threads: int | None = None) -> LoadedMo
 def run(
     path: str | os.PathLike[str],
     *,
+    target: str = "cpu",
     inputs: str | os.PathLike[str] | None = None,
     outputs: str | os.PathLike[str] | None = None,
     seed: int = 0,
@@ -46,7 +47,7 @@ def run(
     check: bool = False,
     shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> dict[str, Any]:
-    """Run an artefact folder, or a model that is compiled first, on an ``.npz`` file or on seeded random inputs.
+    """Run an artefact folder, or a model that is compiled first for a ``target``, on an ``.npz`` file or on seeded random inputs.
 
     Weights of a training step that are not given are the model's own. Returns latency in milliseconds (median of ``repeat`` runs),
     a summary of each output, and with ``check`` the comparison with ONNX Runtime (for a folder, of its ``optimized.onnx``).
@@ -58,7 +59,7 @@ def run(
         model: Any = load(folder, threads)
         tensors = model.inputs
     else:
-        model = optimize(path, tune="off", threads=threads, check=check, shapes=shapes)
+        model = optimize(path, target, tune="off", threads=threads, check=check, shapes=shapes)
         tensors = model.program.inputs
     given = read_arrays(Path(inputs)) if inputs else None
     feeds = folder_feeds(folder, tensors, seed) if given is None else {**folder_parameters(folder), **given}

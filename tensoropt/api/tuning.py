@@ -10,7 +10,7 @@ from typing import Any
 
 from tensoropt.api.compiling import compiled
 from tensoropt.api.optimizing import rewritten, tuned
-from tensoropt.api.requirements import require_limits, require_target
+from tensoropt.api.requirements import require_limits, require_tuned_here
 from tensoropt.pass_manager import Progress, silent
 from tensoropt.quiet import Quiet
 
@@ -42,7 +42,7 @@ def tune(
     from tensoropt.frontend import load_program
     from tensoropt.stored import stored_program
 
-    require_target(target)
+    require_tuned_here(target)
     require_limits(threads, 0, time_limit)
     deadline = None if time_limit is None else time.monotonic() + time_limit
     request = Request(trials or TRIALS["full"], deadline, thorough=True)

@@ -93,7 +93,10 @@ def _show(report: dict[str, Any], verbose: bool) -> None:
     """The outcome for people, on standard error."""
     latency, check, peak = report["latency_ms"], report["check"], report["peak_bytes"]
     _say(f"{report['artefact']}: written in {report['total_seconds']:.1f} s")
-    _say(f"  latency   {latency['after']:.3f} ms, {latency['before']:.3f} ms without rewriting")
+    if latency["after"] is None:
+        _say("  latency   not measured: the target is not here")
+    else:
+        _say(f"  latency   {latency['after']:.3f} ms, {latency['before']:.3f} ms without rewriting")
     _say(f"  memory    {peak['arena'] / 2**20:.2f} MiB arena, {peak['after'] / 2**20:.2f} MiB live at the peak")
     if report["memory"]:
         plan = report["memory"]

@@ -14,6 +14,9 @@ from tensoropt.cli.output import print_json
 
 def run(
     path: Annotated[str, typer.Argument(metavar="DIR|MODEL.onnx", help="An artefact folder or a model.")],
+    target: Annotated[
+        str, typer.Option("--target", help="What to compile a model for; a folder was compiled for its own.")
+    ] = "cpu",
     inputs: Annotated[
         str | None, typer.Option("--inputs", metavar="X.npz", help="Inputs by name; random ones by default.")
     ] = None,
@@ -33,6 +36,7 @@ def run(
 
     result = api.run(
         path,
+        target=target,
         inputs=inputs,
         outputs=outputs,
         seed=seed,

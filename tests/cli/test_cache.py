@@ -42,9 +42,9 @@ def test_entries_are_counted_and_removed(own_cache: Path, capsys: pytest.Capture
     mine = [own_cache / "notes.json", entry_path("derived", "key 0").with_name("notes.txt")]
     for path in mine:
         path.write_text("mine")
-    assert counts(capsys) == {"measured": 1, "derived": 2, "compiled": 1}
+    assert counts(capsys) == {"measured": 1, "derived": 2, "compiled": 1, "cubins": 0}
     assert main(["cache", "--clear"]) == 0
-    assert capsys.readouterr().out.count("0 entries") == 3
+    assert capsys.readouterr().out.count("0 entries") == 4
     assert read_entry("derived", "key 0") is None
     assert all(path.exists() for path in mine)
 
@@ -59,7 +59,7 @@ def test_times_are_passed_on(tmp_path: Path, own_cache: Path, capsys: pytest.Cap
     assert counts(capsys, "--db", str(other)) == {"measured": 2}
     write_entry("derived", "key", {"value": 1})
     assert counts(capsys, "--db", str(other), "--clear") == {"measured": 0}
-    assert counts(capsys) == {"measured": 2, "derived": 1, "compiled": 0}
+    assert counts(capsys) == {"measured": 2, "derived": 1, "compiled": 0, "cubins": 0}
     with Database(file) as exported:
         assert exported.read(KEY)["b"] == {"seconds": 2.0}
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from codegen.schedules.context import Epilogue
 from codegen.schedules.cpu import injective, reduction
-from codegen.schedules.cpu.context import Context, Epilogue
+from codegen.schedules.cpu.context import Context
 from codegen.schedules.cpu.contraction.classify import Contraction, classify
 from codegen.schedules.cpu.contraction.emit import Emission
 from codegen.schedules.cpu.contraction.geometry import candidates

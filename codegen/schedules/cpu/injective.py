@@ -7,7 +7,8 @@ from typing import Any
 
 from codegen.lower import tir
 from codegen.lower.reads import Axes, contiguous_groups, merge, operations, reads
-from codegen.schedules.cpu.context import Context, Epilogue, thread_range
+from codegen.schedules.context import Epilogue
+from codegen.schedules.cpu.context import Context, thread_range
 from tensoropt.ir.expression import substitute
 from tensoropt.ir.index import Index, Iterator
 

@@ -13,110 +13,29 @@ from typing import Any
 
 from tvm import tirx
 
-from codegen.lower import scalar, tir
-from codegen.lower.emitter import Emitter, Value
-from codegen.lower.reads import Axes, Reads, contiguous_groups, merge, operations, plain, reads
-from codegen.schedules.cpu.context import Context, Epilogue, thread_range
+from codegen.lower import tir
+from codegen.lower.reads import operations, unflatten
+from codegen.schedules.context import Epilogue
+from codegen.schedules.cpu.context import Context, thread_range
 from codegen.schedules.cpu.injective import PARALLEL_WORK
-from tensoropt.ir.expression import Apply, Reducer, Scalar, Scope, reducer_identity, substitute
+from codegen.schedules.reducing import Reduction, along_output, merged
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.types import DataType
-
-UNROLLED_TAPS = 32
-"""Reductions of at most so many points are written out."""
-
-_FOLD = {Reducer.SUM: "add", Reducer.PROD: "mul", Reducer.MAX: "max", Reducer.MIN: "min"}
 
 
 def schedule(context: Context, epilogue: Epilogue) -> Any:
     """The statement that computes a reduction stage with its epilogue."""
     scope = epilogue.stage.scope
-    found = reads(scope.body, context.buffers.keys())
-    outside = reads(epilogue.body, {*context.buffers, scope})
-    watched = (*found.watched, *outside.watched, epilogue.output_index())
-    kept = merge(contiguous_groups(scope.traversal, watched, "f") or [[]], "f")
-    folded = merge(_folded_groups(scope, found), "k")
-    along_output = _along_output(context, scope, found, kept, folded)
+    kept, folded = merged(context, epilogue)
+    along = along_output(context, scope, kept, folded)
     work = kept.points * folded.points * max(1, operations(scope.body))
     threads = context.target.threads if work >= PARALLEL_WORK else 1
     nest = Nest(context, epilogue, kept, folded)
-    return nest.along_output(threads) if along_output else nest.along_reduction(threads)
+    return nest.along_output(threads) if along else nest.along_reduction(threads)
 
 
-def _folded_groups(scope: Scope, found: Reads) -> list[list[Iterator]]:
-    return contiguous_groups(scope.reduction, found.watched, "k") or [[]]
-
-
-def _along_output(context: Context, scope: Scope, found: Reads, kept: Axes, folded: Axes) -> bool:
-    """Whether lanes run along the innermost output axis rather than the innermost reduced one."""
-    outer, inner = kept.loops[-1], folded.loops[-1]
-    if inner.extent < 4:
-        return True
-    if outer.extent < 4:
-        return False
-    return _awkward(found, kept.mapping, outer) * min(inner.extent, 16) <= _awkward(found, folded.mapping, inner) * min(
-        outer.extent, 16
-    )
-
-
-def _awkward(found: Reads, mapping: Mapping[Iterator, Index], loop: Iterator) -> int:
-    """How many loads are neither contiguous nor the same along a loop, plus one."""
-    count = 1
-    for _, flat in found.loads:
-        index = flat.substitute(mapping)
-        if not plain(index, loop) or index.coefficient(loop) not in (0, 1):
-            count += 1
-    return count
-
-
-class Nest:
-    """The loops of one reduction stage."""
-
-    def __init__(self, context: Context, epilogue: Epilogue, kept: Axes, folded: Axes) -> None:
-        self.context, self.epilogue, self.kept, self.folded = context, epilogue, kept, folded
-        self.scope = epilogue.stage.scope
-        self.dtype: DataType = self.scope.dtype
-        self.computed = tir.COMPUTED[self.dtype]
-        assert self.scope.reducer is not None
-        self.reducer: Reducer = self.scope.reducer
-        self.width = context.width
-        zero = Index.of(0)
-        points = {iterator: kept.mapping.get(iterator, zero) for iterator in self.scope.traversal}
-        taps = {iterator: folded.mapping.get(iterator, zero) for iterator in self.scope.reduction}
-        self.body: Scalar = substitute(self.scope.body, {**points, **taps})
-        self.end = epilogue.at(points)
-
-    # -- shared ----------------------------------------------------------------------------------------------------------
-
-    def _start(self, lanes: int) -> Any:
-        return tir.number(reducer_identity(self.reducer, self.dtype), self.computed, lanes)
-
-    def _fold(self, emitter: Emitter, left: Any, right: Any) -> Any:
-        """Folds without rounding: half types are rounded when the reduction is done."""
-        dtype = DataType.FLOAT32 if self.computed == "float32" else self.dtype
-        return scalar.apply(_FOLD[self.reducer], [left, right], dtype, emitter.lanes, emitter.bind)
-
-    def _finish(
-        self, where: Mapping[Iterator, Index], variables: Any, lane: Iterator | None, lanes: int, folded: Any
-    ) -> Any:
-        """The epilogue and the store at a point (the kept loops in terms of what runs), given the reduced value."""
-        access, body, position = self.end
-        emitter = self.context.emitter(variables, lane, lanes, where)
-        half = self.dtype in (DataType.FLOAT16, DataType.BFLOAT16)
-        value = scalar.round_half(folded, self.dtype, lanes, emitter.bind) if half else folded
-        emitter.give(access, Value(emitter.bind(value), lanes == 1))
-        stored = emitter.stored(body)
-        written = emitter.write(self.context.buffers[self.epilogue.stage.result], position, stored)
-        return tir.sequence([*emitter.statements, written])
-
-    def _outer(self, loops: tuple[Iterator, ...], row: Iterator) -> dict[Iterator, Index]:
-        mapping: dict[Iterator, Index] = {}
-        stride = 1
-        for loop in reversed(loops):
-            position = Index.of(row) // stride
-            mapping[loop] = position if loop is loops[0] else position % loop.extent
-            stride *= loop.extent
-        return mapping
+class Nest(Reduction[Context]):
+    """The loops of one reduction stage on a CPU."""
 
     def _parallel_rows(self, rows: int, threads: int, body: Any) -> Any:
         workers = threads if rows >= threads else 1
@@ -185,7 +104,7 @@ class Nest:
 
     def _vectors(self, row: Iterator, start: Index, used: list[int], lanes: int, variables: Any) -> Any:
         *outer, inner = self.kept.loops
-        where = self._outer(tuple(outer), row)
+        where = unflatten(Index.of(row), outer)
         accumulators = [tir.local(self.computed, lanes, f"sum{number}") for number in range(len(used))]
         boolean = self.dtype is DataType.BOOL
         if boolean:
@@ -202,7 +121,7 @@ class Nest:
             value = tir.load(accumulator, zero, lanes)
             return tirx.NE(value, tir.number(0, "uint8", lanes)) if boolean else value
 
-        parts += [save(accumulator, self._start(lanes)) for accumulator in accumulators]
+        parts += [save(accumulator, self.start(lanes)) for accumulator in accumulators]
         lane_loops = [Iterator("lane", count) for count in used]
 
         def step(reduced: Mapping[Iterator, Index], values: Any) -> Any:
@@ -212,41 +131,15 @@ class Nest:
                 placed = {**where, inner: offset, **reduced}
                 emitter = self.context.emitter({**variables, **values}, lane, lanes, placed)
                 value = emitter.vector(emitter.value(self.body))
-                total = self._fold(emitter, read(accumulators[number]), value)
+                total = self.fold(emitter, read(accumulators[number]), value)
                 statements += [*emitter.statements, save(accumulators[number], total)]
             return tir.sequence(statements)
 
-        parts.append(self._reduction_loops(step))
+        parts.append(self.loops(step))
         for number, lane in enumerate(lane_loops):
             offset = start + number * lanes + (Index.of(lane) if lanes > 1 else 0)
-            parts.append(self._finish({**where, inner: offset}, variables, lane, lanes, read(accumulators[number])))
+            parts.append(self.finish({**where, inner: offset}, variables, lane, lanes, read(accumulators[number])))
         return tir.sequence(parts)
-
-    def _reduction_loops(self, step: Any) -> Any:
-        """Loops over the reduction; small inner ones are unrolled."""
-        loops = self.folded.loops
-        split, points = len(loops), 1
-        while split and points * loops[split - 1].extent <= UNROLLED_TAPS:
-            split -= 1
-            points *= loops[split].extent
-        rolled, unrolled = loops[:split], loops[split:]
-
-        def taps(values: Any) -> Any:
-            fixed: list[dict[Iterator, Index]] = [{}]
-            for loop in unrolled:
-                fixed = [{**one, loop: Index.of(position)} for one in fixed for position in range(loop.extent)]
-            own = {loop: Index.of(loop) for loop in rolled}
-            return tir.sequence([step({**own, **one}, values) for one in fixed])
-
-        def nest(depth: int, values: Any) -> Any:
-            if depth == len(rolled):
-                return taps(values)
-            loop = rolled[depth]
-            return tir.serial(
-                loop.extent, lambda value: nest(depth + 1, {**values, loop: value}), loop.name, self.width
-            )
-
-        return nest(0, {})
 
     # -- lanes along the reduction ---------------------------------------------------------------------------------------
 
@@ -259,7 +152,7 @@ class Nest:
         """One output, which ``row`` counts."""
         *rolled, inner = self.folded.loops
         lanes = self.context.target.lanes
-        where = self._outer(self.kept.loops, row)
+        where = unflatten(Index.of(row), self.kept.loops)
         together = max(1, min(4, inner.extent // lanes))
         chunks, rest = divmod(inner.extent, lanes)
         blocks, single = divmod(chunks, together)
@@ -276,15 +169,15 @@ class Nest:
             value = tir.load(totals, tir.integer(number * lanes), lanes)
             return tirx.NE(value, tir.number(0, "uint8", lanes)) if boolean else value
 
-        parts += [save(number, self._start(lanes)) for number in range(together)]
+        parts += [save(number, self.start(lanes)) for number in range(together)]
 
         def piece(start: Index, used: int, number: int, values: Any) -> Any:
             lane = Iterator("lane", used)
             emitter = self.context.emitter(values, lane, lanes, {**where, inner: start + Index.of(lane)})
             value = emitter.vector(emitter.value(self.body))
             if used < lanes:
-                value = tirx.Select(tir.first_lanes(used, lanes), value, self._start(lanes))
-            total = self._fold(emitter, read(number), value)
+                value = tirx.Select(tir.first_lanes(used, lanes), value, self.start(lanes))
+            total = self.fold(emitter, read(number), value)
             return tir.sequence([*emitter.statements, save(number, total)])
 
         block, chunk = Iterator("block", max(1, blocks)), Iterator("chunk", max(1, single))
@@ -334,20 +227,13 @@ class Nest:
         emitter.lanes = lanes
         total = emitter.bind(read(0))
         for number in range(1, together):
-            total = emitter.bind(self._fold(emitter, total, read(number)))
+            total = emitter.bind(self.fold(emitter, total, read(number)))
         width = lanes
         while width > 1:
             width //= 2
             emitter.lanes = width
             low = emitter.bind(tirx.Shuffle([total], list(range(width))))
             high = emitter.bind(tirx.Shuffle([total], list(range(width, 2 * width))))
-            total = emitter.bind(self._fold(emitter, low, high))
-        done = self._finish(where, {row: row_value}, None, 1, total)
+            total = emitter.bind(self.fold(emitter, low, high))
+        done = self.finish(where, {row: row_value}, None, 1, total)
         return tir.sequence([*emitter.statements, done])
-
-
-def product_of(body: Scalar) -> list[Scalar]:
-    """The factors of a body, products within products written out."""
-    if isinstance(body, Apply) and body.operation == "mul":
-        return [factor for argument in body.arguments for factor in product_of(argument)]
-    return [body]

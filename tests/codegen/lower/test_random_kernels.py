@@ -7,8 +7,6 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from codegen.kernel import compile_kernel
-from codegen.targets.cpu import host_target
 from tensoropt.ir.expression import (
     Apply,
     Cast,
@@ -23,11 +21,11 @@ from tensoropt.ir.expression import (
 )
 from tensoropt.ir.expression import scopes as nested_scopes
 from tensoropt.ir.interpreter import evaluate
-from tensoropt.ir.program import Array, Compute
+from tensoropt.ir.program import Array
 from tensoropt.ir.types import DataType, Extent, TensorType
+from tests.strategies.compilers import DEVICES, compiled_on
 from tests.strategies.programs import CASES, FLOAT_ONLY, scopes
 
-TARGET = host_target(2)
 INEXACT = (FLOAT_ONLY - {"floor", "ceil", "round", "trunc", "isnan", "isinf"}) | {"div", "pow", "mod", "fmod"}
 
 
@@ -39,11 +37,9 @@ def small_integers(tensor: Tensor, seed: int) -> Array:
     return generator.integers(low, high, tuple(int(extent) for extent in tensor.shape)).astype(tensor.dtype.numpy)
 
 
-def run(scope: Scope, values: dict[str, Array], constants: tuple[str, ...] = ()) -> Array:
+def run(device: str, scope: Scope, values: dict[str, Array], constants: tuple[str, ...] = ()) -> Array:
     """The scope's value as compiled code computes it."""
-    statement = Compute(Tensor("y", scope.type), scope)
-    kernel = compile_kernel(statement, TARGET, {name: values[name] for name in constants})
-    return kernel(values)["y"]
+    return compiled_on(device, scope, {name: values[name] for name in constants})(values)["y"]
 
 
 def is_exact(scope: Scope, values: dict[str, Array]) -> bool:
@@ -70,12 +66,13 @@ def is_exact(scope: Scope, values: dict[str, Array]) -> bool:
     return True
 
 
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize(
     "dtypes", [("f32",), ("i64", "i32", "bool"), ("i8", "u8", "i16", "u16", "u32"), ("f64", "f16", "bf16")]
 )
 @given(data=st.data())
 @settings(max_examples=max(10, CASES // 8), suppress_health_check=list(HealthCheck))
-def test_compiled_code_agrees_with_the_interpreter(dtypes: tuple[str, ...], data: st.DataObject) -> None:
+def test_compiled_code_agrees_with_the_interpreter(device: str, dtypes: tuple[str, ...], data: st.DataObject) -> None:
     extents = st.lists(st.sampled_from([1, 2, 3, 5, 17, 33]).map(Extent), min_size=1, max_size=3).map(tuple)
     kinds = [DataType(dtype) for dtype in dtypes]
     tensors = [
@@ -86,14 +83,15 @@ def test_compiled_code_agrees_with_the_interpreter(dtypes: tuple[str, ...], data
     with np.errstate(all="ignore"):
         assume(is_exact(scope, values))
         expected = evaluate(scope, values)
-    actual = run(scope, values, data.draw(st.sampled_from([(), ("x0",)])))
+    actual = run(device, scope, values, data.draw(st.sampled_from([(), ("x0",)])))
     np.testing.assert_array_equal(actual, expected)
 
 
-def test_an_empty_reduction_gives_the_identity() -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_an_empty_reduction_gives_the_identity(device: str) -> None:
     from tensoropt.ir.index import Iterator
 
     i, k = Iterator("i", 5), Iterator("k", 0)
     for reducer in Reducer:
         scope = Scope([i], Constant(7.0, DataType.FLOAT32), [k], reducer)
-        assert (run(scope, {}) == reducer_identity(reducer, DataType.FLOAT32)).all()
+        assert (run(device, scope, {}) == reducer_identity(reducer, DataType.FLOAT32)).all()

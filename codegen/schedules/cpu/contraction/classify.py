@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from codegen.schedules.cpu.context import Context
-from codegen.schedules.cpu.reduction import product_of
+from codegen.schedules.reducing import product_of
 from tensoropt.ir.expression import (
     Access,
     Apply,

@@ -12,7 +12,8 @@ from tvm import tirx
 from codegen.lower import scalar, tir
 from codegen.lower.emitter import Value
 from codegen.lower.reads import merge
-from codegen.schedules.cpu.context import Context, Epilogue, Packing, thread_range
+from codegen.schedules.context import Epilogue
+from codegen.schedules.cpu.context import Context, Packing, thread_range
 from codegen.schedules.cpu.contraction.classify import Contraction, Side
 from codegen.schedules.cpu.contraction.geometry import (
     Geometry,

@@ -12,7 +12,8 @@ from math import prod
 
 from codegen.lower.emitter import flat_index
 from codegen.lower.reads import contiguous_groups, merge, plain, reads
-from codegen.schedules.cpu.context import Context, Epilogue
+from codegen.schedules.context import Epilogue
+from codegen.schedules.cpu.context import Context
 from codegen.schedules.cpu.contraction.classify import Contraction, Side
 from codegen.targets.cpu import CYCLES
 from tensoropt.features import Features

@@ -14,7 +14,8 @@ from typing import Any
 from codegen.lower import tir
 from codegen.lower.reads import merge
 from codegen.lower.stages import Stage
-from codegen.schedules.cpu.context import Context, Epilogue, thread_range
+from codegen.schedules.context import Epilogue
+from codegen.schedules.cpu.context import Context, thread_range
 from codegen.schedules.cpu.contraction.geometry import cut as cut_evenly
 from codegen.schedules.cpu.filtering.geometry import Cut, cuts, lines_of
 from codegen.schedules.cpu.filtering.products import Products

@@ -13,7 +13,8 @@ from tvm import tirx
 
 from codegen.lower import tir
 from codegen.lower.emitter import Emitter, Value, flat_index
-from codegen.schedules.cpu.context import Context, Epilogue
+from codegen.schedules.context import Epilogue
+from codegen.schedules.cpu.context import Context
 from codegen.schedules.cpu.filtering.linear import combine
 from codegen.schedules.cpu.filtering.recognize import Axis, Filtering
 from codegen.schedules.cpu.filtering.shuffles import interleave, separate, shifted

@@ -1,0 +1,1 @@
+"""CUDA: sources, cubins, and running them through the driver."""

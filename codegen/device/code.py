@@ -1,0 +1,63 @@
+"""A program's kernels compiled for a device, whichever it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from codegen.built import Model
+from codegen.device.files import SOURCES
+from codegen.device.opencl import Code, DeviceModel
+from codegen.device.sources import opencl_source
+from codegen.device.table import Start
+from codegen.signature import Signature
+from codegen.targets.gpu import GpuTarget
+from tensoropt.ir.program import Array
+
+
+class DeviceCode(Protocol):
+    """Kernels by name."""
+
+    def model(self, starts: Sequence[Start], signature: Signature, weights: Array) -> Model:
+        """The kernels started as a table says. UsageError where no device is here to run them."""
+        ...
+
+    def write(self, folder: Path) -> None:
+        """The files of an artefact that hold them."""
+        ...
+
+    def needs(self, kernel: str) -> dict[str, Any]:
+        """What is known of the resources of a kernel, as plain data; empty where the device's own compiler decides."""
+        ...
+
+
+class OpenClCode:
+    """A source that the device's own compiler takes when it runs."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self._code: Code | None = None
+
+    def model(self, starts: Sequence[Start], signature: Signature, weights: Array) -> DeviceModel:
+        """See ``DeviceCode``."""
+        if self._code is None:
+            self._code = Code(self.source)
+        return DeviceModel(self._code, starts, signature, weights)
+
+    def write(self, folder: Path) -> None:
+        """See ``DeviceCode``."""
+        (folder / SOURCES["opencl"]).write_text(self.source)
+
+    def needs(self, kernel: str) -> dict[str, Any]:
+        """See ``DeviceCode``."""
+        return {}
+
+
+def compiled_code(functions: Mapping[str, Any], target: GpuTarget, starts: Sequence[Start]) -> DeviceCode:
+    """Device functions by name, compiled for a target. For CUDA errors as `codegen.cuda.code.cuda_code`."""
+    if target.kind == "cuda":
+        from codegen.cuda.code import cuda_code
+
+        return cuda_code(functions, target, starts)
+    return OpenClCode(opencl_source(functions, target))

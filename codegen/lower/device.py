@@ -1,0 +1,211 @@
+"""A statement as launches of device functions: a launch for each stage, or one for stages that work row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+from codegen.lower import tir
+from codegen.lower.dialect import Cuda, Dialect, OpenCl, written_in
+from codegen.lower.stages import Stage, costly_value, split_stages
+from codegen.schedules import common_rows
+from codegen.schedules.context import Buffers
+from codegen.schedules.gpu import choose, rows
+from codegen.schedules.gpu.context import Body, Context
+from codegen.strided import spanned
+from codegen.targets.gpu import GpuTarget
+from tensoropt.errors import ModelError
+from tensoropt.ir.expression import Scope, Tensor, scopes, tensors
+from tensoropt.ir.structure import overwritable
+from tensoropt.ir.types import DataType
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Bytes of a kernel's scratch memory, from an offset on."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """One start of a device function: ``arguments`` says what each of its pointers is, ``grid`` and ``block`` have three axes."""
+
+    function: Any
+    arguments: tuple[Tensor | Scratch, ...]
+    grid: tuple[int, int, int]
+    block: tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceKernel:
+    """A compiled statement: its launches, in order, over tensors and scratch memory of ``workspace_bytes``.
+
+    ``strides`` are the output's in elements, where it is not written row-major.
+    """
+
+    launches: tuple[Launch, ...]
+    inputs: tuple[Tensor, ...]
+    output: Tensor
+    workspace_bytes: int
+    schedules: tuple[str, ...]
+    strides: tuple[int, ...] | None = None
+
+
+def dialect_of(target: GpuTarget) -> Dialect:
+    """The language that a target's kernels are written in."""
+    return Cuda() if target.kind == "cuda" else OpenCl()
+
+
+def lower(
+    output: Tensor,
+    expression: Scope,
+    target: GpuTarget,
+    constants: frozenset[str] = frozenset(),
+    variant: Mapping[str, Any] | None = None,
+    strides: tuple[int, ...] | None = None,
+) -> DeviceKernel:
+    """The kernel of ``output = expression``. ``constants`` are tensors whose values are known when it is compiled.
+
+    ``strides``: how many elements lie from one of the output to the next along each axis, where it is not row-major. ModelError
+    where the device lacks a type that the expression computes with.
+    """
+    if not target.double and _doubles(expression):
+        raise ModelError(
+            f"{output.name}: {target.name} computes no f64, which this value needs; convert the model to f32"
+        )
+    with written_in(dialect_of(target)):
+        return _Lowering(output, expression, target, constants, variant or {}, strides).kernel()
+
+
+class _Lowering:
+    """The buffers of one kernel, and the launches over them."""
+
+    def __init__(
+        self,
+        output: Tensor,
+        expression: Scope,
+        target: GpuTarget,
+        constants: frozenset[str],
+        variant: Mapping[str, Any],
+        strides: tuple[int, ...] | None,
+    ) -> None:
+        self.strides = strides
+        self.elements = output.type.elements if strides is None else spanned(tuple(output.shape), strides)
+        self.output, self.expression, self.target = output, expression, target
+        self.scratch = 0
+        self.pointers: dict[Tensor | Scope, Any] = {}
+        self.arguments: dict[Tensor | Scope, Tensor | Scratch] = {}
+        self.buffers = Buffers()
+        for number, tensor in enumerate(tensors(expression)):
+            self._buffer(tensor, tensor, tensor.dtype, tensor.type.elements, f"in{number}")
+        width = "int32" if _fits(expression, self.elements) else "int64"
+        self.context = Context(self.buffers, constants, width, target, variant)
+
+    def kernel(self) -> DeviceKernel:
+        """All stages lowered."""
+        named = self._bodies() if self.output.type.elements else []
+        launches = tuple(self._launch(body, used) for _, body, used in named)
+        read = {argument for launch in launches for argument in launch.arguments}
+        inputs = tuple(tensor for tensor in tensors(self.expression) if tensor in read)
+        names = tuple(name for name, _, _ in named)
+        return DeviceKernel(launches, inputs, self.output, self.scratch, names, self.strides)
+
+    def _bodies(self) -> list[tuple[str, Body, set[Tensor | Scope]]]:
+        """The name, the body and the sources of every launch."""
+        stages = split_stages(self.expression)
+        found = self._rows(stages) if len(stages) > 1 else None
+        if found is not None:
+            own = {found.stages[-1].stage.result, *([] if found.in_place is None else [found.in_place])}
+            self._place([one.stage for one in found.stages], own)
+            where = "" if found.in_place is None else " in place"
+            return [
+                (f"rows of {len(found.stages)} stages{where}", *self._used(lambda: rows.schedule(self.context, found)))
+            ]
+        stages = [stage for stage in stages if stage.result.type.elements]
+        self._written(stages)
+        self._place(stages, {stages[-1].result})
+        bodies = []
+        for stage in stages:
+            (name, body), used = self._used(
+                lambda stage=stage: choose.schedule(self.context, self.context.epilogue(stage))
+            )
+            bodies.append((name, body, used))
+        return bodies
+
+    def _rows(self, stages: list[Stage]) -> common_rows.Rows | None:
+        value = costly_value(self.expression)
+        for split in (*([] if value is None else [split_stages(self.expression, value)]), stages):
+            self._written(split)
+            found = common_rows.recognize(self.context, [self.context.epilogue(stage) for stage in split])
+            if found is not None:
+                # what would lie where the output does is read as row-major
+                return found if self.strides is None else replace(found, in_place=None)
+        return None
+
+    def _written(self, stages: list[Stage]) -> None:
+        """Says how the last stage's result lies."""
+        if self.strides is not None:
+            self.context.strides[stages[-1].result] = self.strides
+
+    def _used(self, schedule: Any) -> tuple[Any, set[Tensor | Scope]]:
+        self.buffers.used.clear()
+        return schedule(), set(self.buffers.used)
+
+    def _place(self, stages: list[Stage], final: set[Scope]) -> None:
+        """Gives the stages' results memory: that of the output, or scratch."""
+        for number, stage in enumerate(stages):
+            result = stage.result
+            if result in final:
+                if self.output not in self.buffers:
+                    self._buffer(self.output, self.output, self.output.dtype, self.elements, "out")
+                self.pointers[result], self.arguments[result] = self.pointers[self.output], self.output
+                self.buffers[result] = dict.__getitem__(self.buffers, self.output)
+            else:
+                self._buffer(result, Scratch(self.scratch), result.dtype, result.type.elements, f"stage{number}")
+                size = result.type.bytes
+                self.scratch += -(-size // self.target.alignment) * self.target.alignment
+
+    def _buffer(
+        self, source: Tensor | Scope, argument: Tensor | Scratch, dtype: DataType, elements: int, name: str
+    ) -> None:
+        stored = tir.stored(dtype)
+        self.pointers[source] = tir.global_pointer(stored, name)
+        self.arguments[source] = argument
+        self.buffers[source] = tir.view(self.pointers[source], stored, elements, name)
+
+    def _launch(self, body: Body, used: set[Tensor | Scope]) -> Launch:
+        """The device function of a body. A source that several names stand for is one parameter."""
+        sources: dict[Any, Tensor | Scope] = {}
+        for source in self.pointers:
+            if source in used:
+                sources.setdefault(self.pointers[source], source)
+        declared = [tir.declare(dict.__getitem__(self.buffers, source), pointer) for pointer, source in sources.items()]
+        function = tir.device_function(
+            list(sources), body.threads.around(tir.sequence([*declared, body.statement])), self.target.tvm(),
+            aliased=bool(overwritable(self.expression)),
+        )  # fmt: skip
+        arguments = tuple(self.arguments[source] for source in sources.values())
+        return Launch(function, arguments, _three(body.threads.grid), _three(body.threads.size))
+
+
+def _three(extents: tuple[int, ...]) -> tuple[int, int, int]:
+    x, y, z = (*extents, 1, 1, 1)[:3]
+    return x, y, z
+
+
+def _doubles(expression: Scope) -> bool:
+    types = [*(tensor.type for tensor in tensors(expression)), *(scope.type for scope in scopes(expression))]
+    return any(one.dtype is DataType.FLOAT64 for one in types)
+
+
+def _fits(expression: Scope, written: int) -> bool:
+    """Whether 32 bits hold every element index and every count of iterations, filled up to whole blocks."""
+    largest = max((tensor.type.elements for tensor in tensors(expression)), default=0)
+    largest = max(largest, written)
+    for scope in scopes(expression):
+        reduced = prod(iterator.extent for iterator in scope.reduction)
+        largest = max(largest, scope.type.elements, reduced)
+    return largest * 4 < 1 << 31

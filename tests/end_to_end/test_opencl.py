@@ -1,0 +1,113 @@
+"""From an ONNX file to a folder that runs on an OpenCL device, through the command line, as a user goes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from examples.models import MODELS
+from tensoropt.cli import main
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TENSOROPT_CACHE_DIR", str(tmp_path / "cache"))
+
+
+def small_network(path: Path, kind: int = TensorProto.FLOAT) -> Path:
+    """Convolution, pooling, two branches beside one another, a product and a softmax."""
+    numbers = np.random.default_rng(0)
+    dtype = helper.tensor_dtype_to_np_dtype(kind)
+
+    def weight(name: str, *shape: int) -> onnx.TensorProto:
+        return numpy_helper.from_array((numbers.standard_normal(shape) * 0.2).astype(dtype), name)
+
+    nodes = [
+        helper.make_node("Conv", ["x", "w1", "b1"], ["c"], pads=[1, 1, 1, 1], strides=[2, 2]),
+        helper.make_node("Relu", ["c"], ["r"]),
+        helper.make_node("MaxPool", ["r"], ["p"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("Conv", ["p", "w2"], ["one"]),
+        helper.make_node("Conv", ["p", "w3"], ["three"], pads=[1, 1, 1, 1]),
+        helper.make_node("Concat", ["one", "three"], ["both"], axis=1),
+        helper.make_node("GlobalAveragePool", ["both"], ["g"]),
+        helper.make_node("Flatten", ["g"], ["f"]),
+        helper.make_node("MatMul", ["f", "w4"], ["m"]),
+        helper.make_node("Softmax", ["m"], ["y"], axis=1),
+    ]
+    weights = [weight("w1", 6, 3, 3, 3), weight("b1", 6), weight("w2", 5, 6, 1, 1), weight("w3", 7, 6, 3, 3)]
+    graph = helper.make_graph(
+        nodes,
+        "network",
+        [helper.make_tensor_value_info("x", kind, [2, 3, 15, 17])],
+        [helper.make_tensor_value_info("y", kind, None)],
+        [*weights, weight("w4", 12, 10)],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    return path
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.FLOAT16])
+def test_a_model_becomes_a_folder_that_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: int) -> None:
+    model, folder = small_network(tmp_path / "m.onnx", kind), tmp_path / "out"
+    assert main(["optimize", str(model), "--target", "opencl", "-o", str(folder), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["check"]["ok"]
+    assert report["check"]["statements_checked"] >= 6
+    assert report["target"]["kind"] == "opencl"
+    x = np.random.default_rng(1).standard_normal((2, 3, 15, 17)).astype(helper.tensor_dtype_to_np_dtype(kind))
+    np.savez(tmp_path / "x.npz", x=x)
+    outputs = ["--inputs", str(tmp_path / "x.npz"), "--outputs", str(tmp_path / "y.npz")]
+    assert main(["run", str(folder), *outputs]) == 0
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    (expected,) = session.run(None, {"x": x})
+    tolerance = 1e-5 if kind == TensorProto.FLOAT else 1e-2
+    np.testing.assert_allclose(np.load(tmp_path / "y.npz")["y"], expected, rtol=tolerance, atol=tolerance / 100)
+
+
+def test_a_model_runs_on_the_spot(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = small_network(tmp_path / "m.onnx")
+    assert main(["run", str(model), "--target", "opencl", "--check", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["check"]["ok"]
+
+
+def test_the_device_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["targets", "--json"]) == 0
+    targets = {target["name"]: target for target in json.loads(capsys.readouterr().out)["targets"]}
+    assert targets["cpu"]["kind"] == "cpu"
+    assert targets["opencl"]["device"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["--memory-budget", "80%"], "--memory-budget is for the target cpu, not for opencl"),
+        (["--target", "abacus"], "the target 'abacus' is not supported"),
+    ],
+)
+def test_what_a_device_is_not_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], sentence: str
+) -> None:
+    model = small_network(tmp_path / "m.onnx")
+    assert main(["optimize", str(model), "--target", "opencl", *arguments]) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_only_kernels_for_cpus_are_tuned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, folder = small_network(tmp_path / "m.onnx"), tmp_path / "out"
+    assert main(["optimize", str(model), "--target", "opencl", "-o", str(folder), "--no-check"]) == 0
+    capsys.readouterr()
+    assert main(["tune", str(folder)]) == 2
+    assert "the artefact is for opencl, and only kernels for CPUs are tuned" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["light_squeezenet", "srcnn"])
+def test_whole_models_agree_with_onnx_runtime(tmp_path: Path, name: str) -> None:
+    onnx.save(MODELS[name](1), tmp_path / "m.onnx")
+    assert main(["optimize", str(tmp_path / "m.onnx"), "--target", "opencl", "-o", str(tmp_path / "out")]) == 0

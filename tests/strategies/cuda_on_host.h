@@ -1,0 +1,71 @@
+// CUDA's words on a CPU, for sources that use no more of them: blocks one after another, the threads of a block as threads of the
+// host where they wait for one another. Sums and products follow C++ here, so what is shown is that a source says the right thing.
+#include <algorithm>
+#include <barrier>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <math.h>
+#include <thread>
+#include <type_traits>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __host__
+#define __forceinline__ inline
+#define __launch_bounds__(count)
+#define __align__(size) alignas(size)
+using std::isfinite;
+using std::isinf;
+using std::isnan;
+
+struct Position { int x, y, z; };
+static thread_local Position blockIdx, threadIdx;
+static thread_local std::barrier<>* together = nullptr;
+static inline void __syncthreads() { if (together) together->arrive_and_wait(); }
+
+using __half = _Float16;
+using half = _Float16;
+struct __half2 { half x, y; };
+static inline bool __hgt(half a, half b) { return a > b; }
+static inline bool __hlt(half a, half b) { return a < b; }
+static inline float __half2float(half a) { return a; }
+static inline half __float2half(float a) { return a; }
+static inline half __float2half_rn(float a) { return a; }
+
+#define CUDART_INF_F HUGE_VALF
+#define CUDART_INF HUGE_VAL
+#define CUDART_NAN_F NAN
+#define CUDART_NAN ((double)NAN)
+
+template <class To, class From> static inline To same_bits(From value) { To made; memcpy(&made, &value, sizeof made); return made; }
+static inline float __uint_as_float(uint32_t bits) { return same_bits<float>(bits); }
+static inline float __int_as_float(int32_t bits) { return same_bits<float>(bits); }
+static inline uint32_t __float_as_uint(float value) { return same_bits<uint32_t>(value); }
+static inline int32_t __float_as_int(float value) { return same_bits<int32_t>(value); }
+static inline double __longlong_as_double(long long bits) { return same_bits<double>(bits); }
+static inline float rsqrtf(float value) { return 1 / sqrtf(value); }
+static inline double rsqrt(double value) { return 1 / sqrt(value); }
+template <class A, class B> static inline std::common_type_t<A, B> max(A a, B b) { return a > b ? a : b; }
+template <class A, class B> static inline std::common_type_t<A, B> min(A a, B b) { return a < b ? a : b; }
+
+template <class Kernel> static void run_blocks(const int* grid, const int* block, bool waits, Kernel kernel) {
+  auto blocks = [&](auto&& each) {
+    for (int z = 0; z < grid[2]; z++) for (int y = 0; y < grid[1]; y++) for (int x = 0; x < grid[0]; x++) each(Position{x, y, z});
+  };
+  auto place = [&](int number) { return Position{number % block[0], number / block[0] % block[1], number / block[0] / block[1]}; };
+  int count = block[0] * block[1] * block[2];
+  if (!waits) {
+    blocks([&](Position where) { blockIdx = where; for (int i = 0; i < count; i++) { threadIdx = place(i); kernel(); } });
+    return;
+  }
+  std::barrier<> meeting(count);
+  std::vector<std::thread> threads;
+  for (int i = 0; i < count; i++) threads.emplace_back([&, i] {
+    together = &meeting;
+    threadIdx = place(i);
+    blocks([&](Position where) { blockIdx = where; kernel(); meeting.arrive_and_wait(); });
+  });
+  for (auto& thread : threads) thread.join();
+}
