@@ -107,7 +107,8 @@ def lowered(
 ) -> list[Step]:
     """The calls that run a program, in order, with their kernels; statements of ``idle`` values do nothing.
 
-    ``strides``: of values that are not written row-major, in elements. ModelError for an operator that the algebra does not express, and for a type that the device lacks.
+    ``strides``: of values that are not written row-major, in elements. ModelError for an operator that the algebra does not
+    express, and for a type that the device lacks.
     """
     kernels: dict[Any, tuple[DeviceKernel, str]] = {}
     steps: list[Step] = []

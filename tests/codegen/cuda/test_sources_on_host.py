@@ -54,7 +54,7 @@ class HostCode:
 def run_on_host(program: Program, feeds: dict[str, Array], folder: Path, contracted: bool) -> dict[str, Array]:
     """The outputs of a program of kernels, compiled for CUDA and run through the CUDA runtime."""
     storage = joined_storage(program)
-    steps = lowered(program, storage.idle, TARGET)
+    steps = lowered(program, storage.idle, TARGET, strides=storage.strides)
     made: list[HostCode] = []
 
     def code(functions: dict[str, object], target: object, starts: object) -> DeviceCode:
