@@ -28,6 +28,7 @@ static inline void __syncthreads() { if (together) together->arrive_and_wait(); 
 using __half = _Float16;
 using half = _Float16;
 struct __half2 { half x, y; };
+struct alignas(16) float4 { float x, y, z, w; };
 static inline bool __hgt(half a, half b) { return a > b; }
 static inline bool __hlt(half a, half b) { return a < b; }
 static inline float __half2float(half a) { return a; }
