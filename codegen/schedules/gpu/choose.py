@@ -9,8 +9,10 @@ from codegen.schedules.context import Epilogue
 from codegen.schedules.gpu import injective, reduction
 from codegen.schedules.gpu.context import Body, Context
 from codegen.schedules.gpu.contraction.emit import Emission
-from codegen.schedules.gpu.contraction.geometry import Tile, candidates
+from codegen.schedules.gpu.contraction.geometry import candidates
 from codegen.schedules.gpu.contraction.parts import in_parts
+from codegen.schedules.gpu.contraction.tensor import TensorEmission
+from codegen.schedules.gpu.contraction.tiles import TensorTile, Tile
 from codegen.schedules.sums_of_products import Contraction, classify
 from tensoropt.ir.expression import Scope
 
@@ -50,8 +52,8 @@ def schedule(context: Context, step: Step) -> tuple[str, Body]:
         return reduction.schedule(context, epilogue)
     contraction = classify(context, step.stage.scope)
     assert contraction is not None
-    emission = Emission(context, epilogue, contraction, step.tile)
-    return f"contraction {step.tile.label()}", emission.launch()
+    kind = TensorEmission if isinstance(step.tile, TensorTile) else Emission
+    return f"contraction {step.tile.label()}", kind(context, epilogue, contraction, step.tile).launch()
 
 
 def _worthwhile(contraction: Contraction) -> bool:

@@ -15,11 +15,12 @@ from codegen.lower import tir
 from codegen.lower.reads import Axes, merge
 from codegen.schedules.context import Epilogue
 from codegen.schedules.gpu.context import Body, Context, Threads, barrier, wide
-from codegen.schedules.gpu.contraction.geometry import Tile, innermost, sides
-from codegen.schedules.gpu.contraction.operand import operand
+from codegen.schedules.gpu.contraction.geometry import innermost, sides
+from codegen.schedules.gpu.contraction.operand import Operand, operand
+from codegen.schedules.gpu.contraction.tiles import Tile
 from codegen.schedules.reducing import Reduction
 from codegen.schedules.sums_of_products import Contraction
-from tensoropt.ir.expression import substitute
+from tensoropt.ir.expression import Scalar, substitute
 from tensoropt.ir.index import Index, Iterator
 
 _VECTOR = 4
@@ -46,13 +47,13 @@ class Emission(Reduction[Context]):
         self.batch, self.row, self.column = kept.loops
         (self.step,) = self.folded.loops
         self.thread = Iterator("thread", tile.threads)
-        self.left, self.right = (
-            operand(context, name, self.computed, substitute(side.body, coarse), point, self.step, size, tile.depth, tile.threads)
-            for name, side, point, size in (
-                ("rows", rows, self.row, tile.rows), ("columns", columns, self.column, tile.columns),
-            )
-        )  # fmt: skip
-        self.sums = tir.local(self.computed, tile.height * tile.width, "sums")
+        self.left = self.operand("rows", substitute(rows.body, coarse), self.row, tile.rows)
+        self.right = self.operand("columns", substitute(columns.body, coarse), self.column, tile.columns)
+        self.sums = tir.local(self.computed, tile.sums, "sums")
+
+    def operand(self, name: str, body: Scalar, point: Iterator, size: int) -> Operand:
+        """One side's block in shared memory."""
+        return operand(self.context, name, body, point, self.step, size, self.tile.depth, self.tile.threads)
 
     def launch(self) -> Body:
         """A block of threads for each block of the result."""
@@ -81,9 +82,7 @@ class Emission(Reduction[Context]):
 
     def _clear(self) -> Any:
         zero = tir.number(0, self.computed)
-        return tir.unrolled(
-            self.tile.height * self.tile.width, lambda place: tir.store(self.sums, zero, place), "cleared"
-        )
+        return tir.unrolled(self.tile.sums, lambda place: tir.store(self.sums, zero, place), "cleared")
 
     def _steps(self, first: list[Any], values: Mapping[Iterator, Any]) -> Any:
         steps = -(-self.step.extent // self.tile.depth)
@@ -99,12 +98,12 @@ class Emission(Reduction[Context]):
         def turn(step: Any) -> Any:
             half = tirx.truncmod(step, two)
             if steps == 1:
-                return self._products(half, values)
+                return self.products(half, values)
             more = step + one < tir.integer(steps, self.width)
             return tir.sequence(
                 [
                     tir.when(more, tir.sequence(fetch(step + one))),
-                    self._products(half, values),
+                    self.products(half, values),
                     tir.when(more, tir.sequence(put(tirx.truncmod(step + one, two)))),
                     barrier(),
                 ]
@@ -113,7 +112,7 @@ class Emission(Reduction[Context]):
         zero = tir.integer(0, self.width)
         return tir.sequence([*fetch(zero), *put(zero), barrier(), tir.serial(steps, turn, "step", self.width)])
 
-    def _products(self, half: Any, values: Mapping[Iterator, Any]) -> Any:
+    def products(self, half: Any, values: Mapping[Iterator, Any]) -> Any:
         """All products of a step: a column of rows and a row of columns from shared memory, and what they make."""
         tile = self.tile
         rows, columns = (
@@ -126,7 +125,7 @@ class Emission(Reduction[Context]):
             (self.left, self._row_number(), tile.height),
             (self.right, self._column_number(), tile.width),
         ):
-            vectors = tile.depth * side.pitch // self._vector(count)
+            vectors = tile.depth * side.step_stride // self._vector(count)
             bases.append(emitter.bind(emitter.index(number) + half * tir.integer(vectors, self.width)))
 
         def one(step: Any) -> Any:
@@ -137,7 +136,7 @@ class Emission(Reduction[Context]):
             ):
                 vector = self._vector(count)
                 for group in range(count // vector):
-                    place = base + step * tir.integer(side.pitch // vector, self.width)
+                    place = base + step * tir.integer(side.step_stride // vector, self.width)
                     place = place + tir.integer(group * self._stride(count, size) // vector, self.width)
                     where = place * tir.integer(vector, self.width)  # whole vectors, as TVM's generator then sees
                     loaded = tir.load(side.memory, where, vector)
@@ -169,18 +168,35 @@ class Emission(Reduction[Context]):
     def _column_number(self) -> Index:
         return Index.of(self.thread) % (self.tile.columns // self.tile.width)
 
+    def ways(self) -> tuple[Iterator, Iterator]:
+        """Loops over a thread's results: down and across."""
+        return Iterator("down", self.tile.height), Iterator("across", self.tile.width)
+
+    def reached(self, down: Iterator, across: Iterator) -> tuple[Index, Index]:
+        """Row and column in the block of a thread's result."""
+        tile, found = self.tile, []
+        for loop, number, size in (
+            (down, self._row_number(), tile.rows),
+            (across, self._column_number(), tile.columns),
+        ):
+            vector = self._vector(loop.extent)
+            stretch = Index.of(loop) // vector * self._stride(loop.extent, size)
+            found.append(stretch + Index.of(loop) % vector + number * vector)
+        return found[0], found[1]
+
+    def kept_at(self, down: Iterator, across: Iterator) -> Index:
+        """Where among a thread's sums a result is."""
+        return Index.of(down) * self.tile.width + across
+
     # -- the end ---------------------------------------------------------------------------------------------------------
 
     def _ends(self, first: list[Any], values: Mapping[Iterator, Any]) -> Any:
         """The epilogue and the store of each result that there is. Loops are unrolled, so that sums stay in registers."""
         tile = self.tile
-        down, across = Iterator("down", tile.height), Iterator("across", tile.width)
+        down, across = self.ways()
+        places = self.reached(down, across)
 
-        def at(
-            loop: Iterator, start: Any, own: Index, size: int, values: Mapping[Iterator, Any]
-        ) -> tuple[list[Any], Any]:
-            vector = self._vector(loop.extent)
-            local = Index.of(loop) // vector * self._stride(loop.extent, size) + Index.of(loop) % vector + own * vector
+        def at(start: Any, local: Index, values: Mapping[Iterator, Any]) -> tuple[list[Any], Any]:
             emitter = self.context.emitter(values)
             cell, point = tir.cell(start + emitter.index(local))
             return [*emitter.statements, *cell], point
@@ -190,18 +206,16 @@ class Emission(Reduction[Context]):
 
         def row(number: Any) -> Any:
             inside = {**values, down: number}
-            cells, point = at(down, first[0], self._row_number(), tile.rows, inside)
+            cells, point = at(first[0], places[0], inside)
 
             def column(place: Any) -> Any:
                 here = {**inside, across: place}
-                own, reached = at(across, first[1], self._column_number(), tile.columns, here)
-                flat = tirx.Cast("int32", number * tir.integer(tile.width, self.width) + place)
-                end = self.finish(
-                    {}, {**here, self.row: point, self.column: reached}, None, 1, tir.load(self.sums, flat)
-                )
+                own, reached = at(first[1], places[1], here)
+                kept = tir.load(self.sums, self.context.emitter(here).index(self.kept_at(down, across)))
+                end = self.finish({}, {**here, self.row: point, self.column: reached}, None, 1, kept)
                 return tir.sequence([*own, guarded(reached, self.column.extent, tile.columns, end)])
 
-            columns = tir.unrolled(tile.width, column, "across", self.width)
+            columns = tir.unrolled(across.extent, column, "across", self.width)
             return tir.sequence([*cells, guarded(point, self.row.extent, tile.rows, columns)])
 
-        return tir.unrolled(tile.height, row, "down", self.width)
+        return tir.unrolled(down.extent, row, "down", self.width)

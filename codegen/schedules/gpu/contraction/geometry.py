@@ -11,14 +11,13 @@ from math import inf
 
 from codegen.lower import tir
 from codegen.schedules.context import Epilogue
+from codegen.schedules.gpu.contraction.tiles import HALVES, TENSOR_CAPABILITY, TensorTile, Tile, half_of
 from codegen.schedules.sums_of_products import Contraction, Side
+from codegen.targets.architectures import capability
 from codegen.targets.gpu import GpuTarget
-from tensoropt.ir.expression import Scope
+from tensoropt.ir.expression import Apply, Scope
 from tensoropt.ir.index import Iterator
 from tensoropt.ir.types import DataType
-
-PAD = 4
-"""Elements between the rows of a block in shared memory, so that threads that store down a column meet in few banks."""
 
 _LATENCY = 500.0
 """Cycles from asking for a step's operands to having them, which one step's work of all resident blocks may hide.
@@ -41,30 +40,8 @@ _FILLED = 4
 """Blocks for each multiprocessor that are enough: parts are for results of fewer."""
 _LEAST_DEPTH = 64
 """Of a part."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """A block of ``rows`` x ``columns`` results, of which a thread has ``height`` x ``width``; ``depth`` products at a time."""
-
-    rows: int
-    columns: int
-    depth: int
-    height: int
-    width: int
-
-    @property
-    def threads(self) -> int:
-        """Threads of a block."""
-        return self.rows // self.height * (self.columns // self.width)
-
-    def shared_bytes(self, itemsize: int) -> int:
-        """Of both operands, twice: one is read while the other is filled."""
-        return 2 * self.depth * (self.rows + self.columns + 2 * PAD) * itemsize
-
-    def label(self) -> str:
-        """A short text for reports."""
-        return f"{self.rows}x{self.columns}x{self.depth} of {self.height}x{self.width}"
+_MOST_BROUGHT = 32
+"""Halves that a thread may have on their way to shared memory: each takes a register."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +71,13 @@ def candidates(epilogue: Epilogue, contraction: Contraction, target: GpuTarget) 
     """All ways to cut a contraction that the target can run, the cheapest first."""
     rows, columns = (side.extent for side in sides(contraction, innermost(epilogue, contraction)))
     itemsize = _itemsize(contraction.dtype)
+    tensor = _tensor_tiles(rows, columns, contraction) if _for_tensor_cores(contraction) else []
     found = [
         Geometry(tile, parts, _cycles(contraction, tile, parts, rows, columns, target, itemsize))
-        for tile in _tiles(rows, columns, contraction.depth)
+        for tile in (*_tiles(rows, columns, contraction.depth), *tensor)
         if tile.threads <= target.max_threads
         and tile.shared_bytes(itemsize) <= target.shared_bytes
-        and tile.height * tile.width * itemsize <= 256
+        and tile.sums * itemsize <= 256
         for parts in _parts(epilogue.stage.scope, contraction, tile, rows, columns, target)
     ]
     return sorted(found, key=lambda geometry: geometry.cycles)
@@ -137,6 +115,27 @@ def _tiles(rows: int, columns: int, depth: int) -> list[Tile]:
     return found
 
 
+def _for_tensor_cores(contraction: Contraction) -> bool:
+    """Whether both operands are values of the half type that the result is rounded to. Their products' sums are f32 either way."""
+    return contraction.dtype in HALVES and all(
+        half_of(side.body) is not None and not (isinstance(side.body, Apply) and side.body.operation == "mul")
+        for side in contraction.sides
+    )
+
+
+def _tensor_tiles(rows: int, columns: int, contraction: Contraction) -> list[Tile]:
+    """Tiles of two to eight warps; none that is more than twice as large as the result along an axis."""
+    found: list[Tile] = []
+    for high, wide in product((16, 32, 64, 128), repeat=2):
+        if contraction.depth < 16 or (high > 16 and high >= 2 * rows) or (wide > 16 and wide >= 2 * columns):
+            continue
+        for height, width in product((16, 32, 64), (8, 16, 32)):
+            tile = TensorTile(high, wide, 16 if high * wide > 64 * 128 else 32, height, width)
+            if high >= height and wide >= width and 64 <= tile.threads <= 256 and tile.brought <= _MOST_BROUGHT:
+                found.append(tile)
+    return found
+
+
 def _parts(scope: Scope, contraction: Contraction, tile: Tile, rows: int, columns: int, target: GpuTarget) -> list[int]:
     """Into how many equal parts one of the reduced iterators is cut."""
     enough = _FILLED * target.multiprocessors // _blocks(contraction, tile, rows, columns)
@@ -160,16 +159,16 @@ def _cycles(
     one = target.multiprocessor
     outputs = contraction.batches * rows * columns
     blocks = parts * _blocks(contraction, tile, rows, columns)
-    registers = tile.threads * (tile.height * tile.width * itemsize // 4 + 40)
+    registers = tile.threads * tile.registers(itemsize)
     resident = min(one.threads // tile.threads, one.blocks, one.registers // registers,
                    one.shared_bytes // (tile.shared_bytes(itemsize) + one.reserved_shared_bytes))  # fmt: skip
     if not resident:
         return inf
     mine = -(-blocks // target.multiprocessors)
     steps = -(-(contraction.depth // parts) // tile.depth)
-    products = tile.rows * tile.columns * tile.depth * max(1, itemsize // 4)
+    products = tile.rows * tile.columns * tile.depth * max(1, itemsize // 4) / _speed(tile, contraction, target)
     brought = (tile.rows + tile.columns) * tile.depth
-    read = tile.threads * (tile.height + tile.width) * tile.depth * itemsize / 2  # half are the same for many threads
+    read = tile.read_bytes(itemsize)
     work = max(
         (products + brought * _INDEXING) / one.lanes,
         read / _SHARED_BYTES,
@@ -184,3 +183,13 @@ def _cycles(
     if parts > 1:
         total += _LAUNCH + 2 * parts * outputs * itemsize / (_L2_BYTES * target.multiprocessors)
     return total
+
+
+def _speed(tile: Tile, contraction: Contraction, target: GpuTarget) -> float:
+    """Products of a tile in the time of one on CUDA cores. Where there are no tensor cores, each is told in words."""
+    if not isinstance(tile, TensorTile):
+        return 1.0
+    if target.kind != "cuda" or capability(target.arch) < TENSOR_CAPABILITY:
+        return 1e-3
+    ceilings = target.ceilings
+    return (ceilings.f16_tensor if contraction.dtype is DataType.FLOAT16 else ceilings.bf16_tensor) / ceilings.f32

@@ -1,5 +1,6 @@
-"""One operand's block in shared memory, as [depth, points], twice: one is read while the other is filled.
+"""One operand's block in shared memory, twice: one is read while the other is filled.
 
+It lies there as [depth, points], for tensor cores as [points, depth].
 Whatever the operand is (a matrix as it lies, windows of an image, an element-wise value), each of its elements is computed here,
 once for a block, guards of its padding included. Points and depth beyond their ends are read at the last one: such results are
 never written, and such products are made zero.
@@ -14,9 +15,10 @@ from typing import Any
 from tvm import tirx
 
 from codegen.lower import tir
+from codegen.lower.emitter import Emitter
 from codegen.lower.reads import plain, reads
 from codegen.schedules.gpu.context import Context, allocate, shared
-from codegen.schedules.gpu.contraction.geometry import PAD
+from codegen.schedules.gpu.contraction.tiles import HALF_PAD, PAD
 from tensoropt.ir.expression import Scalar
 from tensoropt.ir.index import Index, Iterator
 
@@ -25,7 +27,8 @@ from tensoropt.ir.index import Index, Iterator
 class Operand:
     """``body`` in terms of ``point`` and ``step`` (and the batch), of which a block holds ``size`` x ``depth``.
 
-    ``along_points`` where neighbouring threads bring neighbouring points, otherwise they bring neighbouring steps.
+    ``along_points`` where neighbouring threads bring neighbouring points, otherwise they bring neighbouring steps. In shared memory
+    an element lies at ``point * point_stride + step * step_stride``, in the first or the second ``half`` (their elements).
     """
 
     body: Scalar
@@ -34,14 +37,12 @@ class Operand:
     size: int
     depth: int
     along_points: bool
+    point_stride: int
+    step_stride: int
+    half: int
     threads: int
     memory: Any
     staged: Any
-
-    @property
-    def pitch(self) -> int:
-        """Elements from one step to the next in shared memory."""
-        return self.size + PAD
 
     @property
     def turns(self) -> int:
@@ -67,7 +68,7 @@ class Operand:
                 cells += cell
                 at.append(named)
             emitter = context.emitter({**values, self.point: at[0], self.step: at[1]})
-            value = emitter.vector(emitter.value(self.body))
+            value = self._value(emitter)
             if self.step.extent % self.depth:
                 inside = reached < tir.integer(self.step.extent, context.width)
                 value = tirx.Select(inside, value, tir.number(0, self.staged.dtype))
@@ -80,12 +81,18 @@ class Operand:
         for turn in range(self.turns):
             local, step = self._place(own, turn)
             emitter = context.emitter(values)
-            where = emitter.index(step * self.pitch + local) + half * tir.integer(
-                self.depth * self.pitch, context.width
+            where = emitter.index(step * self.step_stride + local * self.point_stride) + half * tir.integer(
+                self.half, context.width
             )
             stored = tir.store(self.memory, tir.load(self.staged, tir.integer(turn)), where)
             parts += [*emitter.statements, stored]
         return self._by_those_that_bring(parts, values[own], context.width)
+
+    def _value(self, emitter: Emitter) -> Any:
+        """An element as it lies in shared memory: as it is computed with, or for tensor cores a half as it is stored."""
+        if self.step_stride == 1:
+            return emitter.stored(self.body)
+        return emitter.vector(emitter.value(self.body))
 
     def _place(self, own: Iterator, turn: int) -> tuple[Index, Index]:
         """The point in the block and the step of a thread's element."""
@@ -101,14 +108,26 @@ class Operand:
 
 
 def operand(
-    context: Context, name: str, computed: str, body: Scalar, point: Iterator, step: Iterator, size: int, depth: int,
-    threads: int,
-) -> Operand:  # fmt: skip
-    """An operand with memory of its own."""
-    turns = -(-size * depth // threads)
+    context: Context, name: str, body: Scalar, point: Iterator, step: Iterator, size: int, depth: int, threads: int
+) -> Operand:
+    """An operand with memory of its own, computed with: step after step."""
+    turns, computed = -(-size * depth // threads), tir.COMPUTED[body.dtype]
+    half = depth * (size + PAD)
     return Operand(
-        body, point, step, size, depth, _along_points(context, body, point, step), threads,
-        shared(computed, 2 * depth * (size + PAD), name), tir.local(computed, turns, f"{name}_staged"),
+        body, point, step, size, depth, _along_points(context, body, point, step), 1, size + PAD, half, threads,
+        shared(computed, 2 * half, name), tir.local(computed, turns, f"{name}_staged"),
+    )  # fmt: skip
+
+
+def half_operand(
+    context: Context, name: str, body: Scalar, point: Iterator, step: Iterator, size: int, depth: int, threads: int
+) -> Operand:
+    """An operand with memory of its own for tensor cores: halves as they are stored, point after point."""
+    turns, stored = -(-size * depth // threads), tir.stored(body.dtype)
+    half = size * (depth + HALF_PAD)
+    return Operand(
+        body, point, step, size, depth, _along_points(context, body, point, step), depth + HALF_PAD, 1, half, threads,
+        shared(stored, 2 * half, name), tir.local(stored, turns, f"{name}_staged"),
     )  # fmt: skip
 
 
