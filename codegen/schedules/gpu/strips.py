@@ -38,11 +38,7 @@ def length(fold: Reduction[Context]) -> int:
     found = [(1.0, 1)]
     for count in range(2, _MOST + 1):
         threads = fold.kept.points // count
-        if (
-            inner.extent % count == 0
-            and folded * count <= _WRITTEN_OUT
-            and threads >= _FILLED * fold.context.target.multiprocessors
-        ):
+        if inner.extent % count == 0 and folded * count <= _WRITTEN_OUT and threads >= least:
             found.append((_loads(fold, count) / (alone * count), count))
     share, count = min(found)
     return count if share <= _SHARED else 1
