@@ -13,8 +13,32 @@ from codegen.targets.gpu import GpuTarget
 
 PRELUDE = """\
 static __device__ __forceinline__ void block_barrier() { __syncthreads(); }
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+static __device__ __forceinline__ void row_fragment(unsigned* words, const void* rows, int pitch, int lane) {
+  const unsigned* own = (const unsigned*)rows + (lane >> 2) * (pitch >> 1) + (lane & 3);
+  words[0] = own[0], words[1] = own[4 * pitch], words[2] = own[4], words[3] = own[4 * pitch + 4];
+}
+static __device__ __forceinline__ void column_fragment(unsigned* words, const void* columns, int pitch, int lane) {
+  const unsigned* own = (const unsigned*)columns + (lane >> 2) * (pitch >> 1) + (lane & 3);
+  words[0] = own[0], words[1] = own[4];
+}
+#define MULTIPLY_ADD(name, type) \\
+  static __device__ __forceinline__ void name( \\
+      float* sums, const unsigned* a, const void*, int, const unsigned* b, const void*, int, int) { \\
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." type "." type ".f32 " \\
+                 "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" \\
+                 : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3]) \\
+                 : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1])); \\
+  }
+MULTIPLY_ADD(multiply_add_f16, "f16")
+MULTIPLY_ADD(multiply_add_bf16, "bf16")
+#endif
 """
-"""What kernels call beside CUDA's own functions. The barrier orders a block's accesses to global memory as well as to shared."""
+"""What kernels call beside CUDA's own functions.
+
+The barrier orders a block's accesses to global memory as well as to shared. The products are those of 32 threads together; rows and
+columns lie along the depth, whole words and an even number of halves apart.
+"""
 
 
 def cuda_source(functions: Mapping[str, Any], target: GpuTarget) -> str:

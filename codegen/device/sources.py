@@ -24,6 +24,20 @@ inline ushort half_of_float(float value) {
   uint rounded = magnitude < 0x38800000u ? small : magnitude < 0x477ff000u ? other : large;
   return (ushort)(rounded | (bits >> 16 & 0x8000u));
 }
+inline float float_of_bfloat(ushort bits) { return as_float((uint)bits << 16); }
+#define row_fragment(words, rows, pitch, lane)
+#define column_fragment(words, columns, pitch, lane)
+#define MULTIPLY_ADD(name, wide) \\
+  __attribute__((noinline)) void name(float* sums, uint* a, __local const ushort* rows, int row_pitch, \\
+                   uint* b, __local const ushort* columns, int column_pitch, int lane) { \\
+    for (int i = 0; i < 4; i++) { \\
+      __local const ushort* row = rows + (lane / 4 + i / 2 * 8) * row_pitch; \\
+      __local const ushort* column = columns + (lane % 4 * 2 + i % 2) * column_pitch; \\
+      for (int k = 0; k < 16; k++) sums[i] += wide(row[k]) * wide(column[k]); \\
+    } \\
+  }
+MULTIPLY_ADD(multiply_add_f16, float_of_half)
+MULTIPLY_ADD(multiply_add_bf16, float_of_bfloat)
 #define nearbyint rint
 #undef select
 #define select(otherwise, chosen, condition) ((condition) ? (chosen) : (otherwise))
@@ -31,7 +45,8 @@ inline ushort half_of_float(float value) {
 """What kernels call beside OpenCL's own functions; C's names of f32 functions follow.
 
 f16 is converted by its bits: OpenCL's own functions take a pointer to ``half``, and a compiler may take it that no ``ushort``
-lies there. TVM prints a ``select`` whose condition is an i32, which OpenCL's own has for values of 32 bits only.
+lies there. TVM prints a ``select`` whose condition is an i32, which OpenCL's own has for values of 32 bits only. The products are
+what tensor cores do together, in words: each thread has four results of 16 x 8.
 """
 
 _C_NAMES = (

@@ -124,14 +124,14 @@ class _Lowering:
             return [
                 (f"rows of {len(found.stages)} stages{where}", *self._used(lambda: rows.schedule(self.context, found)))
             ]
-        stages = [stage for stage in stages if stage.result.type.elements]
-        self._written(stages)
-        self._place(stages, {stages[-1].result})
+        steps = [step for stage in stages if stage.result.type.elements for step in choose.steps(self.context, stage)]
+        self._written([step.stage for step in steps])
+        self._place([step.stage for step in steps], {steps[-1].stage.result})
         bodies = []
-        for stage in stages:
-            (name, body), used = self._used(
-                lambda stage=stage: choose.schedule(self.context, self.context.epilogue(stage))
-            )
+        for step in steps:
+            if step.stands_for is not None:
+                self._share(step.stands_for, step.stage.result)
+            (name, body), used = self._used(lambda step=step: choose.schedule(self.context, step))
             bodies.append((name, body, used))
         return bodies
 
@@ -161,12 +161,16 @@ class _Lowering:
             if result in final:
                 if self.output not in self.buffers:
                     self._buffer(self.output, self.output, self.output.dtype, self.elements, "out")
-                self.pointers[result], self.arguments[result] = self.pointers[self.output], self.output
-                self.buffers[result] = dict.__getitem__(self.buffers, self.output)
+                self._share(result, self.output)
             else:
                 self._buffer(result, Scratch(self.scratch), result.dtype, result.type.elements, f"stage{number}")
                 size = result.type.bytes
                 self.scratch += -(-size // self.target.alignment) * self.target.alignment
+
+    def _share(self, source: Scope, other: Tensor | Scope) -> None:
+        """Gives a source the memory that another has."""
+        self.pointers[source], self.arguments[source] = self.pointers[other], self.arguments[other]
+        self.buffers[source] = dict.__getitem__(self.buffers, other)
 
     def _buffer(
         self, source: Tensor | Scope, argument: Tensor | Scratch, dtype: DataType, elements: int, name: str

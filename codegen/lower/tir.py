@@ -178,6 +178,14 @@ def serial(
     return tirx.For(variable, integer(0, dtype), limit, tirx.ForKind.SERIAL, body(variable))
 
 
+def unrolled(extent: int, body: Callable[[Any], Statement], name: str = "i", dtype: str = "int32") -> Statement:
+    """A loop that the device's compiler is told to write out, so that what it indexes can lie in registers."""
+    if extent == 1:
+        return body(integer(0, dtype))
+    variable = tirx.Var(name, dtype)
+    return tirx.For(variable, integer(0, dtype), integer(extent, dtype), tirx.ForKind.UNROLLED, body(variable))
+
+
 def parallel(tasks: int, body: Callable[[Any], Statement], dtype: str = "int32") -> Statement:
     """A loop whose iterations run on the thread pool."""
     if tasks == 1:

@@ -28,11 +28,30 @@ static inline void __syncthreads() { if (together) together->arrive_and_wait(); 
 using __half = _Float16;
 using half = _Float16;
 struct __half2 { half x, y; };
+struct alignas(16) float4 { float x, y, z, w; };
 static inline bool __hgt(half a, half b) { return a > b; }
 static inline bool __hlt(half a, half b) { return a < b; }
 static inline float __half2float(half a) { return a; }
 static inline half __float2half(float a) { return a; }
 static inline half __float2half_rn(float a) { return a; }
+
+// What 32 threads of a GPU do together on tensor cores, in words: each has four results of 16 x 8.
+template <class Wide> static inline void multiply_add(
+    Wide wide, float* sums, const uint32_t*, const void* rows, int row_pitch, const uint32_t*, const void* columns, int column_pitch,
+    int lane) {
+  for (int i = 0; i < 4; i++)
+    for (int k = 0; k < 16; k++)
+      sums[i] += wide(rows, (lane / 4 + i / 2 * 8) * row_pitch + k) * wide(columns, (lane % 4 * 2 + i % 2) * column_pitch + k);
+}
+static inline void row_fragment(uint32_t*, const void*, int, int) {}
+static inline void column_fragment(uint32_t*, const void*, int, int) {}
+template <class... Given> static inline void multiply_add_f16(Given... given) {
+  multiply_add([](const void* from, int at) { return (float)((const half*)from)[at]; }, given...);
+}
+template <class... Given> static inline void multiply_add_bf16(Given... given) {
+  auto wide = [](const void* from, int at) { uint32_t bits = (uint32_t)((const uint16_t*)from)[at] << 16; float made; memcpy(&made, &bits, 4); return made; };
+  multiply_add(wide, given...);
+}
 
 #define CUDART_INF_F HUGE_VALF
 #define CUDART_INF HUGE_VAL

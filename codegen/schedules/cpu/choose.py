@@ -7,9 +7,9 @@ from typing import Any
 from codegen.schedules.context import Epilogue
 from codegen.schedules.cpu import injective, reduction
 from codegen.schedules.cpu.context import Context
-from codegen.schedules.cpu.contraction.classify import Contraction, classify
 from codegen.schedules.cpu.contraction.emit import Emission
 from codegen.schedules.cpu.contraction.geometry import candidates
+from codegen.schedules.sums_of_products import Contraction, classify
 
 
 def schedule(context: Context, epilogue: Epilogue) -> tuple[str, Any]:

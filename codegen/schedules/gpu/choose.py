@@ -2,13 +2,62 @@
 
 from __future__ import annotations
 
-from codegen.schedules.context import Epilogue
+from dataclasses import dataclass
+
+from codegen.lower.stages import Stage
 from codegen.schedules.gpu import injective, reduction
 from codegen.schedules.gpu.context import Body, Context
+from codegen.schedules.gpu.contraction.emit import Emission
+from codegen.schedules.gpu.contraction.geometry import candidates
+from codegen.schedules.gpu.contraction.parts import in_parts
+from codegen.schedules.gpu.contraction.tensor import TensorEmission
+from codegen.schedules.gpu.contraction.tiles import TensorTile, Tile
+from codegen.schedules.sums_of_products import Contraction, classify
+from tensoropt.ir.expression import Scope
 
 
-def schedule(context: Context, epilogue: Epilogue) -> tuple[str, Body]:
-    """The name of the schedule and the launch that computes the stage."""
-    if epilogue.stage.scope.reducer is None:
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What one launch computes: a stage, or part of one whose ``stands_for`` others read. ``tile`` where it is a contraction."""
+
+    stage: Stage
+    tile: Tile | None = None
+    stands_for: Scope | None = None
+
+
+def steps(context: Context, stage: Stage) -> list[Step]:
+    """The launches of a stage: one, or two where its sums are cut in parts. No buffers are needed yet."""
+    contraction = classify(context, stage.scope)
+    found = (
+        candidates(context.epilogue(stage), contraction, context.target)
+        if contraction is not None and _worthwhile(contraction)
+        else []
+    )
+    if not found:
+        return [Step(stage)]
+    chosen = found[min(int(context.variant.get("contraction", 0)), len(found) - 1)]
+    if chosen.parts == 1:
+        return [Step(stage, chosen.tile)]
+    sums, total = in_parts(stage, chosen.parts)
+    return [Step(sums, chosen.tile), Step(total, stands_for=stage.result)]
+
+
+def schedule(context: Context, step: Step) -> tuple[str, Body]:
+    """The name of the schedule and the launch that computes a step."""
+    epilogue = context.epilogue(step.stage)
+    if step.stage.scope.reducer is None:
         return "injective", injective.schedule(context, epilogue)
-    return reduction.schedule(context, epilogue)
+    if step.tile is None:
+        return reduction.schedule(context, epilogue)
+    contraction = classify(context, step.stage.scope)
+    assert contraction is not None
+    kind = TensorEmission if isinstance(step.tile, TensorTile) else Emission
+    return f"contraction {step.tile.label()}", kind(context, epilogue, contraction, step.tile).launch()
+
+
+def _worthwhile(contraction: Contraction) -> bool:
+    """Whether blocks pay: each operand is used for several of the other's points, and there are enough products."""
+    first, second = contraction.sides
+    if contraction.depth < 2 or min(first.extent, second.extent) < 4:
+        return False
+    return first.extent * second.extent * contraction.depth >= 512

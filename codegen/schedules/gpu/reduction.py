@@ -1,7 +1,8 @@
 """Reductions, in two forms.
 
-Where outputs are many and neighbours read neighbours, a thread folds an output alone. Where they are few, or lie so that
-neighbouring threads would read far apart, a block folds one output: each thread its share, then a tree in shared memory.
+Where outputs are many and neighbours read neighbours, a thread folds an output alone, or several of a row over small windows. Where
+they are few, or lie so that neighbouring threads would read far apart, a block folds one output: each thread its share, then a tree
+in shared memory.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from tvm import tirx
 from codegen.lower import tir
 from codegen.lower.reads import unflatten
 from codegen.schedules.context import Epilogue
+from codegen.schedules.gpu import strips
 from codegen.schedules.gpu.context import Body, Context, Threads, allocate, barrier, shared, wide
 from codegen.schedules.gpu.injective import THREADS, one_each
 from codegen.schedules.reducing import Reduction, along_output, merged
@@ -35,6 +37,9 @@ def schedule(context: Context, epilogue: Epilogue) -> tuple[str, Body]:
     along = along_output(context, epilogue.stage.scope, kept, folded)
     if folded.points >= SHARED and (few or not along):
         return "reduction by blocks", fold.by_blocks()
+    neighbours = strips.length(fold)
+    if neighbours > 1:
+        return f"reduction by threads with {neighbours} neighbours", strips.schedule(fold, neighbours)
     return "reduction by threads", fold.by_threads()
 
 

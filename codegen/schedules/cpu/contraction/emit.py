@@ -14,7 +14,6 @@ from codegen.lower.emitter import Value
 from codegen.lower.reads import merge
 from codegen.schedules.context import Epilogue
 from codegen.schedules.cpu.context import Context, Packing, thread_range
-from codegen.schedules.cpu.contraction.classify import Contraction, Side
 from codegen.schedules.cpu.contraction.geometry import (
     Geometry,
     Run,
@@ -25,6 +24,7 @@ from codegen.schedules.cpu.contraction.geometry import (
     vector_runs,
 )
 from codegen.schedules.cpu.contraction.panel import Panel
+from codegen.schedules.sums_of_products import Contraction, Side
 from tensoropt.ir.expression import Cast
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.types import DataType

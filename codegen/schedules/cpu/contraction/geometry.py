@@ -14,7 +14,7 @@ from codegen.lower.emitter import flat_index
 from codegen.lower.reads import contiguous_groups, merge, plain, reads
 from codegen.schedules.context import Epilogue
 from codegen.schedules.cpu.context import Context
-from codegen.schedules.cpu.contraction.classify import Contraction, Side
+from codegen.schedules.sums_of_products import Contraction, Side
 from codegen.targets.cpu import CYCLES
 from tensoropt.features import Features
 from tensoropt.ir.expression import Access

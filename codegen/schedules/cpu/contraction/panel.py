@@ -12,7 +12,7 @@ from typing import Any
 from codegen.lower import tir
 from codegen.lower.reads import merge
 from codegen.schedules.cpu.context import Context
-from codegen.schedules.cpu.contraction.classify import Contraction, Side
+from codegen.schedules.sums_of_products import Contraction, Side
 from tensoropt.ir.expression import Scalar, substitute
 from tensoropt.ir.index import Index, Iterator
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from math import prod
 
-from codegen.schedules.cpu.context import Context
+from codegen.schedules.context import Surroundings
 from codegen.schedules.reducing import product_of
 from tensoropt.ir.expression import (
     Access,
@@ -68,7 +68,7 @@ class Contraction:
         return prod(iterator.extent for iterator in self.batch)
 
 
-def classify(context: Context, scope: Scope) -> Contraction | None:
+def classify(context: Surroundings, scope: Scope) -> Contraction | None:
     """The parts of a sum of products; None for anything else."""
     if scope.reducer is not Reducer.SUM or scope.dtype is DataType.BOOL:
         return None
@@ -98,7 +98,7 @@ def classify(context: Context, scope: Scope) -> Contraction | None:
     return Contraction((sides[0], sides[1]), batch, tuple(reduction), full, scope.dtype)
 
 
-def _operands(context: Context, factors: list[Scalar]) -> tuple[list[Scalar], list[Scalar]]:
+def _operands(context: Surroundings, factors: list[Scalar]) -> tuple[list[Scalar], list[Scalar]]:
     constant = [factor for factor in factors if _is_constant(context, factor)]
     varying = [factor for factor in factors if factor not in constant]
     if constant and varying and any(free_iterators(factor) for factor in constant):
@@ -125,7 +125,7 @@ def _product(factors: list[Scalar]) -> Scalar:
     return result
 
 
-def _is_constant(context: Context, node: Scalar) -> bool:
+def _is_constant(context: Surroundings, node: Scalar) -> bool:
     found = [leaf for leaf in leaves(node) if isinstance(leaf, Access)]
     return all(
         context.is_constant(tensor)

@@ -1,0 +1,221 @@
+"""One block of a sum of products: operands to shared memory step by step, products in registers, and the end of each result.
+
+While a step's products are computed, the next step's elements are on their way from memory; they are put in the other half of the
+shared memory, so one barrier a step is enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tvm import tirx
+
+from codegen.lower import tir
+from codegen.lower.reads import Axes, merge
+from codegen.schedules.context import Epilogue
+from codegen.schedules.gpu.context import Body, Context, Threads, barrier, wide
+from codegen.schedules.gpu.contraction.geometry import innermost, sides
+from codegen.schedules.gpu.contraction.operand import Operand, operand
+from codegen.schedules.gpu.contraction.tiles import Tile
+from codegen.schedules.reducing import Reduction
+from codegen.schedules.sums_of_products import Contraction
+from tensoropt.ir.expression import Scalar, substitute
+from tensoropt.ir.index import Index, Iterator
+
+_VECTOR = 4
+"""Elements of 32 bits that a thread reads from shared memory at once."""
+
+
+class Emission(Reduction[Context]):
+    """Emits one contraction. The points of each side, the batch and the depth are counted through their iterators."""
+
+    def __init__(self, context: Context, epilogue: Epilogue, contraction: Contraction, tile: Tile) -> None:
+        rows, columns = sides(contraction, innermost(epilogue, contraction))
+        groups = (contraction.batch, rows.iterators, columns.iterators, contraction.reduction)
+        axes = [merge([list(group)], name) for group, name in zip(groups, ("batch", "row", "column", "k"), strict=True)]
+        coarse = {iterator: index for one in axes for iterator, index in one.mapping.items()}
+        scope = epilogue.stage.scope
+        placed = {iterator: index.substitute(coarse) for iterator, index in contraction.mapping.items()}
+        kept = Axes(
+            tuple(one.loops[0] for one in axes[:3]), {iterator: placed[iterator] for iterator in scope.traversal}
+        )
+        super().__init__(
+            context, epilogue, kept, Axes(axes[3].loops, {iterator: placed[iterator] for iterator in scope.reduction})
+        )
+        self.tile = tile
+        self.batch, self.row, self.column = kept.loops
+        (self.step,) = self.folded.loops
+        self.thread = Iterator("thread", tile.threads)
+        self.left = self.operand("rows", substitute(rows.body, coarse), self.row, tile.rows)
+        self.right = self.operand("columns", substitute(columns.body, coarse), self.column, tile.columns)
+        self.sums = tir.local(self.computed, tile.sums, "sums")
+
+    def operand(self, name: str, body: Scalar, point: Iterator, size: int) -> Operand:
+        """One side's block in shared memory."""
+        return operand(self.context, name, body, point, self.step, size, self.tile.depth, self.tile.threads)
+
+    def launch(self) -> Body:
+        """A block of threads for each block of the result."""
+        tile = self.tile
+        blocks = [-(-loop.extent // size) for loop, size in ((self.row, tile.rows), (self.column, tile.columns))]
+        threads = Threads((self.batch.extent * blocks[0] * blocks[1],), (tile.threads,))
+        statements, left = [], wide(threads.block[0], self.width)
+        numbers = []
+        for count in (blocks[1], blocks[0]):
+            cell, number = tir.cell(tirx.truncmod(left, tir.integer(count, self.width)))
+            left = tirx.truncdiv(left, tir.integer(count, self.width))
+            statements += cell
+            numbers.append(number)
+        cell, batch = tir.cell(left)
+        cells, thread = tir.cell(wide(threads.thread[0], self.width))
+        values = {self.batch: batch, self.thread: thread}
+        first = [
+            number * tir.integer(size, self.width)
+            for number, size in zip(reversed(numbers), (tile.rows, tile.columns), strict=True)
+        ]
+        parts = [
+            *self.left.allocations(), *self.right.allocations(), tir.allocate(self.sums), *statements, *cell, *cells,
+            self._clear(), self._steps(first, values), self._ends(first, values),
+        ]  # fmt: skip
+        return Body(tir.sequence(parts), threads)
+
+    def _clear(self) -> Any:
+        zero = tir.number(0, self.computed)
+        return tir.unrolled(self.tile.sums, lambda place: tir.store(self.sums, zero, place), "cleared")
+
+    def _steps(self, first: list[Any], values: Mapping[Iterator, Any]) -> Any:
+        steps = -(-self.step.extent // self.tile.depth)
+        depth, one, two = (tir.integer(value, self.width) for value in (self.tile.depth, 1, 2))
+        sides = list(zip((self.left, self.right), first, strict=True))
+
+        def fetch(step: Any) -> list[Any]:
+            return [side.fetch(self.context, start, step * depth, self.thread, values) for side, start in sides]
+
+        def put(half: Any) -> list[Any]:
+            return [side.put(self.context, half, self.thread, values) for side, _ in sides]
+
+        def turn(step: Any) -> Any:
+            half = tirx.truncmod(step, two)
+            if steps == 1:
+                return self.products(half, values)
+            more = step + one < tir.integer(steps, self.width)
+            return tir.sequence(
+                [
+                    tir.when(more, tir.sequence(fetch(step + one))),
+                    self.products(half, values),
+                    tir.when(more, tir.sequence(put(tirx.truncmod(step + one, two)))),
+                    barrier(),
+                ]
+            )
+
+        zero = tir.integer(0, self.width)
+        return tir.sequence([*fetch(zero), *put(zero), barrier(), tir.serial(steps, turn, "step", self.width)])
+
+    def products(self, half: Any, values: Mapping[Iterator, Any]) -> Any:
+        """All products of a step: a column of rows and a row of columns from shared memory, and what they make."""
+        tile = self.tile
+        rows, columns = (
+            tir.local(self.computed, tile.height, "own_rows"),
+            tir.local(self.computed, tile.width, "own_columns"),
+        )
+        emitter = self.context.emitter(values)
+        bases = []
+        for side, number, count in (
+            (self.left, self._row_number(), tile.height),
+            (self.right, self._column_number(), tile.width),
+        ):
+            vectors = tile.depth * side.step_stride // self._vector(count)
+            bases.append(emitter.bind(emitter.index(number) + half * tir.integer(vectors, self.width)))
+
+        def one(step: Any) -> Any:
+            read = []
+            for own, side, base, count, size in (
+                (rows, self.left, bases[0], tile.height, tile.rows),
+                (columns, self.right, bases[1], tile.width, tile.columns),
+            ):
+                vector = self._vector(count)
+                for group in range(count // vector):
+                    place = base + step * tir.integer(side.step_stride // vector, self.width)
+                    place = place + tir.integer(group * self._stride(count, size) // vector, self.width)
+                    where = place * tir.integer(vector, self.width)  # whole vectors, as TVM's generator then sees
+                    loaded = tir.load(side.memory, where, vector)
+                    read.append(tir.store(own, loaded, tir.integer(group * vector), vector))
+            made = []
+            for row in range(tile.height):
+                for column in range(tile.width):
+                    place = tir.integer(row * tile.width + column)
+                    product = tir.load(rows, tir.integer(row)) * tir.load(columns, tir.integer(column))
+                    made.append(tir.store(self.sums, tir.load(self.sums, place) + product, place))
+            return tir.sequence([tir.allocate(rows), tir.allocate(columns), *read, *made])
+
+        return tir.sequence([*emitter.statements, tir.serial(tile.depth, one, "k", self.width)])
+
+    # -- which results are a thread's ------------------------------------------------------------------------------------
+
+    def _vector(self, count: int) -> int:
+        """How many neighbours a thread has of a side: what it reads at once."""
+        return min(_VECTOR, count) if self.computed == "float32" else 1
+
+    def _stride(self, count: int, size: int) -> int:
+        """From one group of a thread's neighbours to its next: every thread has one of each stretch."""
+        return size * self._vector(count) // count
+
+    def _row_number(self) -> Index:
+        """Of a thread's first stretch of neighbours."""
+        return Index.of(self.thread) // (self.tile.columns // self.tile.width)
+
+    def _column_number(self) -> Index:
+        return Index.of(self.thread) % (self.tile.columns // self.tile.width)
+
+    def ways(self) -> tuple[Iterator, Iterator]:
+        """Loops over a thread's results: down and across."""
+        return Iterator("down", self.tile.height), Iterator("across", self.tile.width)
+
+    def reached(self, down: Iterator, across: Iterator) -> tuple[Index, Index]:
+        """Row and column in the block of a thread's result."""
+        tile, found = self.tile, []
+        for loop, number, size in (
+            (down, self._row_number(), tile.rows),
+            (across, self._column_number(), tile.columns),
+        ):
+            vector = self._vector(loop.extent)
+            stretch = Index.of(loop) // vector * self._stride(loop.extent, size)
+            found.append(stretch + Index.of(loop) % vector + number * vector)
+        return found[0], found[1]
+
+    def kept_at(self, down: Iterator, across: Iterator) -> Index:
+        """Where among a thread's sums a result is."""
+        return Index.of(down) * self.tile.width + across
+
+    # -- the end ---------------------------------------------------------------------------------------------------------
+
+    def _ends(self, first: list[Any], values: Mapping[Iterator, Any]) -> Any:
+        """The epilogue and the store of each result that there is. Loops are unrolled, so that sums stay in registers."""
+        tile = self.tile
+        down, across = self.ways()
+        places = self.reached(down, across)
+
+        def at(start: Any, local: Index, values: Mapping[Iterator, Any]) -> tuple[list[Any], Any]:
+            emitter = self.context.emitter(values)
+            cell, point = tir.cell(start + emitter.index(local))
+            return [*emitter.statements, *cell], point
+
+        def guarded(point: Any, extent: int, size: int, body: Any) -> Any:
+            return tir.when(point < tir.integer(extent, self.width), body) if extent % size else body
+
+        def row(number: Any) -> Any:
+            inside = {**values, down: number}
+            cells, point = at(first[0], places[0], inside)
+
+            def column(place: Any) -> Any:
+                here = {**inside, across: place}
+                own, reached = at(first[1], places[1], here)
+                kept = tir.load(self.sums, self.context.emitter(here).index(self.kept_at(down, across)))
+                end = self.finish({}, {**here, self.row: point, self.column: reached}, None, 1, kept)
+                return tir.sequence([*own, guarded(reached, self.column.extent, tile.columns, end)])
+
+            columns = tir.unrolled(across.extent, column, "across", self.width)
+            return tir.sequence([*cells, guarded(point, self.row.extent, tile.rows, columns)])
+
+        return tir.unrolled(down.extent, row, "down", self.width)

@@ -1,0 +1,98 @@
+"""Tiles of a result: what a block of threads computes, and what one thread, or one warp on tensor cores, has of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tensoropt.ir.expression import Cast, Scalar
+from tensoropt.ir.types import DataType
+
+PAD = 4
+"""Elements between the rows of a block in shared memory, so that threads that store down a column meet in few banks."""
+HALF_PAD = 8
+"""The same where a row is of halves and runs along the depth."""
+HALVES = (DataType.FLOAT16, DataType.BFLOAT16)
+WARP = 32
+"""Threads that multiply together on tensor cores."""
+TENSOR_CAPABILITY = (8, 0)
+"""From which on tensor cores multiply 16 x 16 by 16 x 8, of both half types."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A block of ``rows`` x ``columns`` results, of which a thread has ``height`` x ``width``; ``depth`` products at a time."""
+
+    rows: int
+    columns: int
+    depth: int
+    height: int
+    width: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return self.rows // self.height * (self.columns // self.width)
+
+    @property
+    def sums(self) -> int:
+        """Results of a thread."""
+        return self.height * self.width
+
+    def shared_bytes(self, itemsize: int) -> int:
+        """Of both operands, twice: one is read while the other is filled."""
+        return 2 * self.depth * (self.rows + self.columns + 2 * PAD) * itemsize
+
+    def registers(self, itemsize: int) -> int:
+        """About what a thread needs."""
+        return self.sums * itemsize // 4 + 40
+
+    def read_bytes(self, itemsize: int) -> float:
+        """That a block reads of its shared memory for a step; half are the same for many threads and count once."""
+        return self.threads * (self.height + self.width) * self.depth * itemsize / 2
+
+    def label(self) -> str:
+        """A short text for reports."""
+        return f"{self.rows}x{self.columns}x{self.depth} of {self.height}x{self.width}"
+
+
+@dataclass(frozen=True, slots=True)
+class TensorTile(Tile):
+    """A tile for tensor cores: ``height`` x ``width`` are a warp's. Operands are halves in shared memory."""
+
+    @property
+    def threads(self) -> int:
+        """Threads of a block."""
+        return self.rows // self.height * (self.columns // self.width) * WARP
+
+    @property
+    def sums(self) -> int:
+        """Results of a thread."""
+        return self.height * self.width // WARP
+
+    def shared_bytes(self, itemsize: int) -> int:
+        """Of both operands, twice."""
+        return 2 * (self.depth + HALF_PAD) * (self.rows + self.columns) * 2
+
+    @property
+    def brought(self) -> int:
+        """Halves that a thread has on the way to shared memory."""
+        return (self.rows + self.columns) * self.depth // self.threads
+
+    def registers(self, itemsize: int) -> int:
+        """About what a thread needs: sums, fragments, what it has on the way to shared memory."""
+        return self.sums + self.height // 4 + self.width // 4 + self.brought // 2 + 32
+
+    def read_bytes(self, itemsize: int) -> float:
+        """That a block reads of its shared memory for a step."""
+        return self.threads // WARP * (self.height + self.width) * self.depth * 2.0
+
+    def label(self) -> str:
+        """A short text for reports."""
+        return f"{self.rows}x{self.columns}x{self.depth} of {self.height}x{self.width} on tensor cores"
+
+
+def half_of(body: Scalar) -> Scalar | None:
+    """The value of a half type that a value is, or is the f32 of; None where it is neither."""
+    if body.dtype in HALVES:
+        return body
+    return body.argument if isinstance(body, Cast) and body.argument.dtype in HALVES else None
