@@ -82,8 +82,12 @@ def _spilled(launch: Mapping[str, Any]) -> int:
 
 
 def table(rows: Rows) -> str:
-    """As Markdown. *Seconds* are those of `optimize`, checks and export with them; *derive* and *compile* (nvcc's among them) are
-    two of its stages. Of registers, spills, stack, shared memory and occupancy each is the worst launch's. *Checked* is the largest difference to ONNX Runtime end to end, as a share of the largest value."""
+    """As Markdown.
+
+    *Seconds* are those of `optimize`, checks and export with them; *derive* and *compile* (nvcc's among them) are two of its stages.
+    Of registers, spills, stack, shared memory and occupancy each is the worst launch's. *Checked* is the largest difference to
+    ONNX Runtime end to end, as a share of the largest value; *of bound* that of a statement, as a share of what rounding explains.
+    """
     titles = [
         "model",
         "target",
