@@ -72,6 +72,8 @@ def limited(
     **named: Parameters.kwargs,
 ) -> Result | str:
     """As ``isolated``; a process that takes longer than so many seconds is ended, and that is what went wrong."""
+    if seconds is not None and seconds <= 0:
+        return "there was no time left for it"
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(theirs, function, arguments, named))

@@ -84,9 +84,9 @@ def _spilled(launch: Mapping[str, Any]) -> int:
 def table(rows: Rows) -> str:
     """As Markdown.
 
-    *Seconds* are those of `optimize`, checks and export with them; *derive* and *compile* (nvcc's among them) are two of its stages.
+    *Seconds* are those of `optimize`, checks and export with them; *derive* and *compile* (with nvcc) are two of its stages.
     Of registers, spills, stack, shared memory and occupancy each is the worst launch's. *Checked* is the largest difference to
-    ONNX Runtime end to end, as a share of the largest value; *of bound* that of a statement, as a share of what rounding explains.
+    ONNX Runtime end to end, as a share of the largest value; *of bound* that of a statement to what rounding explains.
     """
     titles = [
         "model",
@@ -148,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     }
     file = options.resume or options.json
     command = command_of("examples.gpu_targets", arguments)
-    rows = recorded(planned, measured, _brief, file, options.resume, command, seconds=options.limit)
+    rows = recorded(planned, measured, _brief, file, options.resume, command, limit=lambda: options.limit)
     print(table(rows), flush=True)
     return int(any("failed" in row for row in rows.values()))
 

@@ -68,13 +68,13 @@ def recorded(
     resume: Path | None,
     command: str,
     *,
-    seconds: float | None = None,
+    limit: Callable[[], float | None] = lambda: None,
     machine: Mapping[str, str | int] | None = None,
 ) -> dict[str, Row]:
-    """The rows of these labels: ``measure`` of each one's arguments, in a process of its own that has so many seconds.
+    """The rows of these labels: ``measure`` of each one's arguments, in a process of its own.
 
-    The machine (``machine`` beside what is known of every one) and the command go to standard output, a line for each row to
-    standard error.
+    ``limit`` is asked before each row how many seconds it has. The machine (``machine`` beside what is known of every one) and the
+    command go to standard output, a line for each row to standard error.
     """
     rows = rows_of(resume)
     described = {**describe(), **(machine or {})}
@@ -83,6 +83,7 @@ def recorded(
     print(f"\n    {command}\n", flush=True)
     for place, (label, arguments) in enumerate(planned.items(), start=1):
         if label not in rows:
+            seconds = limit()
             found = isolated(measure, *arguments) if seconds is None else limited(seconds, measure, *arguments)
             rows[label] = {"failed": found} if isinstance(found, str) else found
             save(file, document)
