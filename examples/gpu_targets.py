@@ -38,7 +38,7 @@ def measured(name: str, target: str, batch: int, tune: str) -> Row:
         model = Path(scratch) / f"{name}.onnx"
         model.write_bytes(BUILDERS[name](batch).SerializeToString())
         started = time.monotonic()
-        report = tensoropt.optimize(model, target, tune=tune).report()
+        report = tensoropt.optimize(model, target, tune=tune if target.startswith("cuda") else None).report()
         seconds = time.monotonic() - started
     return {
         "model": name,
@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--light", action="store_true", help=f"only {', '.join(LIGHT)}")
     parser.add_argument("--batch", type=int, default=1, metavar="N")
-    parser.add_argument("--tune", choices=("off", "fast", "full"), default="fast", help="default fast")
+    parser.add_argument("--tune", choices=("off", "fast", "full"), default="fast", help="for CUDA (default fast)")
     parser.add_argument("--limit", type=float, metavar="SECONDS", help="end a model that takes longer")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the rows to FILE")
     parser.add_argument("--resume", type=Path, metavar="FILE", help="keep what FILE holds, failures apart, and go on")

@@ -87,7 +87,15 @@ def test_the_device_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "sentence"),
     [
         (["--memory-budget", "80%"], "--memory-budget is for the target cpu, not for opencl"),
-        (["--target", "abacus"], "the target 'abacus' is not supported"),
+        (["--threads", "2"], "--threads is for the target cpu, not for opencl"),
+        (["--db", "times.sqlite"], "--db is for the target cpu, not for opencl"),
+        (["--tune", "fast"], "nothing is derived or tuned for opencl, where --tune would matter; leave it out"),
+        (
+            ["--time-limit", "9"],
+            "nothing is derived or tuned for opencl, where --time-limit would matter; leave it out",
+        ),
+        (["--exclude-rule", "stage"], "nothing is derived or tuned for opencl, where --exclude-rule would matter"),
+        (["--target", "abacus"], "the target 'abacus' is not"),
     ],
 )
 def test_what_a_device_is_not_asked_for(
@@ -96,6 +104,21 @@ def test_what_a_device_is_not_asked_for(
     model = small_network(tmp_path / "m.onnx")
     assert main(["optimize", str(model), "--target", "opencl", *arguments]) == 2
     assert sentence in capsys.readouterr().err
+
+
+def test_options_that_say_what_happens_anyway(tmp_path: Path) -> None:
+    model = small_network(tmp_path / "m.onnx")
+    given = ["--target", "opencl", "--tune", "off", "--exclude-rule", "all", "--no-check"]
+    assert main(["optimize", str(model), "-o", str(tmp_path / "out"), *given]) == 0
+
+
+def test_a_device_is_timed_against_engines_of_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = small_network(tmp_path / "m.onnx")
+    given = ["--target", "opencl", "--against", "onnxruntime", "--blocks", "5", "--threads", "1", "--json"]
+    assert main(["bench", str(model), *given]) == 0
+    said = capsys.readouterr()
+    assert set(json.loads(said.out)["engines"]) == {"tensoropt", "onnxruntime"}
+    assert "ours runs on opencl, peers run on the CPU" in said.err
 
 
 def test_only_kernels_for_cpus_are_tuned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
