@@ -82,7 +82,7 @@ def limited(
     try:
         if not ours.poll(seconds):
             process.kill()
-            return f"took longer than {seconds:.0f} s"
+            return f"took longer than {seconds:.3g} s"
         found: Result | str = ours.recv()
         return found
     except EOFError:

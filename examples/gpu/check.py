@@ -133,7 +133,9 @@ def table(rows: Rows) -> str:
         cells += [f"{row[key]:.1e}" if key in row else "" for key in ("error", "onnxruntime_error")]
         lines.append(line([*cells, f"{row['optimize_seconds']:.0f}"]))
     notes = [
-        f"- {label}: torch takes no part: {row['torch_failed']}" for label, row in rows.items() if "torch_failed" in row
+        f"- {label}: {peer} takes no part: {reason}"
+        for label, row in rows.items()
+        for peer, reason in row.get("refused", {}).items()
     ]
     return "\n".join([*lines, *([""] if notes else []), *notes])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from examples.runs import Row
 from tensoropt.check import END_TO_END, random_feeds
 from tensoropt.errors import CheckError
 from tensoropt.ir.program import Array
-from tensoropt.peers.peer import Refused, brief
+from tensoropt.peers.peer import brief
 from tensoropt.timing import alternate
 
 BLOCKS = 5
@@ -85,10 +86,8 @@ def prepare(case: Case) -> Row:
         from examples.gpu.torch_runs import TorchRuns
 
         feeds = random_feeds(compiled.imported.program.inputs, 0)
-        try:
+        with contextlib.suppress(Exception):  # whatever torch raises is said when it is timed
             TorchRuns(case.model, feeds, case.device).compiled()()
-        except Exception as error:  # whatever torch raises is said when it is timed
-            row["torch_failed"] = brief(error)
     return row
 
 
@@ -104,23 +103,28 @@ def measure(case: Case, prepared: Row) -> Row:
     allowed = max(END_TO_END[tensor.dtype] for tensor in loaded.outputs)
     if not row["difference"] <= allowed:
         raise CheckError(f"differs from ONNX Runtime's by {row['difference']:.2g} where {allowed:.2g} is allowed")
-    functions: dict[str, Callable[[], object]] = {}
+    peers: dict[str, Callable[[], object]] = {}
     tensors: Mapping[str, Any] = feeds
+    row["refused"] = {}
     if find_spec("torch") is not None:
         from examples.gpu.torch_runs import TorchRuns
 
+        runs = TorchRuns(case.model, feeds, case.device)
         try:
-            peers = TorchRuns(case.model, feeds, case.device)
-            functions["torch"] = peers.eager()
-            exact = peers.reference()
+            exact = runs.reference()
             row["error"], row["onnxruntime_error"] = furthest(outputs, exact), furthest(expected, exact)
-            if case.device == "cuda":
-                tensors = peers.tensors
-        except (Refused, RuntimeError, TypeError) as error:  # torch has no f16 for a few operators
-            row["torch_failed"] = brief(error)
-        if "torch_failed" not in row:
-            functions["torch.compile"] = peers.compiled()
-    functions = {"tensoropt": _ours(loaded, tensors), **functions, "control": _ours(loaded, tensors)}
+        except Exception as error:  # as a peer's: said in the row
+            row["refused"]["f64"] = brief(error)
+        for name, made in (("torch", runs.eager), ("torch.compile", runs.compiled)):
+            try:
+                call = made()
+                call()
+                peers[name] = call
+            except Exception as error:
+                row["refused"][name] = brief(error)
+        if case.device == "cuda":
+            tensors = runs.tensors
+    functions = {"tensoropt": _ours(loaded, tensors), **peers, "control": _ours(loaded, tensors)}
     row["clocks"] = [clocks()]
     series = alternate(functions, BLOCKS, block_seconds=BLOCK_SECONDS, budget=4.0)
     row["clocks"].append(clocks())

@@ -123,13 +123,13 @@ def test_the_table() -> None:
     alone = {
         **measured,
         "milliseconds": {"tensoropt": 1.0, "control": 1.0},
-        "torch_failed": "Refused: no such operator",
+        "refused": {"torch": "no such operator"},
     }
     lines = table({"a": measured, "b": alone, "c": {"failed": "the process died"}}).splitlines()
     assert lines[2] == "| a | 1.000 | 4.000 | 0.25 | 2.000 | 0.50 | 2.00 | 1.0e-06 | 2.0e-06 | 3.0e-06 | 12 |"
     assert lines[3].startswith("| b | 1.000 |  |  |  |  | 1.00 |")
     assert len({entry.count("|") for entry in lines[:5]}) == 1
-    assert lines[6] == "- b: torch takes no part: Refused: no such operator"
+    assert lines[6] == "- b: torch takes no part: no such operator"
 
 
 @pytest.mark.slow
