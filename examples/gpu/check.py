@@ -137,6 +137,9 @@ def table(rows: Rows) -> str:
         for label, row in rows.items()
         for peer, reason in row.get("refused", {}).items()
     ]
+    copied = [label for label, row in rows.items() if row.get("copies")]
+    if copied:
+        notes.append(f"- Ours is timed with copies from the host and back: {'; '.join(copied)}.")
     return "\n".join([*lines, *([""] if notes else []), *notes])
 
 

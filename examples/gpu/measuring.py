@@ -105,26 +105,13 @@ def measure(case: Case, prepared: Row) -> Row:
         raise CheckError(f"differs from ONNX Runtime's by {row['difference']:.2g} where {allowed:.2g} is allowed")
     peers: dict[str, Callable[[], object]] = {}
     tensors: Mapping[str, Any] = feeds
-    row["refused"] = {}
     if find_spec("torch") is not None:
-        from examples.gpu.torch_runs import TorchRuns
-
-        runs = TorchRuns(case.model, feeds, case.device)
-        try:
-            exact = runs.reference()
+        row["refused"], peers, exact, there = _torch(case, feeds)
+        if exact is not None:
             row["error"], row["onnxruntime_error"] = furthest(outputs, exact), furthest(expected, exact)
-        except Exception as error:  # as a peer's: said in the row
-            row["refused"]["f64"] = brief(error)
-        for name, made in (("torch", runs.eager), ("torch.compile", runs.compiled)):
-            try:
-                call = made()
-                call()
-                peers[name] = call
-            except Exception as error:
-                row["refused"][name] = brief(error)
-        if case.device == "cuda":
-            tensors = runs.tensors
-    functions = {"tensoropt": _ours(loaded, tensors), **peers, "control": _ours(loaded, tensors)}
+        if case.device == "cuda" and there is not None:
+            tensors = there
+    functions = {"tensoropt": ours(loaded, tensors), **peers, "control": ours(loaded, tensors)}
     row["clocks"] = [clocks()]
     series = alternate(functions, BLOCKS, block_seconds=BLOCK_SECONDS, budget=4.0)
     row["clocks"].append(clocks())
@@ -132,6 +119,32 @@ def measure(case: Case, prepared: Row) -> Row:
     row["blocks"] = {name: list(one.blocks) for name, one in series.items()}
     row["copies"] = tensors is feeds
     return row
+
+
+def _torch(case: Case, feeds: Mapping[str, Array]) -> tuple[dict[str, str], dict[str, Callable[[], object]], Any, Any]:
+    """Why torch refuses what it does, by name; calls of the peers; the outputs in f64; the inputs where torch has them."""
+    from examples.gpu.torch_runs import TorchRuns
+
+    refused: dict[str, str] = {}
+    peers: dict[str, Callable[[], object]] = {}
+    try:
+        runs = TorchRuns(case.model, feeds, case.device)
+    except Exception as error:
+        return {"torch": brief(error)}, {}, None, None
+    exact = None
+    try:
+        exact = runs.reference()
+    except Exception as error:
+        refused["f64"] = brief(error)
+    for name, made in (("torch", runs.eager), ("torch.compile", runs.compiled)):
+        try:
+            call = made()
+            call()
+        except Exception as error:
+            refused[name] = brief(error)
+        else:
+            peers[name] = call
+    return refused, peers, exact, runs.tensors
 
 
 def furthest(outputs: Mapping[str, Array], reference: Mapping[str, Array]) -> float:
@@ -144,7 +157,7 @@ def furthest(outputs: Mapping[str, Array], reference: Mapping[str, Array]) -> fl
     return float(np.max(found))
 
 
-def _ours(model: Any, feeds: Mapping[str, Any]) -> Callable[[], object]:
+def ours(model: Any, feeds: Mapping[str, Any]) -> Callable[[], object]:
     """A call that ends when the device has: on tensors that lie there, or with copies from the host and back."""
     if any(not isinstance(value, np.ndarray) for value in feeds.values()):
         return lambda: model.run_on_device(feeds)

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
@@ -15,7 +16,7 @@ from codegen.cuda.driver import NoDevice
 from examples.benchmark import BATCHED
 from examples.gpu import check, measuring
 from examples.gpu.check import chosen, main, table
-from examples.gpu.measuring import Case, built, furthest, measure, prepare
+from examples.gpu.measuring import Case, built, furthest, measure, ours, prepare
 from examples.models import MODELS
 from tests.strategies.small_models import model
 
@@ -108,11 +109,31 @@ def test_when_the_time_is_up_every_row_says_so(capsys: pytest.CaptureFixture[str
 
 
 def test_differences_are_shares_of_the_largest_value() -> None:
-    import numpy as np
-
     exact = {"y": np.array([4.0, 0.0]), "z": np.zeros(2)}
     assert furthest({"y": np.array([3.0, 0.0], np.float16), "z": np.zeros(2, np.float32)}, exact) == 0.25
     assert np.isnan(furthest({"y": np.array([np.nan, 0.0])}, exact))
+
+
+def test_tensors_on_the_device_stay_there() -> None:
+    class Loaded:
+        def run(self, feeds: Any) -> str:
+            return "copied"
+
+        def run_on_device(self, feeds: Any) -> str:
+            return "stayed"
+
+    assert ours(Loaded(), {"x": object()})() == "stayed"
+    assert ours(Loaded(), {"x": np.zeros(1)})() == "copied"
+
+
+def test_a_torch_that_does_not_take_the_model(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    found = model("y = Mystery (x)", "float[2] x", "float[2] y")
+    case = Case("mystery", 1, "f32", "opencl", tmp_path)
+    onnx.save(found, case.model)
+    refused, peers, exact, tensors = measuring._torch(case, {"x": np.zeros(2, np.float32)})
+    assert refused["torch"].endswith("the operator Mystery is not written for torch")
+    assert (peers, exact, tensors) == ({}, None, None)
 
 
 def test_the_table() -> None:
@@ -129,7 +150,10 @@ def test_the_table() -> None:
     assert lines[2] == "| a | 1.000 | 4.000 | 0.25 | 2.000 | 0.50 | 2.00 | 1.0e-06 | 2.0e-06 | 3.0e-06 | 12 |"
     assert lines[3].startswith("| b | 1.000 |  |  |  |  | 1.00 |")
     assert len({entry.count("|") for entry in lines[:5]}) == 1
-    assert lines[6] == "- b: torch takes no part: no such operator"
+    assert lines[6:] == [
+        "- b: torch takes no part: no such operator",
+        "- Ours is timed with copies from the host and back: b.",
+    ]
 
 
 @pytest.mark.slow
