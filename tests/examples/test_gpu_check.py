@@ -145,6 +145,7 @@ def test_the_table() -> None:
         **measured,
         "milliseconds": {"tensoropt": 1.0, "control": 1.0},
         "refused": {"torch": "no such operator"},
+        "copies": True,
     }
     lines = table({"a": measured, "b": alone, "c": {"failed": "the process died"}}).splitlines()
     assert lines[2] == "| a | 1.000 | 4.000 | 0.25 | 2.000 | 0.50 | 2.00 | 1.0e-06 | 2.0e-06 | 3.0e-06 | 12 |"
