@@ -5,9 +5,8 @@ from __future__ import annotations
 import multiprocessing
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -63,11 +62,40 @@ def isolated(
 
     A process each, so that no model is timed beside the threads or in the fragmented memory of the one before.
     """
+    return limited(None, function, *arguments, **named)
+
+
+def limited(
+    seconds: float | None,
+    function: Callable[Parameters, Result],
+    *arguments: Parameters.args,
+    **named: Parameters.kwargs,
+) -> Result | str:
+    """As ``isolated``; a process that takes longer than so many seconds is ended, and that is what went wrong."""
+    if seconds is not None and seconds <= 0:
+        return "there was no time left for it"
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, mp_context=context) as pool:
-        try:
-            return pool.submit(function, *arguments, **named).result()
-        except BrokenProcessPool:
-            return "the process died"
-        except Exception as error:
-            return f"{type(error).__name__}: {error}".splitlines()[0]
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(theirs, function, arguments, named))
+    process.start()
+    theirs.close()
+    try:
+        if not ours.poll(seconds):
+            process.kill()
+            return f"took longer than {seconds:.3g} s"
+        found: Result | str = ours.recv()
+        return found
+    except EOFError:
+        return "the process died"
+    finally:
+        ours.close()
+        process.join()
+
+
+def _answer(connection: Connection, function: Callable[..., object], arguments: Any, named: Any) -> None:
+    try:
+        found = function(*arguments, **named)
+    except Exception as error:
+        found = f"{type(error).__name__}: {error}".splitlines()[0]
+    connection.send(found)
+    connection.close()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from examples.comparison import Settings, isolated
+from examples.comparison import Settings, isolated, limited
 from tensoropt.machine import describe
 
 PEERS = ("onnxruntime", "openvino", "torch")
@@ -48,18 +48,43 @@ def measure_rows(
     options: argparse.Namespace,
     command: str,
 ) -> dict[str, Row]:
-    """The rows of these labels: ``measure`` of each one's arguments and the settings, in a process of its own.
+    """As ``recorded``, where ``measure`` also gets the settings that the options of ``parser_of`` say."""
+    settings = settings_of(options)
+    return recorded(
+        {label: (*arguments, settings) for label, arguments in planned.items()},
+        measure,
+        brief,
+        options.resume or options.json,
+        options.resume,
+        command,
+    )
 
-    The machine and the command go to standard output, a line for each row to standard error.
+
+def recorded(
+    planned: Mapping[str, tuple[Any, ...]],
+    measure: Callable[..., Row],
+    brief: Callable[[Row], str],
+    file: Path | None,
+    resume: Path | None,
+    command: str,
+    *,
+    limit: Callable[[], float | None] = lambda: None,
+    machine: Mapping[str, str | int] | None = None,
+) -> dict[str, Row]:
+    """The rows of these labels: ``measure`` of each one's arguments, in a process of its own.
+
+    ``limit`` is asked before each row how many seconds it has. The machine (``machine`` beside what is known of every one) and the
+    command go to standard output, a line for each row to standard error.
     """
-    file: Path | None = options.resume or options.json
-    rows = rows_of(options.resume)
-    document = {"machine": describe(), "command": command, "rows": rows}
-    print("; ".join(f"{key} {value}" for key, value in describe().items()))
+    rows = rows_of(resume)
+    described = {**describe(), **(machine or {})}
+    document = {"machine": described, "command": command, "rows": rows}
+    print("; ".join(f"{key} {value}" for key, value in described.items()))
     print(f"\n    {command}\n", flush=True)
     for place, (label, arguments) in enumerate(planned.items(), start=1):
         if label not in rows:
-            found = isolated(measure, *arguments, settings_of(options))
+            seconds = limit()
+            found = isolated(measure, *arguments) if seconds is None else limited(seconds, measure, *arguments)
             rows[label] = {"failed": found} if isinstance(found, str) else found
             save(file, document)
         said = f"failed: {rows[label]['failed']}" if "failed" in rows[label] else brief(rows[label])

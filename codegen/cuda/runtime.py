@@ -295,7 +295,7 @@ class CudaModel:
             device = self._driver.device
             raise ArtefactError(
                 f"{device.name} has {self._driver.free_bytes() / 1e9:.2f} GB of memory free where the model needs "
-                f"{max(self._device_bytes, size) / 1e9:.2f} GB; free memory, or optimize with --memory-budget"
+                f"{max(self._device_bytes, size) / 1e9:.2f} GB; free memory there, or run a smaller batch"
             ) from error
         self._allocated.append(address)
         return address

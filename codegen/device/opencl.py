@@ -187,7 +187,7 @@ class _Memory:
             self._allocation = cl.SVMAllocation(code.context, self._size, 0, cl.svm_mem_flags.READ_WRITE)
         except cl.Error as error:
             raise UsageError(
-                f"{code.device.name.strip()} has no room for {self._size} bytes; free memory, or give --memory-budget"
+                f"{code.device.name.strip()} has no room for {self._size} bytes; free memory there, or run a smaller batch"
             ) from error
 
     def at(self, offset: int) -> Any:

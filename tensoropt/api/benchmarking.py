@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tensoropt.api.optimizing import optimize
-from tensoropt.api.requirements import require_limits, require_timed_here
+from tensoropt.api.requirements import require_limits, require_target, require_timed_here
 from tensoropt.api.running import load
 from tensoropt.check import random_feeds
 from tensoropt.errors import UsageError
@@ -22,7 +22,7 @@ def bench(
     against: Iterable[str] | None = None,
     target: str = "cpu",
     threads: int | None = None,
-    tune: str = "fast",
+    tune: str | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     seed: int = 0,
     blocks: int = 7,
@@ -37,7 +37,8 @@ def bench(
     ``skipped``, which ``warn`` gets too. Peers run the model's file; for a folder, which does not hold the original, its
     ``optimized.onnx`` with functions inlined. ``peer_models`` are files of the same function that peers run instead, each the
     fastest. Every series has ``blocks`` blocks, three where a call takes seconds; ``check`` is that of ``optimize``, and the
-    outputs are compared with the peers' anyway. Returns what ``bench --json`` prints (see ``docs/benchmarks.md``).
+    outputs are compared with the peers' anyway. Peers run on the CPU, on so many ``threads``, whatever the ``target``. Returns
+    what ``bench --json`` prints (see ``docs/benchmarks.md``).
     CheckError where ours differs from the reference, ModelError, ArtefactError and UsageError as ``optimize`` and ``load``.
     """
     import tempfile
@@ -53,6 +54,10 @@ def bench(
         raise UsageError(f"at least 5 blocks make a median, not {blocks}")
     peers = peers_named([against] if isinstance(against, str) else against)
     threads = threads or available_threads()
+    compiling: int | None = threads
+    if require_target(target) is not None:
+        compiling = None  # the threads are the peers'
+        warn(f"ours runs on {target}, peers run on the CPU")
     given = Path(path)
     with tempfile.TemporaryDirectory(prefix="tensoropt-bench-") as temporary:
         seconds: dict[str, float | None] = {"optimize_seconds": None, "tune_seconds": None}
@@ -61,7 +66,7 @@ def bench(
         else:
             started = time.monotonic()
             compiled = optimize(
-                path, target, tune=tune, shapes=shapes, threads=threads, seed=seed, check=check, progress=progress
+                path, target, tune=tune, shapes=shapes, threads=compiling, seed=seed, check=check, progress=progress
             )
             folder, models = compiled.save(Path(temporary) / "artefact"), [given]
             report = compiled.report()
@@ -76,7 +81,7 @@ def bench(
         "peers_run": "optimized.onnx of the folder" if given.is_dir() else "the model",
         "machine": describe(),
         "threads": threads,
-        "tune": None if given.is_dir() else tune,
+        "tune": None if given.is_dir() else tune or "fast",
         **seconds,
         **compared,
     }

@@ -12,7 +12,7 @@ from tensoropt.api.checking import check_model, export, latencies, require_agree
 from tensoropt.api.compiled import CompiledModel
 from tensoropt.api.compiling import compiled, variants_of
 from tensoropt.api.device import optimize_for_device
-from tensoropt.api.requirements import require_budget, require_limits, require_target
+from tensoropt.api.requirements import require_budget, require_device_options, require_limits, require_target
 from tensoropt.api.training import load_training
 from tensoropt.check import CheckResult, random_feeds
 from tensoropt.errors import ModelError, NoPlanError, UsageError
@@ -38,7 +38,7 @@ def optimize(
     memory_budget: str | int | None = None,
     paging: str | None = None,
     training: str | None = None,
-    tune: str = "fast",
+    tune: str | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     exclude_rules: Iterable[str] = (),
     threads: int | None = None,
@@ -52,14 +52,14 @@ def optimize(
     """Read, rewrite, compile and check a model.
 
     ``model`` is a path, bytes, a ``ModelProto`` or an ``onnx_ir.Model``; ``shapes`` binds dynamic dimensions by input name;
-    ``exclude_rules`` names derivation rules that are not used ("all" rewrites nothing); ``db`` is a tuning database other than
-    the user's own. With a ``memory_budget`` (bytes, ``512MiB``, or ``80%`` of the peak in the model's order) a run's arena is no
-    larger: values are ordered, and computed again, as the planner says, and with ``paging`` (a rate such as ``25GB/s``, or
-    ``target``) copied to the host and back. With ``training``, the name of an output of one number,
-    the model's weights become inputs and the derivatives of that loss by them (``NAME.grad``) further outputs. Where
+    ``exclude_rules`` names derivation rules that are not used ("all" rewrites nothing); ``tune`` is off, fast (where it is None) or
+    full; ``db`` is a tuning database other than the user's own. With a ``memory_budget`` (bytes, ``512MiB``, or ``80%`` of the peak
+    in the model's order) a run's arena is no larger: values are ordered, and computed again, as the planner says, and with
+    ``paging`` (a rate such as ``25GB/s``, or ``target``) copied to the host and back. With ``training``, the name of an output of
+    one number, the model's weights become inputs and the derivatives of that loss by them (``NAME.grad``) further outputs. Where
     ``on_interrupt`` is given, the first interrupt while kernels are tuned calls it and ends tuning, and the best so far is used.
-    ModelError for a model that cannot be used, NoPlanError for a budget that no plan was found for, CheckError where the result
-    differs from ONNX Runtime's.
+    UsageError for options that mean nothing for the target, ModelError for a model that cannot be used, NoPlanError for a budget
+    that no plan was found for, CheckError where the result differs from ONNX Runtime's.
     """
     from codegen.targets.cpu import host_target
     from codegen.tune.database import Database
@@ -69,8 +69,11 @@ def optimize(
 
     excluded = frozenset([exclude_rules] if isinstance(exclude_rules, str) else exclude_rules)
     gpu = require_target(target)
-    if gpu is not None and memory_budget is not None:
-        raise UsageError(f"--memory-budget is for the target cpu, not for {target}")
+    if gpu is not None:
+        require_device_options(
+            gpu, target, memory_budget=memory_budget, excluded=excluded, tune=tune, threads=threads, time_limit=time_limit, db=db
+        )  # fmt: skip
+    tune = tune or "fast"
     if tune not in ("off", "fast", "full"):
         raise UsageError(f"--tune is off, fast or full, not {tune!r}")
     unknown = excluded - {"all", *(entry["name"] for entry in rules())}

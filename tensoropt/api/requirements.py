@@ -24,6 +24,30 @@ def require_target(target: str) -> GpuTarget | None:
     return found if isinstance(found, GpuTarget) else None
 
 
+def require_device_options(
+    gpu: GpuTarget,
+    target: str,
+    *,
+    memory_budget: object,
+    excluded: frozenset[str],
+    tune: str | None,
+    threads: int | None,
+    time_limit: float | None,
+    db: object,
+) -> None:
+    """UsageError for an option of ``optimize`` that was given and would do nothing for this target."""
+    for option, value in (("--memory-budget", memory_budget), ("--threads", threads), ("--db", db)):
+        if value is not None:
+            raise UsageError(f"{option} is for the target cpu, not for {target}")
+    if gpu.kind == "cuda":
+        return
+    given = {"--tune": tune not in (None, "off"), "--time-limit": time_limit is not None}
+    given["--exclude-rule"] = not excluded <= {"all"}
+    for option, unused in given.items():
+        if unused:
+            raise UsageError(f"nothing is derived or tuned for {target}, where {option} would matter; leave it out")
+
+
 def require_timed_here(target: str) -> None:
     """UsageError for a target whose kernels cannot be timed on this machine."""
     from codegen.targets.here import why_not_here

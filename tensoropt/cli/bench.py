@@ -22,7 +22,7 @@ def bench(
         typer.Option("--against", metavar="NAMES", help="onnxruntime,openvino,torch,tvm; those installed by default."),
     ] = None,
     target: Annotated[str, typer.Option("--target", help="What to compile for; see `tensoropt targets`.")] = "cpu",
-    tune: Annotated[str, typer.Option("--tune", help="off, fast or full; for a model.")] = "fast",
+    tune: Annotated[str | None, typer.Option("--tune", help="off, fast (the default) or full; for a model.")] = None,
     shape: Shape = None,
     threads: Threads = None,
     seed: Seed = 0,

@@ -40,7 +40,7 @@ def optimize(
             "--training", metavar="LOSS", help="Add the derivatives of this output by the weights as outputs."
         ),
     ] = None,
-    tune: Annotated[str, typer.Option("--tune", help="off, fast or full.")] = "fast",
+    tune: Annotated[str | None, typer.Option("--tune", help="off, fast (the default) or full.")] = None,
     shape: Shape = None,
     exclude_rule: Annotated[
         list[str] | None,

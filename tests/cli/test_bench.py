@@ -77,7 +77,7 @@ def test_wrong_usage_is_one_sentence(
     (tmp_path / "empty").mkdir()
     cases = [
         ([model, "--against", "tensorflow"], "'tensorflow'"),
-        ([model, "--target", "cuda"], "'cuda'"),
+        ([model, "--target", "abacus"], "'abacus'"),
         ([model, "--tune", "much"], "'much'"),
         ([str(folder / "missing.onnx")], "does not exist"),
         ([str(tmp_path / "empty")], "not an artefact"),

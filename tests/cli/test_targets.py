@@ -54,6 +54,12 @@ def test_an_unknown_target_is_refused_before_any_work(capsys: pytest.CaptureFixt
     assert "did you mean" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("option", [["--threads", "2"], ["--db", "times.sqlite"], ["--memory-budget", "80%"]])
+def test_options_of_cpus_are_refused_before_any_work(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["optimize", "absent.onnx", "--target", "cuda:h200", *option]) == 2
+    assert f"{option[0]} is for the target cpu, not for cuda:h200" in capsys.readouterr().err
+
+
 def test_kernels_of_an_absent_gpu_cannot_be_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codegen.targets.here, "open_driver", no_driver)
     with pytest.raises(
@@ -90,5 +96,8 @@ def test_a_model_is_optimized_for_a_gpu_that_is_not_here(
     predicted = [entry for entry in trace["derivations"] if entry["cost_source"] == "predicted"]
     assert all(entry["cost_terms"] for entry in predicted)
     assert predicted
+    given = ["--target", "cuda:a100", "--exclude-rule", "all", "--tune", "off", "--no-check"]
+    assert main(["optimize", str(path), "-o", str(tmp_path / "as written"), *given]) == 0
+    assert not json.loads((tmp_path / "as written" / "trace.json").read_text())["derivations"]
     assert main(["run", str(folder)]) == 2
     assert "the artefact runs on a GPU (sm_80), but no NVIDIA driver is installed" in capsys.readouterr().err

@@ -11,8 +11,17 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from examples.gpu_targets import LIGHT
 from examples.models import MODELS
+from passes.derive.cost import EstimatedCosts
+from passes.pipeline import compile_as_written
+from tensoropt.api.checking import check_model
+from tensoropt.api.compiling import compiled_for_device
+from tensoropt.check import random_feeds
 from tensoropt.cli import main
+from tensoropt.frontend import load_program
+from tensoropt.pass_manager import Context
+from tests.strategies.compilers import OPENCL
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +96,15 @@ def test_the_device_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     ("arguments", "sentence"),
     [
         (["--memory-budget", "80%"], "--memory-budget is for the target cpu, not for opencl"),
-        (["--target", "abacus"], "the target 'abacus' is not supported"),
+        (["--threads", "2"], "--threads is for the target cpu, not for opencl"),
+        (["--db", "times.sqlite"], "--db is for the target cpu, not for opencl"),
+        (["--tune", "fast"], "nothing is derived or tuned for opencl, where --tune would matter; leave it out"),
+        (
+            ["--time-limit", "9"],
+            "nothing is derived or tuned for opencl, where --time-limit would matter; leave it out",
+        ),
+        (["--exclude-rule", "stage"], "nothing is derived or tuned for opencl, where --exclude-rule would matter"),
+        (["--target", "abacus"], "the target 'abacus' is not"),
     ],
 )
 def test_what_a_device_is_not_asked_for(
@@ -98,6 +115,21 @@ def test_what_a_device_is_not_asked_for(
     assert sentence in capsys.readouterr().err
 
 
+def test_options_that_say_what_happens_anyway(tmp_path: Path) -> None:
+    model = small_network(tmp_path / "m.onnx")
+    given = ["--target", "opencl", "--tune", "off", "--exclude-rule", "all", "--no-check"]
+    assert main(["optimize", str(model), "-o", str(tmp_path / "out"), *given]) == 0
+
+
+def test_a_device_is_timed_against_engines_of_the_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = small_network(tmp_path / "m.onnx")
+    given = ["--target", "opencl", "--against", "onnxruntime", "--blocks", "5", "--threads", "1", "--json"]
+    assert main(["bench", str(model), *given]) == 0
+    said = capsys.readouterr()
+    assert set(json.loads(said.out)["engines"]) == {"tensoropt", "onnxruntime"}
+    assert "ours runs on opencl, peers run on the CPU" in said.err
+
+
 def test_only_kernels_for_cpus_are_tuned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, folder = small_network(tmp_path / "m.onnx"), tmp_path / "out"
     assert main(["optimize", str(model), "--target", "opencl", "-o", str(folder), "--no-check"]) == 0
@@ -106,8 +138,18 @@ def test_only_kernels_for_cpus_are_tuned(tmp_path: Path, capsys: pytest.CaptureF
     assert "the artefact is for opencl, and only kernels for CPUs are tuned" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", LIGHT)
+def test_every_kernel_of_light_models_agrees_with_onnx_runtime(name: str) -> None:
+    imported = load_program(MODELS[name](1), {})
+    program = compile_as_written(imported.program, Context(EstimatedCosts()))
+    feeds = random_feeds(imported.program.inputs, 0)
+    found = check_model(imported, program, compiled_for_device(program, OPENCL), feeds, 0, {})
+    assert found.ok
+    assert len(found.statements) >= len(program.statements) / 2
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["light_squeezenet", "srcnn"])
+@pytest.mark.parametrize("name", ["srcnn", "light_shufflenet"])
 def test_whole_models_agree_with_onnx_runtime(tmp_path: Path, name: str) -> None:
     onnx.save(MODELS[name](1), tmp_path / "m.onnx")
     assert main(["optimize", str(tmp_path / "m.onnx"), "--target", "opencl", "-o", str(tmp_path / "out")]) == 0

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
 
-from examples.comparison import Settings, compare, family, isolated
+from examples.comparison import Settings, compare, family, isolated, limited
 
 SETTINGS = Settings(("onnxruntime", "torch"), threads=1, blocks=5, tune="off")
 
@@ -50,3 +52,21 @@ def fail(name: str, batch: int) -> int:
 
 def test_a_failure_in_the_process_is_one_line() -> None:
     assert isolated(fail, "gcn", 2) == "ValueError: gcn at batch 2"
+
+
+def sleep(seconds: float) -> str:
+    time.sleep(seconds)
+    return "awake"
+
+
+def leave() -> None:
+    os._exit(3)
+
+
+def test_a_process_that_takes_too_long_is_ended() -> None:
+    started = time.monotonic()
+    assert limited(1, sleep, 600) == "took longer than 1 s"
+    assert time.monotonic() - started < 60
+    assert limited(60, sleep, 0) == "awake"
+    assert limited(0, sleep, 0) == "there was no time left for it"
+    assert limited(60, leave) == "the process died"
