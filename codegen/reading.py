@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from codegen.built import Model
-from codegen.device.files import LAUNCHES, SOURCES
+from codegen.device.files import CODE, LAUNCHES
 from codegen.device.table import from_json
 from codegen.runtime import CompiledModel, load_runtime
 from codegen.signature import OutputSource, Signature
@@ -49,7 +49,7 @@ def load(folder: Path, threads: int | None = None) -> Model:
         kind = manifest["target"]["kind"]
         if kind == "cpu":
             _require_features(folder, manifest["target"])
-        code = (LIBRARY,) if kind == "cpu" else (SOURCES[kind], LAUNCHES)
+        code = (LIBRARY,) if kind == "cpu" else CODE[kind]
         _require_files(folder, manifest["files"], code)
         signature = _signature(manifest)
         if kind != "cpu":

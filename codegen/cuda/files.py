@@ -11,9 +11,10 @@ from typing import Any
 
 from codegen.cuda.resources import Resources
 from codegen.cuda.runtime import Image
+from codegen.device.files import CUBINS
 from tensoropt.errors import ArtefactError
 
-INDEX = "cubins.json"
+INDEX = CUBINS
 
 
 def write_cubins(

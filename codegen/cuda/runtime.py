@@ -60,6 +60,9 @@ class CudaModel:
         driver, signature, weights = self._driver, self._signature, self._host_weights
         driver.bind()
         kernels = self._loaded(images)
+        missing = next((start.kernel for start in starts if start.kernel not in kernels), None)
+        if missing is not None:
+            raise ArtefactError(f"the code of {missing} is missing from the artefact; optimize the model again")
         self._starts = [(kernels[start.kernel], start) for start in starts]
         sizes = [
             signature.arena_bytes,

@@ -5,3 +5,9 @@ LAUNCHES = "launches.json"
 
 SOURCES = {"opencl": "kernels.cl", "cuda": "kernels.cu"}
 """The kernels as text, by the target's kind."""
+
+CUBINS = "cubins.json"
+"""The compiled kernels of CUDA, with their digests."""
+
+CODE = {"opencl": (SOURCES["opencl"], LAUNCHES), "cuda": (CUBINS, LAUNCHES)}
+"""What is about to run, by the target's kind."""

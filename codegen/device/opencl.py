@@ -12,6 +12,7 @@ import threading
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -139,11 +140,9 @@ class DeviceModel:
             run = self._idle.pop() if self._idle else None
         if run is None:
             run = _Run(self._code, self._starts, self._signature, self._weights)
-        try:
-            written = run(inputs)
-        finally:
-            with self._lock:
-                self._idle.append(run)
+        written = run(inputs)  # what failed is not used again
+        with self._lock:
+            self._idle.append(run)
         return assembled(self._signature, inputs, written, self._host_weights)
 
 
@@ -162,18 +161,28 @@ class _Run:
         self._launches = [_launch(code, start, regions) for start in starts]
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
-        """The arrays that the program writes, for its inputs."""
+        """The arrays that the program writes, for its inputs. ArtefactError where the device fails."""
+        import pyopencl as cl
+
+        outputs = [np.empty(tuple(tensor.shape), tensor.dtype.numpy) for tensor in self._signature.written_outputs]
+        try:
+            self._enqueue(inputs, outputs)
+        except cl.Error as error:
+            name = self._queue.device.name.strip()
+            raise ArtefactError(f"{name} failed ({error}); optimize the model again on this machine") from error
+        finally:
+            self._queue.finish()  # copies from and to the caller's arrays have ended, whatever happened
+        return outputs
+
+    def _enqueue(self, inputs: Sequence[Array], outputs: Sequence[Array]) -> None:
         import pyopencl as cl
 
         for memory, array in zip(self._inputs, inputs, strict=True):
             memory.write(self._queue, array)
         for kernel, everything, block in self._launches:
             cl.enqueue_nd_range_kernel(self._queue, kernel, everything, block)
-        outputs = [np.empty(tuple(tensor.shape), tensor.dtype.numpy) for tensor in self._signature.written_outputs]
         for memory, array in zip(self._outputs, outputs, strict=True):
             memory.read(self._queue, array)
-        self._queue.finish()
-        return outputs
 
 
 class _Memory:
@@ -234,7 +243,15 @@ def _queue(code: Code) -> Any:
 
 def _launch(code: Code, start: Start, regions: Mapping[str, Sequence[_Memory]]) -> tuple[Any, Any, Any]:
     """A kernel with its arguments, all threads and those of a block along each axis."""
+    import pyopencl as cl
+
     kernel = code.kernel(start.kernel)
+    most = kernel.get_work_group_info(cl.kernel_work_group_info.WORK_GROUP_SIZE, code.device)
+    if prod(start.block) > most:
+        raise ArtefactError(
+            f"a block of {start.kernel} has {prod(start.block)} threads and {code.device.name.strip()} runs {most}; "
+            "optimize the model on this machine"
+        )
 
     def at(place: Place) -> Any:
         return regions[place.region][place.number].at(place.offset)

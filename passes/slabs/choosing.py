@@ -115,7 +115,9 @@ def chains(program: Program, name: str, cut: Collection[str] = ()) -> Iterator[t
 def _estimated(slabs: Slabs, known: Known) -> Estimate | None:
     """The estimate of slabs; None where they save nothing, since pieces need all of what they read."""
     pieces = slabs.pieces()
-    looked = pieces if slabs.count <= 4 else [pieces[0], pieces[1], pieces[len(pieces) // 2], pieces[-1]]
+    if len(pieces) < 2:  # tiles are as large as the axis
+        return None
+    looked = pieces if len(pieces) <= 4 else [pieces[0], pieces[1], pieces[len(pieces) // 2], pieces[-1]]
     names = [statement.output.name for statement in slabs.statements]
     boxes = [slabs.boxes(piece) for piece in looked]
     sizes = [

@@ -148,12 +148,13 @@ class _Cutting:
             cut = tuple(slice(own.start, own.stop) for own in box)
             self.constants[name] = self.program.constants[tensor.name][cut]
             return part
-        return self._slice(tensor, box, name) if is_contiguous(box, tensor) else None
+        # of the chain's own: another chain's may be made at a later place
+        return self._slice(tensor, box, f"{name} for {self.slabs.last.name}") if is_contiguous(box, tensor) else None
 
     def _slice(self, tensor: Tensor, box: Box, name: str) -> Tensor:
         """A tensor's part as a value of its own."""
         part = Tensor(name, TensorType(tensor.dtype, tuple(map(len, box))))  # type: ignore[arg-type]
-        if all(part not in statement.outputs for statement in (*self.program.statements, *self.made)):
+        if all(part not in statement.outputs for statement in self.made):
             iterators = axes_of(part.shape)
             indices = [Index.of(one) + own.start for one, own in zip(iterators, box, strict=True)]
             self.made.append(Compute(part, Scope(iterators, Access(tensor, indices))))

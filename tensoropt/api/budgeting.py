@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from codegen.targets.cpu import CpuTarget
     from codegen.tune.database import Database
     from codegen.tune.tuned import Tuning
+    from passes.plan.auto import Planned, Settings
     from passes.plan.storage import Storage
 
 
@@ -34,7 +35,7 @@ WORTH_REORDERING = 0.02
 """The share of a run that another order has to save: kernels that find their operands in the cache are faster by about as much."""
 
 ROUNDS = 8
-"""Of statements computed otherwise, at the most; each of the later ones follows a plan that was not found."""
+"""Of statements computed otherwise, at the most: what one round leaves can be too much where estimates were too low."""
 
 _AS_IT_RUNS = ("name", "sequence", "offsets", "workspaces", "aliases", "history")
 """Of a plan, what the program of the artefact says."""
@@ -69,71 +70,108 @@ def within_budget(
 ) -> Budgeted:
     """The program with the order, recomputation and offsets that keep its arena within a budget; outputs are the caller's.
 
-    Where one statement's working set alone is more, its chain is computed in slabs.
+    Where no plan does, chains of the statements that need the most are computed in slabs.
 
     ``memory_budget`` is bytes, or text such as ``512MiB`` or ``80%``: of the peak in the program's order. With ``paging`` (a rate,
     or ``target``) values may also be copied to the host and back. ``deadline`` is a value of time.monotonic(). NoPlanError where
     no plan is found, with the smallest budget that is known to fit.
     """
-    from passes.plan.auto import Settings, plan
-    from passes.plan.realise import realised
+    from passes.plan.auto import Settings
+    from passes.plan.bounds.working_sets import working_sets
 
     def state(changed: Program, pieces: frozenset[str] = frozenset()) -> _Stated:
         return _stated(changed, program, cpu, database, tuning, paging, quiet, progress, pieces)
 
-    stated = state(program)
-    peak = stated.in_order.peak_bytes + stated.reserved
-    budget = memory_budget if isinstance(memory_budget, int) else parse_budget(memory_budget, peak)
-    cut: list[str] = []
-    inlined: list[str] = []
-    rounds = 0
-    while True:
+    def planned(stated: _Stated) -> _Found:
         # the order of the program first: what is used soon after it is made is still in the cache, which durations do not tell
-        settings = Settings(
-            budget - stated.reserved, order="input", seconds=_seconds(deadline) / 2, seed=seed, workers=cpu.threads
+        seconds = _seconds(deadline) / 2
+        return _planned(
+            stated,
+            Settings(budget - stated.reserved, order="input", seconds=seconds, seed=seed, workers=cpu.threads),
+            progress,
         )
-        if stated.in_order.arena_bytes + stated.reserved <= budget:
-            return stated.as_it_is(budget, peak, cut, inlined)
-        rounds += 1
-        available = budget - stated.reserved
-        less = stated.shrinking.within(available, WORTH_REORDERING) if rounds <= ROUNDS else None
+
+    written = state(program)
+    peak = written.in_order.peak_bytes + written.reserved
+    budget = memory_budget if isinstance(memory_budget, int) else parse_budget(memory_budget, peak)
+    if written.arena <= budget:
+        return written.as_it_is(budget, peak)
+    smallest, found = written.arena, None
+    if working_sets(written.problem, budget - written.reserved) is None:
+        found = planned(written)
+        if found.result.plan is not None:
+            return written.as_planned(found, budget, peak)
+        smallest = min(smallest, found.smallest)
+    first, *further = _goals(peak, budget)
+    attempts = [(first, WORTH_REORDERING), (first, inf), *((goal, inf) for goal in further)]
+    for goal, share in attempts:
+        stated = _shrunk(written, state, budget, goal, share)
+        smallest = min(smallest, stated.arena)
+        if stated.arena <= budget:
+            return stated.as_it_is(budget, peak)
+        if goal == first and stated is not written:
+            found = planned(stated)
+            if found.result.plan is not None:
+                return stated.as_planned(found, budget, peak)
+            smallest = min(smallest, found.smallest)
+    if found is None:  # nothing could be changed: the planner says why that is not enough
+        found = planned(written)
+    raise NoPlanError(
+        f"{program.name}: no plan within {budget} bytes ({found.result.status}: {found.result.reason}); "
+        f"{smallest} bytes is the smallest budget that is known to fit",
+        budget,
+        smallest,
+    )
+
+
+def _goals(peak: int, budget: int) -> list[int]:
+    """What statements are to need at most, one after the other where a budget cannot be met otherwise.
+
+    Shares of the peak that do not depend on the budget, so that what was the smallest known to fit is found again.
+    """
+    return [goal for goal in (peak * tenths // 10 for tenths in range(9, 2, -1)) if goal <= budget] or [budget]
+
+
+def _shrunk(
+    written: _Stated, state: Callable[[Program, frozenset[str]], _Stated], budget: int, goal: int, share: float
+) -> _Stated:
+    """The program with statements computed otherwise until it is within the budget in its order, or nothing more can be done.
+
+    At no statement more than the goal is to be live; ``share`` as in `Shrinking.within`.
+    """
+    stated = written
+    for _ in range(ROUNDS):
+        less = None if stated.arena <= budget else stated.shrinking.within(goal - stated.reserved, share)
         if less is None:
-            found = plan(stated.problem, settings, progress)
-            if found.plan is None or found.plan.duration > stated.problem.duration * (1 + WORTH_REORDERING):
-                free = replace(settings, order="free")
-                reordered = plan(stated.problem, free, progress)
-                if reordered.plan is not None and (
-                    found.plan is None
-                    or reordered.plan.duration < found.plan.duration - stated.problem.duration * WORTH_REORDERING
-                ):
-                    settings, found = free, reordered
-            less = None
-            if found.plan is None and rounds <= ROUNDS:
-                less = stated.shrinking.within(available, inf) or stated.shrinking.easily(available, WORTH_REORDERING)
-            if less is None:
-                break
-        cut += less.cut
-        inlined += less.inlined
-        stated = state(less.program, less.pieces)
-    problem, reserved = stated.problem, stated.reserved
-    if found.plan is None:
-        smallest = min(found.smallest.arena_bytes, stated.in_order.arena_bytes) + reserved
-        raise NoPlanError(
-            f"{program.name}: no plan within {budget} bytes ({found.status}: {found.reason}); "
-            f"{smallest} bytes is the smallest budget that is known to fit",
-            budget,
-            smallest,
-        )
-    result = realised(stated.program, problem, found.plan, stated.storage)
-    variants = {
-        name: stated.variants[original] for name, original in result.originals.items() if original in stated.variants
-    }
-    told = document(problem, settings.model, budget, settings.order, found)
-    report = {key: entry for key, entry in told.items() if key not in _AS_IT_RUNS}
-    report |= {key: told[key] + reserved for key in ("peak_bytes", "arena_bytes", "smallest_known_bytes")}
-    report |= {key: told[key] + reserved for key in ("peak_bytes_baseline", "arena_bytes_baseline")}
-    report |= {"peak_bytes_whole": peak, "in_slabs": cut, "inlined_operands": inlined}
-    return Budgeted(result.program, result.placement, variants, report, result.originals)
+            break
+        cut, inlined = (*stated.cut, *less.cut), (*stated.inlined, *less.inlined)
+        stated = replace(state(less.program, less.pieces), cut=cut, inlined=inlined)
+    return stated
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What planning came to, with the settings that it was found with; ``smallest`` is the least arena known, in bytes."""
+
+    result: Planned
+    settings: Settings
+    smallest: int
+
+
+def _planned(stated: _Stated, settings: Settings, progress: Progress) -> _Found:
+    """A plan in the program's order, or in another where that saves enough."""
+    from passes.plan.auto import plan
+
+    found = plan(stated.problem, settings, progress)
+    duration = stated.problem.duration
+    if found.plan is None or found.plan.duration > duration * (1 + WORTH_REORDERING):
+        free = replace(settings, order="free")
+        reordered = plan(stated.problem, free, progress)
+        if reordered.plan is not None and (
+            found.plan is None or reordered.plan.duration < found.plan.duration - duration * WORTH_REORDERING
+        ):
+            settings, found = free, reordered
+    return _Found(found, settings, found.smallest.arena_bytes + stated.reserved)
 
 
 def _seconds(deadline: float | None) -> float:
@@ -152,10 +190,32 @@ class _Stated:
     variants: Mapping[str, Any]
     reserved: int
     shrinking: Shrinking
+    cut: tuple[str, ...] = ()
+    inlined: tuple[str, ...] = ()
 
-    def as_it_is(self, budget: int, peak: int, cut: list[str], inlined: list[str]) -> Budgeted:
+    @property
+    def arena(self) -> int:
+        """Bytes of a run in the program's order."""
+        return self.in_order.arena_bytes + self.reserved
+
+    def as_planned(self, found: _Found, budget: int, peak: int) -> Budgeted:
+        """The program that a plan says."""
+        from passes.plan.realise import realised
+
+        assert found.result.plan is not None
+        result = realised(self.program, self.problem, found.result.plan, self.storage)
+        originals = result.originals
+        variants = {name: self.variants[other] for name, other in originals.items() if other in self.variants}
+        told = document(self.problem, found.settings.model, budget, found.settings.order, found.result)
+        report = {key: entry for key, entry in told.items() if key not in _AS_IT_RUNS}
+        report |= {key: told[key] + self.reserved for key in ("peak_bytes", "arena_bytes", "smallest_known_bytes")}
+        report |= {key: told[key] + self.reserved for key in ("peak_bytes_baseline", "arena_bytes_baseline")}
+        report |= {"peak_bytes_whole": peak, "in_slabs": [*self.cut], "inlined_operands": [*self.inlined]}
+        return Budgeted(result.program, result.placement, variants, report, originals)
+
+    def as_it_is(self, budget: int, peak: int) -> Budgeted:
         """The program in its order, which is within the budget."""
-        arena = self.in_order.arena_bytes + self.reserved
+        arena = self.arena
         report = {
             "steps": len(self.problem.steps),
             "memory_model": "packed",
@@ -173,8 +233,8 @@ class _Stated:
             "recomputed": 0,
             "fetched": 0,
             "peak_bytes_whole": peak,
-            "in_slabs": cut,
-            "inlined_operands": inlined,
+            "in_slabs": [*self.cut],
+            "inlined_operands": [*self.inlined],
         }
         return Budgeted(self.program, self.in_order, self.variants, report, {})
 

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from passes.slabs.choosing import Estimate, Known
 
 
+WORTH_CUTTING = 0.9
+"""Of what is live at a statement, what slabs may leave where they do not meet the budget: less is not worth measuring them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Smaller:
     """A program that needs less memory where it needed the most.
@@ -51,19 +55,6 @@ class Shrinking:
         names = sorted(alone, key=lambda name: -max(live[name], alone[name]))
         return self._changed([name for name in names if max(live[name], alone[name]) > budget], budget, share)
 
-    def easily(self, budget: int, share: float) -> Smaller | None:
-        """With the statement cut that saves memory in the least time, a share of the program's, of those near the budget."""
-        alone = self._alone()
-        known = self._known()
-        best: tuple[float, str] | None = None
-        for name in sorted(alone, key=lambda name: -alone[name])[:_LARGEST]:
-            if alone[name] < _NEAR * budget:
-                break
-            found = self._cheapest(name, known, 0, share, inf)
-            if found is not None and (best is None or found.seconds < best[0]):
-                best = found.seconds, name
-        return None if best is None else self._changed([best[1]], 0, share)
-
     def _alone(self) -> dict[str, int]:
         """What each statement is sure to need by itself, pieces apart."""
         from passes.plan.bounds.working_sets import needs
@@ -77,31 +68,29 @@ class Shrinking:
 
         alone, known = self._alone(), self._known()
         duration = self.problem.duration / 1e9
-        touched: set[str] = set()
+        written = {statement.outputs[0].name: statement for statement in self.program.statements}
         cut: list[str] = []
         inlined: list[str] = []
         changed = self.program
         for name in names:
-            if name in touched:
+            unchanged = {id(statement) for statement in changed.statements}
+            if id(written[name]) not in unchanged:
                 continue
             must = alone[name] > budget
             found = self._cheapest(name, known, budget, inf if must else share, inf if must else duration / budget)
-            statements = set() if found is None else {one.output.name for one in found.slabs.statements}
-            if found is not None and not statements & touched:
+            if found is not None and all(id(statement) in unchanged for statement in found.slabs.statements):
                 changed = in_slabs(changed, found.slabs)
                 cut.append(found.slabs.last.name)
-                touched |= statements
                 continue
             other = without_operand(changed, name) if must else None
             if other is not None:
                 changed = other
                 inlined.append(name)
-                touched.add(name)
         verify(changed)
         before = {tensor.name for statement in self.program.statements for tensor in statement.outputs}
         after = {tensor.name for statement in changed.statements for tensor in statement.outputs}
         pieces = self.pieces | (after - before if cut else set()) | {*cut}
-        return Smaller(changed, tuple(cut), tuple(inlined), frozenset(pieces)) if touched else None
+        return Smaller(changed, tuple(cut), tuple(inlined), frozenset(pieces)) if cut or inlined else None
 
     def _cheapest(self, name: str, known: Known, budget: int, share: float, penalty: float) -> Estimate | None:
         """The slabs that save memory at a statement, within a share of the program's time."""
@@ -110,7 +99,8 @@ class Shrinking:
         found = cheapest(self.program, name, known, budget, penalty)
         before = sum(known.others[name].values()) + self.workspaces.get(name, 0)
         limit = share * self.problem.duration / 1e9
-        return found if found is not None and found.bytes < before and found.seconds <= limit else None
+        worth = found is not None and (found.bytes <= budget or found.bytes < before * WORTH_CUTTING)
+        return found if found is not None and worth and found.seconds <= limit else None
 
     def _known(self) -> Known:
         """What the program's order says: with a place of its own for every value, as slabs leave concatenations."""
@@ -129,13 +119,6 @@ class Shrinking:
         callers = {tensor.name for tensor in (*program.inputs, *program.outputs)}
         callers |= program.constants.keys() | storage.views.keys()
         return Known(others, seconds, self.workspaces, callers, self.pieces)
-
-
-_LARGEST = 8
-"""Statements that are looked at for something to save easily."""
-
-_NEAR = 0.75
-"""Of a budget, what such a statement needs at least: where less is live, nothing is in the way of a plan."""
 
 
 def _live(program: Program, workspaces: Mapping[str, int]) -> dict[str, int]:

@@ -363,3 +363,8 @@ def test_a_folder_on_the_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(codegen.cuda.loading, "open_driver", lambda: FakeDriver(KERNELS, capability=(8, 9)))
     with pytest.raises(ArtefactError, match="compiled for sm_90"):
         load_cuda(tmp_path, STARTS, SIGNATURE, WEIGHTS)
+
+
+def test_a_launch_without_its_code() -> None:
+    with pytest.raises(ArtefactError, match="the code of double is missing"):
+        CudaModel(FakeDriver(KERNELS), [Image(CODE, "sm_90", {"add": 0})], STARTS, SIGNATURE, WEIGHTS)

@@ -14,7 +14,8 @@ import pytest
 from codegen import artefact
 from codegen.device import opencl
 from codegen.device.build import BuiltDeviceProgram
-from codegen.device.table import as_json, from_json
+from codegen.device.table import Place, Start, as_json, from_json
+from codegen.signature import Signature
 from tensoropt.api.compiling import compiled_for_device
 from tensoropt.errors import ArtefactError, InputError, ModelError, UsageError
 from tensoropt.ir.expression import Access, Apply, Reducer, Scope, Tensor
@@ -176,3 +177,12 @@ def test_out_of_the_devices_memory_is_one_sentence() -> None:
     with pytest.raises(UsageError) as caught:
         opencl._Memory(code, 1 << 60)
     assert str(caught.value).endswith(f"has no room for {1 << 60} bytes; free memory there, or run a smaller batch")
+
+
+def test_blocks_of_another_device_are_one_sentence() -> None:
+    code = opencl.Code("__kernel void none(__global float* x) { x[0] = 0.0f; }")
+    most = code.device.max_work_group_size
+    start = Start("none", (1, 1, 1), (2 * most, 1, 1), (Place("arena"),))
+    signature = Signature((), (), (), 0, 64, 1)
+    with pytest.raises(ArtefactError, match=f"has {2 * most} threads and .* optimize the model on this machine"):
+        opencl.DeviceModel(code, [start], signature, np.zeros(0, np.uint8)).run({})

@@ -13,9 +13,12 @@ from passes.pipeline import plan
 from passes.plan.lifetimes import lifetimes
 from passes.plan.storage import storage_of
 from passes.slabs.choosing import Known, cheapest
-from passes.slabs.cutting import in_slabs
+from passes.slabs.cutting import Slabs, in_slabs
 from tensoropt.frontend import load_program
-from tensoropt.ir.program import Program
+from tensoropt.ir.expression import Access, Apply, Scope, Tensor
+from tensoropt.ir.program import Compute, Program
+from tensoropt.ir.structure import axes_of, row_major
+from tensoropt.ir.types import DataType, Extent, TensorType
 from tensoropt.pass_manager import Context
 
 
@@ -81,3 +84,18 @@ def test_what_was_cut_is_not_cut_again() -> None:
     everything = [statement.outputs[0].name for statement in program.statements]
     assert cheapest(program, "a0", known, 1) is not None
     assert cheapest(program, "a0", Known(known.others, known.seconds, {}, known.callers, everything[1:]), 1) is None
+
+
+def test_an_axis_of_one_tile_is_not_cut() -> None:
+    """Rows of 64 read what lay in rows of 18: nothing starts anew before the end."""
+    x, a, b = (
+        Tensor(name, TensorType(DataType.FLOAT32, (Extent(rows), Extent(columns))))
+        for name, rows, columns in (("x", 32, 18), ("a", 32, 18), ("b", 9, 64))
+    )
+    here, there = axes_of(a.shape), axes_of(b.shape)
+    place = row_major(there, (9, 64))
+    first = Compute(a, Scope(here, Apply("exp", Access(x, here))))
+    second = Compute(b, Scope(there, Apply("neg", Access(a, [place // 18, place % 18]))))
+    program = Program("p", (x,), (b,), {}, (first, second))
+    assert len(Slabs(program.statements, 0, 4).pieces()) == 1  # type: ignore[arg-type]
+    assert cheapest(program, "b", known_of(program), 0) is None

@@ -174,3 +174,23 @@ def test_a_kept_halo_is_not_computed_again() -> None:
 
     assert points(Halo.KEPT) == chain[0].output.type.elements
     assert points(Halo.COMPUTED) > chain[0].output.type.elements
+
+
+def test_two_chains_read_the_same_part_of_an_input() -> None:
+    """The later is cut first: what it reads of the input stands at its own place, behind the other."""
+    window: dict[str, Any] = {"kernel_shape": [3, 3], "pads": [1] * 4}
+    nodes = [
+        helper.make_node("MaxPool", ["x"], ["a"], **window),
+        helper.make_node("MaxPool", ["a"], ["b"], **window),
+        helper.make_node("AveragePool", ["x"], ["c"], **window),
+        helper.make_node("MaxPool", ["c"], ["d"], **window),
+        helper.make_node("Concat", ["b", "d"], ["y"], axis=1),
+    ]
+    program = fused(nodes, {"x": [4, 2, 6, 7]}, {})
+    cut = program
+    for last in ("d", "b"):
+        chain = next(found for found in chains(cut, last) if found[-1].output.name == last)
+        cut = in_slabs(cut, Slabs(chain, 0, 2))
+        verify(cut)
+    feeds = {"x": np.random.default_rng(1).standard_normal((4, 2, 6, 7)).astype(np.float32)}
+    np.testing.assert_array_equal(run_program(cut, feeds)["y"], run_program(program, feeds)["y"])
