@@ -12,11 +12,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from examples import budgets
 
-ROWS = 4096
+ROWS = 1 << 14
 
 
 def back(batch: int) -> onnx.ModelProto:
-    """Three products forwards, and back with what was made forwards; every value has a megabyte."""
+    """Three products forwards, and back with what was made forwards; every value has four megabytes."""
     weights = np.random.default_rng(0).standard_normal((64, 64)).astype(np.float32) / 8
     nodes = [helper.make_node("MatMul", [before, "w"], [after]) for before, after in ("xa", "ab", "bc")]
     for source, mirrored, after in (("c", "b", "d"), ("d", "a", "y")):
@@ -40,7 +40,7 @@ def test_a_row_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert row["same_bits"] is True
     assert row["arena_bytes"] <= row["budget_bytes"] == row["peak_bytes_baseline"]
     assert row["callers_bytes"] == 2 * ROWS * 64 * 4
-    # Everything that was planned for was touched, and no other value of a megabyte: threads and code take less.
+    # Everything that was planned for was touched, and no other value of four megabytes: threads and code take one.
     expected = row["arena_bytes"] + row["callers_bytes"]
     assert expected <= row["growth_bytes"] + (1 << 18)
     assert row["growth_bytes"] < expected + ROWS * 64 * 4
