@@ -68,6 +68,7 @@ class CompiledModel:
                     "pattern": entry["pattern"],
                     "chain": entry["chain"],
                     "gain": _gain(entry),
+                    "cost_source": entry["cost_source"],
                 }
                 for entry in rewrites
             ],

@@ -138,13 +138,18 @@ def _rewrites(rewrites: list[dict[str, Any]], most: int) -> list[str]:
     for kind, found in kinds.items():
         gains = sorted(rewrite["gain"] for rewrite in found if rewrite["gain"] is not None)
         if len(found) > most:
-            gain = f", {gains[0]:.2f} to {gains[-1]:.2f} times faster" if gains else ""
+            gain = f", {gains[0]:.2f} to {gains[-1]:.2f} times faster{_basis(found)}" if gains else ""
             lines.append(f"{len(found)} times {kind}{gain}")
             continue
         for rewrite in found:
-            gain = "" if rewrite["gain"] is None else f", {rewrite['gain']:.2f} times faster"
+            gain = "" if rewrite["gain"] is None else f", {rewrite['gain']:.2f} times faster{_basis([rewrite])}"
             lines.append(f"{rewrite['node']}: {brief(rewrite['pattern'])}{gain}")
     return lines
+
+
+def _basis(rewrites: list[dict[str, Any]]) -> str:
+    """What is said of gains that nothing has measured."""
+    return " as predicted" if any(rewrite["cost_source"] == "predicted" for rewrite in rewrites) else ""
 
 
 def _say(text: str) -> None:
