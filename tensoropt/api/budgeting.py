@@ -92,27 +92,26 @@ def within_budget(
         )
 
     written = state(program)
-    peak = written.in_order.peak_bytes + written.reserved
-    budget = memory_budget if isinstance(memory_budget, int) else parse_budget(memory_budget, peak)
+    budget = memory_budget if isinstance(memory_budget, int) else parse_budget(memory_budget, written.peak)
     if written.arena <= budget:
-        return written.as_it_is(budget, peak)
+        return written.as_it_is(budget, written)
     smallest, found = written.arena, None
     if working_sets(written.problem, budget - written.reserved) is None:
         found = planned(written)
         if found.result.plan is not None:
-            return written.as_planned(found, budget, peak)
+            return written.as_planned(found, budget, written)
         smallest = min(smallest, found.smallest)
-    first, *further = _goals(peak, budget)
+    first, *further = _goals(written.peak, budget)
     attempts = [(first, WORTH_REORDERING), (first, inf), *((goal, inf) for goal in further)]
     for goal, share in attempts:
         stated = _shrunk(written, state, budget, goal, share)
         smallest = min(smallest, stated.arena)
         if stated.arena <= budget:
-            return stated.as_it_is(budget, peak)
+            return stated.as_it_is(budget, written)
         if goal == first and stated is not written:
             found = planned(stated)
             if found.result.plan is not None:
-                return stated.as_planned(found, budget, peak)
+                return stated.as_planned(found, budget, written)
             smallest = min(smallest, found.smallest)
     if found is None:  # nothing could be changed: the planner says why that is not enough
         found = planned(written)
@@ -198,8 +197,17 @@ class _Stated:
         """Bytes of a run in the program's order."""
         return self.in_order.arena_bytes + self.reserved
 
-    def as_planned(self, found: _Found, budget: int, peak: int) -> Budgeted:
-        """The program that a plan says."""
+    @property
+    def peak(self) -> int:
+        """Bytes live at the most in the program's order."""
+        return self.in_order.peak_bytes + self.reserved
+
+    def longer(self, duration: int) -> float:
+        """By how many per cent a duration is longer than that of this program."""
+        return round(100 * (duration / max(1, self.problem.duration) - 1), 4)
+
+    def as_planned(self, found: _Found, budget: int, before: _Stated) -> Budgeted:
+        """The program that a plan says; ``before`` is the one without a budget."""
         from passes.plan.realise import realised
 
         assert found.result.plan is not None
@@ -210,10 +218,11 @@ class _Stated:
         report = {key: entry for key, entry in told.items() if key not in _AS_IT_RUNS}
         report |= {key: told[key] + self.reserved for key in ("peak_bytes", "arena_bytes", "smallest_known_bytes")}
         report |= {key: told[key] + self.reserved for key in ("peak_bytes_baseline", "arena_bytes_baseline")}
-        report |= {"peak_bytes_whole": peak, "in_slabs": [*self.cut], "inlined_operands": [*self.inlined]}
+        report |= {"peak_bytes_whole": before.peak, "in_slabs": [*self.cut], "inlined_operands": [*self.inlined]}
+        report["duration_increase_percent"] = before.longer(found.result.plan.duration)
         return Budgeted(result.program, result.placement, variants, report, originals)
 
-    def as_it_is(self, budget: int, peak: int) -> Budgeted:
+    def as_it_is(self, budget: int, before: _Stated) -> Budgeted:
         """The program in its order, which is within the budget."""
         arena = self.arena
         report = {
@@ -229,10 +238,10 @@ class _Stated:
             "arena_bytes_baseline": arena,
             "smallest_known_bytes": arena,
             "duration": self.problem.duration,
-            "duration_increase_percent": 0.0,
+            "duration_increase_percent": before.longer(self.problem.duration),
             "recomputed": 0,
             "fetched": 0,
-            "peak_bytes_whole": peak,
+            "peak_bytes_whole": before.peak,
             "in_slabs": [*self.cut],
             "inlined_operands": [*self.inlined],
         }
