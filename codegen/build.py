@@ -20,10 +20,11 @@ from codegen.linking import link_library
 from codegen.lower import tir
 from codegen.lower.kernel import Kernel, lower
 from codegen.opaque.importing import describe
+from codegen.outputs import output_sources, written_outputs
 from codegen.packing import pack, packing_sources
 from codegen.reading import LIBRARY
 from codegen.runtime import CompiledModel, aligned_empty
-from codegen.signature import OutputSource, Signature
+from codegen.signature import Signature
 from codegen.strided import box_of, empty_box
 from codegen.targets.cpu import CpuTarget
 from codegen.weights import Weights
@@ -254,8 +255,7 @@ def _entry(
     program: Program, plan: Placement, steps: list[Step], weights: Weights, target: CpuTarget
 ) -> tuple[Signature, Any]:
     inputs = {tensor.name: tir.void_pointer(f"input{number}") for number, tensor in enumerate(program.inputs)}
-    made = {output.name for step in steps for output in step.statement.outputs} | plan.wholes
-    written = list(dict.fromkeys(tensor.name for tensor in program.outputs if tensor.name in made))
+    written = written_outputs(program, plan, {output.name for step in steps for output in step.statement.outputs})
     outputs = {name: tir.void_pointer(f"output{number}") for number, name in enumerate(written)}
     arena, constants = tir.void_pointer("arena"), tir.void_pointer("weights")
     scratch_offset = -(-(plan.arena_bytes + plan.host_bytes) // ALIGNMENT) * ALIGNMENT
@@ -300,19 +300,10 @@ def _entry(
         calls.append((tir.call(step.shared.variable, arguments), kernel.checked))
         if isinstance(step.statement, Opaque) and kernel.checked:
             failures.append(f"{describe(step.statement)}: an index is out of range")
-    places: list[OutputSource] = []
-    for tensor in program.outputs:
-        name = tensor.name
-        if name in outputs:
-            places.append(OutputSource("output", written.index(name)))
-        elif name in inputs:
-            places.append(OutputSource("input", list(inputs).index(name)))
-        else:
-            places.append(OutputSource("weights", weights.constant(name, program.constants[name])))
     signature = Signature(
         program.inputs,
         program.outputs,
-        tuple(places),
+        output_sources(program, written, weights),
         len(written),
         error_offset + (ALIGNMENT if failures else 0),
         target.threads,

@@ -15,10 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from codegen.signature import Signature, assembled, checked
+from codegen.signature import Signature, Signed, assembled, checked
 from tensoropt.allocation import ALIGNMENT
 from tensoropt.errors import ArtefactError, InputError
-from tensoropt.ir.expression import Tensor
 from tensoropt.ir.program import Array
 
 
@@ -29,7 +28,7 @@ def aligned_empty(size: int) -> Array:
     return raw[start : start + size]
 
 
-class CompiledModel:
+class CompiledModel(Signed):
     """A model that runs. ``run`` may be called from several threads; every call has an arena of its own."""
 
     def __init__(
@@ -42,21 +41,6 @@ class CompiledModel:
         self._local = threading.local()
         self._weights_address = weights.ctypes.data
         self._written = signature.written_outputs
-
-    @property
-    def inputs(self) -> tuple[Tensor, ...]:
-        """The inputs in the model's order."""
-        return self._signature.inputs
-
-    @property
-    def outputs(self) -> tuple[Tensor, ...]:
-        """The outputs in the model's order."""
-        return self._signature.outputs
-
-    @property
-    def arena_bytes(self) -> int:
-        """Memory that one run needs beside inputs, outputs and weights."""
-        return self._signature.arena_bytes
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs by name. InputError for names, types or shapes that do not fit."""

@@ -46,6 +46,27 @@ class Signature:
         return tuple(written[place] for place in range(self.written))
 
 
+class Signed:
+    """What a model says of itself, whatever runs it: its signature."""
+
+    _signature: Signature
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """The inputs in the model's order."""
+        return self._signature.inputs
+
+    @property
+    def outputs(self) -> tuple[Tensor, ...]:
+        """The outputs in the model's order."""
+        return self._signature.outputs
+
+    @property
+    def arena_bytes(self) -> int:
+        """Memory that one run needs beside inputs, outputs and weights, where the model runs."""
+        return self._signature.arena_bytes
+
+
 def checked(signature: Signature, feeds: Mapping[str, Array]) -> list[Array]:
     """The inputs in the model's order, contiguous. InputError for names, types or shapes that do not fit."""
     require_names(signature, feeds)

@@ -16,7 +16,7 @@ from codegen.cuda import dlpack
 from codegen.cuda.driver import NO_IMAGE, OUT_OF_MEMORY, Driver, DriverError
 from codegen.cuda.tensors import DeviceTensor
 from codegen.device.table import Place, Start
-from codegen.signature import Signature, assembled, fitting, require_names, require_shape
+from codegen.signature import Signature, Signed, assembled, fitting, require_names, require_shape
 from codegen.targets.architectures import runs_on
 from tensoropt.allocation import ALIGNMENT
 from tensoropt.errors import ArtefactError, InputError
@@ -38,7 +38,7 @@ class Image:
     kernels: Mapping[str, int]
 
 
-class CudaModel:
+class CudaModel(Signed):
     """A model on a GPU. Calls from several threads run one after another: they share the arena.
 
     ArtefactError where the code is for another architecture, or the GPU has no room for weights and arena.
@@ -80,21 +80,6 @@ class CudaModel:
         if weights.nbytes:
             driver.upload(self._weights, np.ascontiguousarray(weights))
             driver.synchronise()
-
-    @property
-    def inputs(self) -> tuple[Tensor, ...]:
-        """The inputs in the model's order."""
-        return self._signature.inputs
-
-    @property
-    def outputs(self) -> tuple[Tensor, ...]:
-        """The outputs in the model's order."""
-        return self._signature.outputs
-
-    @property
-    def arena_bytes(self) -> int:
-        """Memory of the device that a run needs beside inputs, outputs and weights."""
-        return self._signature.arena_bytes
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Array]:
         """The outputs by name, on the host. Inputs are arrays, or tensors that lie on the GPU, which are used where they are.

@@ -19,7 +19,8 @@ from codegen.device.files import LAUNCHES
 from codegen.device.kernel import CompiledKernel, function_names, starts_of
 from codegen.device.table import Place, Start, as_json
 from codegen.lower.device import DeviceKernel, lower
-from codegen.signature import OutputSource, Signature
+from codegen.outputs import output_sources, written_outputs
+from codegen.signature import Signature
 from codegen.targets.gpu import GpuTarget
 from codegen.weights import Weights
 from tensoropt.allocation import Placement
@@ -164,8 +165,7 @@ def _table(
     program: Program, plan: Placement, steps: list[Step], weights: Weights, alignment: int
 ) -> tuple[Signature, tuple[Start, ...]]:
     inputs = {tensor.name: number for number, tensor in enumerate(program.inputs)}
-    made = {step.statement.output.name for step in steps} | plan.wholes
-    written = list(dict.fromkeys(tensor.name for tensor in program.outputs if tensor.name in made))
+    written = written_outputs(program, plan, {step.statement.output.name for step in steps})
     scratch = -(-(plan.arena_bytes + plan.host_bytes) // alignment) * alignment
     unplaced = [step for step in steps if step.statement.output.name not in plan.workspaces]
     arena_bytes = scratch + max((step.kernel.workspace_bytes for step in unplaced), default=0)
@@ -186,14 +186,7 @@ def _table(
         places[step.kernel.output] = place(step.statement.output)
         workspace = Place("arena", plan.workspaces.get(step.statement.output.name, scratch))
         starts += starts_of(step.kernel, function_names(step.kernel, step.name), places, workspace)
-    sources: list[OutputSource] = []
-    for tensor in program.outputs:
-        name = tensor.name
-        if name in written:
-            sources.append(OutputSource("output", written.index(name)))
-        elif name in inputs:
-            sources.append(OutputSource("input", inputs[name]))
-        else:
-            sources.append(OutputSource("weights", weights.constant(name, program.constants[name])))
-    signature = Signature(program.inputs, program.outputs, tuple(sources), len(written), arena_bytes, threads=1)
+    signature = Signature(
+        program.inputs, program.outputs, output_sources(program, written, weights), len(written), arena_bytes, threads=1
+    )
     return signature, tuple(starts)

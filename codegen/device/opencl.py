@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 
 from codegen.device.table import Place, Start
-from codegen.signature import Signature, assembled, checked
+from codegen.signature import Signature, Signed, assembled, checked
 from codegen.targets.gpu import GpuTarget
 from tensoropt.errors import ArtefactError, UsageError
-from tensoropt.ir.expression import Tensor
 from tensoropt.ir.program import Array
 
 _MOST_THREADS = 256
@@ -106,7 +105,7 @@ class Code:
         return cl.Kernel(self._program, name)
 
 
-class DeviceModel:
+class DeviceModel(Signed):
     """A model that runs on an OpenCL device. ``run`` may be called from several threads; every call has an arena of its own."""
 
     def __init__(self, code: Code, starts: Sequence[Start], signature: Signature, weights: Array) -> None:
@@ -117,21 +116,6 @@ class DeviceModel:
         queue.finish()
         self._idle: list[_Run] = []
         self._lock = threading.Lock()
-
-    @property
-    def inputs(self) -> tuple[Tensor, ...]:
-        """The inputs in the model's order."""
-        return self._signature.inputs
-
-    @property
-    def outputs(self) -> tuple[Tensor, ...]:
-        """The outputs in the model's order."""
-        return self._signature.outputs
-
-    @property
-    def arena_bytes(self) -> int:
-        """Memory of the device that one run needs beside inputs, outputs and weights."""
-        return self._signature.arena_bytes
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs by name. InputError for names, types or shapes that do not fit."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -141,8 +141,7 @@ class _Lowering:
             self._written(split)
             found = common_rows.recognize(self.context, [self.context.epilogue(stage) for stage in split])
             if found is not None:
-                # what would lie where the output does is read as row-major
-                return found if self.strides is None else replace(found, in_place=None)
+                return found
         return None
 
     def _written(self, stages: list[Stage]) -> None:

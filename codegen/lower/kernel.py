@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -140,8 +140,6 @@ def _scheduled(
                 context.strides[split[-1].result] = strides
             found = rows.recognize(context, [context.epilogue(stage) for stage in split])
             if found is not None:
-                if strides is not None:
-                    found = replace(found, in_place=None)  # what lies there is read as row-major
                 own = [split[-1].result, *([] if found.in_place is None else [found.in_place])]
                 context.buffers.update(dict.fromkeys(own, result))
                 _place(context, split)

@@ -10,9 +10,9 @@ from codegen.lower.reads import operations
 from codegen.lower.stages import Stage, costly_value, split_stages
 from codegen.schedules import common_rows
 from codegen.schedules.context import Epilogue, Surroundings
-from tensoropt.ir.expression import Access, Scope, Tensor, accesses, free_iterators, tensors
+from tensoropt.ir.expression import Access, Scope, Tensor, accesses, tensors
 from tensoropt.ir.program import Opaque
-from tensoropt.ir.structure import is_contraction, product_factors, view_source
+from tensoropt.ir.structure import is_contraction, product_extents, view_source
 from tensoropt.ir.types import DataType
 
 _PARTNERS = 256
@@ -138,17 +138,7 @@ def _touched(access: Access, scope: Scope) -> int:
 
 def _as_products(scope: Scope) -> Products:
     """Axes that one operand alone has are rows or columns; those that all have, each product's number."""
-    factors = [access for factor in product_factors(scope.body) for access in accesses(factor)]
-    iterators = [free_iterators(access) for access in factors]
-    shared = frozenset.intersection(*iterators)
-    batch = rows = columns = 1
-    for iterator in scope.traversal:
-        if iterator in shared:
-            batch *= iterator.extent
-        elif iterator in iterators[0]:
-            rows *= iterator.extent
-        else:
-            columns *= iterator.extent
+    batch, rows, columns = product_extents(scope)
     depth = prod(iterator.extent for iterator in scope.reduction)
-    widest = max((access.source.dtype for access in factors), key=lambda dtype: dtype.itemsize)
+    widest = max((access.source.dtype for access in accesses(scope.body)), key=lambda dtype: dtype.itemsize)
     return Products(batch, min(rows, columns), max(rows, columns), depth, widest)

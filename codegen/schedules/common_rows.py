@@ -12,6 +12,7 @@ from codegen.lower.reads import Axes, contiguous_groups, merge, reads
 from codegen.schedules.context import Epilogue, Surroundings
 from tensoropt.ir.expression import Scope, accesses, scopes
 from tensoropt.ir.index import Index, Iterator
+from tensoropt.ir.structure import row_major_strides
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,9 @@ def recognize(context: Surroundings, stages: list[Epilogue]) -> Rows | None:
     found = reads(end.body, {*context.buffers, *(one.stage.result for one in stages)})
     if len(contiguous_groups(columns, (*found.watched, stages[-1].output_index()))) != 1:
         return None
-    return Rows(tuple(stages), tuple(rows), tuple(columns), stored[0] if stored else None)
+    # what would lie where the result is written is read as row-major
+    row_major = stages[-1].strides == row_major_strides(end.shape)
+    return Rows(tuple(stages), tuple(rows), tuple(columns), stored[0] if stored and row_major else None)
 
 
 def _replaceable(stored: Scope, end: Scope) -> bool:

@@ -9,7 +9,7 @@ from tensoropt.cost import Alternative, KernelCost
 from tensoropt.features import Coefficients, Features, of_expression
 from tensoropt.ir.expression import Access, Scope, accesses, free_iterators, scopes
 from tensoropt.ir.program import Compute, Statement
-from tensoropt.ir.structure import arithmetic, is_contraction, view_source
+from tensoropt.ir.structure import arithmetic, is_contraction, product_extents, view_source
 
 SMALL_CPU = Coefficients(multiply_adds=1 / 150e9, operations=1 / 4e9, far_bytes=1 / 25e9, starts=2e-6)
 """Seconds of what a statement is counted as: arithmetic in packed products, other operations, bytes of its tensors, launches."""
@@ -69,16 +69,7 @@ def features(expression: Scope) -> Features:
 
 def _sides(scope: Scope) -> tuple[int, int]:
     """The rows and columns of a product: traversals of one read alone, and the others; those of all count on the smaller side."""
-    reads = [free_iterators(access) for access in accesses(scope.body)]
-    shared = frozenset.intersection(*reads)
-    rows = columns = both = 1
-    for iterator in scope.traversal:
-        if iterator in shared:
-            both *= iterator.extent
-        elif iterator in reads[0]:
-            rows *= iterator.extent
-        else:
-            columns *= iterator.extent
+    both, rows, columns = product_extents(scope)
     return min(rows, columns) * both, max(rows, columns)
 
 

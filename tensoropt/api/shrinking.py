@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
@@ -51,22 +51,12 @@ class Shrinking:
         That may take any time for statements that need more than the budget by themselves. For others a plan may find something
         better: they are cut where it takes at most a share of the program's time. None where nothing is done.
         """
-        alone, live = self._alone(), _live(self.program, self.workspaces)
-        names = sorted(alone, key=lambda name: -max(live[name], alone[name]))
-        return self._changed([name for name in names if max(live[name], alone[name]) > budget], budget, share)
-
-    def _alone(self) -> dict[str, int]:
-        """What each statement is sure to need by itself, pieces apart."""
-        from passes.plan.bounds.working_sets import needs
-
-        own = zip(self.problem.steps, needs(self.problem), strict=True)
-        return {step.name: needed for step, needed in own if step.name not in self.pieces}
-
-    def _changed(self, names: Sequence[str], budget: int, share: float) -> Smaller | None:
         from passes.inline_operands import without_operand
         from passes.slabs.cutting import in_slabs
 
-        alone, known = self._alone(), self._known()
+        alone, live, known = self._alone(), _live(self.program, self.workspaces), self._known()
+        needed = {name: max(live[name], own) for name, own in alone.items()}
+        names = sorted((name for name in alone if needed[name] > budget), key=lambda name: -needed[name])
         duration = self.problem.duration / 1e9
         written = {statement.outputs[0].name: statement for statement in self.program.statements}
         cut: list[str] = []
@@ -91,6 +81,13 @@ class Shrinking:
         after = {tensor.name for statement in changed.statements for tensor in statement.outputs}
         pieces = self.pieces | (after - before if cut else set()) | {*cut}
         return Smaller(changed, tuple(cut), tuple(inlined), frozenset(pieces)) if cut or inlined else None
+
+    def _alone(self) -> dict[str, int]:
+        """What each statement is sure to need by itself, pieces apart."""
+        from passes.plan.bounds.working_sets import needs
+
+        own = zip(self.problem.steps, needs(self.problem), strict=True)
+        return {step.name: needed for step, needed in own if step.name not in self.pieces}
 
     def _cheapest(self, name: str, known: Known, budget: int, share: float, penalty: float) -> Estimate | None:
         """The slabs that save memory at a statement, within a share of the program's time."""

@@ -14,6 +14,7 @@ from tensoropt.ir.expression import (
     Scope,
     Tensor,
     accesses,
+    free_iterators,
     leaves,
     map_scalar,
     substitute,
@@ -159,6 +160,21 @@ def is_contraction(scope: Scope) -> bool:
         return False
     factors = product_factors(scope.body)
     return sum(isinstance(_peel(factor), Access) for factor in factors) >= 2
+
+
+def product_extents(scope: Scope) -> tuple[int, int, int]:
+    """Points of a contraction's traversal that all reads have, that the first alone has, and that only others have."""
+    reads = [free_iterators(access) for access in accesses(scope.body)]
+    shared = frozenset.intersection(*reads)
+    batch = rows = columns = 1
+    for iterator in scope.traversal:
+        if iterator in shared:
+            batch *= iterator.extent
+        elif iterator in reads[0]:
+            rows *= iterator.extent
+        else:
+            columns *= iterator.extent
+    return batch, rows, columns
 
 
 def _peel(node: Scalar) -> Scalar:
