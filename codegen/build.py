@@ -9,6 +9,7 @@ values.
 from __future__ import annotations
 
 import ctypes
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,12 +177,14 @@ def lowered(
     progress: Progress = lambda share, detail: None,
     variants: Mapping[str, Any] | None = None,
     strides: Mapping[str, tuple[int, ...]] | None = None,
+    known: dict[Any, Shared] | None = None,
 ) -> list[Step]:
     """The calls that run a program, in order, with their kernels; statements of ``idle`` values do nothing.
 
-    ``strides``: of values that are not written row-major, in elements. ModelError as `compile_program`.
+    ``strides``: of values that are not written row-major, in elements. ``known`` holds kernels of programs much like this one that
+    were lowered before, and gets this one's. ModelError as `compile_program`.
     """
-    kernels: dict[Any, Shared] = {}
+    kernels: dict[Any, Shared] = {} if known is None else known
     steps: list[Step] = []
     for number, statement in enumerate(program.statements):
         progress(0.7 * number / max(1, len(program.statements)), statement.outputs[0].name)
@@ -221,11 +224,12 @@ def _step(
 
     expression, actual = numbered(statement.expression)
     constants = frozenset(name for name, tensor in actual.items() if tensor.name in program.constants)
-    key = (expression, constants, strides)
+    variant = variants.get(statement.output.name)
+    key = (expression, constants, strides, json.dumps(variant, sort_keys=True))
     shared = kernels.get(key)
     if shared is None:
         output = Tensor("out", statement.output.type)
-        kernel = lower(output, expression, target, constants, variants.get(statement.output.name), strides)
+        kernel = lower(output, expression, target, constants, variant, strides)
         number = len(kernels)
         shared = kernels[key] = Shared(kernel, f"kernel_{number}", tvm.ir.GlobalVar(f"private_{number}"))
     return Step(statement, shared, actual)
@@ -236,12 +240,16 @@ def _opaque_step(statement: Opaque, program: Program, target: CpuTarget, kernels
 
     from codegen.opaque.lowering import lower_opaque
 
-    number = len(kernels)
-    known = {
-        tensor.name: program.constants[tensor.name] for tensor in statement.inputs if tensor.name in program.constants
-    }
-    kernel = lower_opaque(statement, target, known, f"helper_{number}")
-    shared = kernels[statement] = Shared(kernel, f"kernel_{number}", tvm.ir.GlobalVar(f"private_{number}"))
+    shared = kernels.get(statement)
+    if shared is None:
+        number = len(kernels)
+        constants = {
+            tensor.name: program.constants[tensor.name]
+            for tensor in statement.inputs
+            if tensor.name in program.constants
+        }
+        kernel = lower_opaque(statement, target, constants, f"helper_{number}")
+        shared = kernels[statement] = Shared(kernel, f"kernel_{number}", tvm.ir.GlobalVar(f"private_{number}"))
     return Step(statement, shared, {tensor.name: tensor for tensor in statement.inputs})
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
+from codegen.tune.leaner import Leaner
 from passes.derive.cost import EstimatedCosts
 from passes.plan.lifetimes import joined_storage
 from passes.plan.of_program import problem_of
@@ -12,7 +15,7 @@ from passes.plan.realise import in_arena
 from tensoropt.api.shrinking import Shrinking
 from tensoropt.frontend import load_program
 from tensoropt.ir.interpreter import run_program
-from tensoropt.ir.program import Program
+from tensoropt.ir.program import Compute, Program
 
 COLUMNS = 4096
 
@@ -34,11 +37,16 @@ def operand() -> Program:
     return load_program(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)).program
 
 
+def no_other(statement: Compute, most: int) -> None:
+    """No kernel of another variant."""
+
+
 def test_an_inlined_operand_is_in_no_chain() -> None:
     program = operand()
     problem = in_arena(problem_of(program, EstimatedCosts(), joined_storage(program)))
-    shrinking = Shrinking(program, problem, {"m": 64})
-    found = shrinking.within(4 * COLUMNS - 100, 0.02)
+    shrinking = Shrinking(program, problem, {"m": 64}, no_other)
+    most = 4 * COLUMNS - 100
+    found = shrinking.within(most, most, 0.02)
     assert found is not None
     assert found.inlined == ("m",)
     assert "p" not in {statement.outputs[0].name for statement in found.program.statements}
@@ -49,4 +57,37 @@ def test_an_inlined_operand_is_in_no_chain() -> None:
 def test_nothing_is_done_within_the_budget() -> None:
     program = operand()
     problem = in_arena(problem_of(program, EstimatedCosts(), joined_storage(program)))
-    assert Shrinking(program, problem, {}).within(1 << 30, 1.0) is None
+    assert Shrinking(program, problem, {}, no_other).within(1 << 30, 1 << 30, 1.0) is None
+
+
+def test_a_kernel_with_less_scratch_memory_where_that_is_enough() -> None:
+    """What is asked of it is what the statement is over the goal by; what takes too long, or saves too little, is not taken."""
+    program = operand()
+    problem = in_arena(problem_of(program, EstimatedCosts(), joined_storage(program)))
+    values, scratch = 4 * COLUMNS + 16, 1 << 20
+    steps = tuple(replace(step, workspace=scratch if step.name == "m" else 0) for step in problem.steps)
+    problem = replace(problem, steps=steps)
+    asked: list[int] = []
+
+    def another(workspace: int, share: float) -> Shrinking:
+        def found(statement: Compute, most: int) -> Leaner:
+            assert statement.output.name == "m"
+            asked.append(most)
+            return Leaner({"contraction": 3}, workspace, share * problem.duration / 1e9)
+
+        return Shrinking(program, problem, {"m": scratch}, found)
+
+    for alone in (
+        1 << 30,
+        8 * COLUMNS,
+    ):  # what is live may be for a plan to save; what it needs by itself must be saved
+        live = 8 * COLUMNS
+        found = another(1 << 10, 0.01).within(alone, live, 0.02)
+        assert found is not None
+        assert {name: one.workspace for name, one in found.leaner.items()} == {"m": 1 << 10}
+        assert (found.cut, found.inlined, found.program) == ((), (), program)
+        assert 8 * COLUMNS - values - 64 <= asked[-1] <= 8 * COLUMNS - values + 64
+        slow = another(1 << 10, 0.5).within(alone, live, 0.02)
+        assert (slow is not None and "m" in slow.leaner) == (alone == live)
+        much = another(scratch * 99 // 100, 0.0).within(alone, live, 0.02)
+        assert much is None or "m" not in much.leaner

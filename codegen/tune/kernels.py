@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from codegen.build import numbered
 from codegen.targets.cpu import CpuTarget
@@ -51,13 +51,17 @@ def distinct_kernels(program: Program, plan: Placement, target: CpuTarget) -> li
             continue
         if not statement.output.type.elements:
             continue
-        kernel, constants = numbered_kernel(statement, program)
-        key = f"kernel: {alternative_key(Alternative((kernel,), (kernel.output,), constants))}"
-        uses.setdefault(key, []).append(statement)
-        found[key] = ProgramKernel(
-            key, found[key].kernel if key in found else kernel, constants, tuple(uses[key]), _estimate(kernel, target)
-        )
+        kernel = program_kernel(statement, program, target)
+        uses.setdefault(kernel.key, []).append(statement)
+        found[kernel.key] = replace(found.get(kernel.key, kernel), uses=tuple(uses[kernel.key]))
     return sorted(found.values(), key=lambda kernel: -kernel.weight)
+
+
+def program_kernel(statement: Compute, program: Program, target: CpuTarget) -> ProgramKernel:
+    """The kernel of one statement."""
+    kernel, constants = numbered_kernel(statement, program)
+    key = f"kernel: {alternative_key(Alternative((kernel,), (kernel.output,), constants))}"
+    return ProgramKernel(key, kernel, constants, (statement,), _estimate(kernel, target))
 
 
 def numbered_kernel(statement: Compute, program: Program) -> tuple[Compute, frozenset[str]]:

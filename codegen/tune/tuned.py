@@ -40,8 +40,12 @@ class TunedKernel:
     @property
     def best_seconds(self) -> float | None:
         """The best variant's time, on the scale of the default's."""
-        default = self.default_seconds
-        return default * self._ratio(self.best) if default else seconds_of(self.entries.get(self.best))
+        return self.seconds(self.best)
+
+    def seconds(self, key: str) -> float | None:
+        """A variant's time, on the scale of the default's where that is known; None where it was not measured, or failed."""
+        known = seconds_of(self.entries.get(key))
+        return self.default_seconds * self._ratio(key) if known and self.default_seconds else known
 
     def _ratio(self, key: str) -> float:
         """How long a variant takes as a share of the default, which was timed beside it."""

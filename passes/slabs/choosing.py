@@ -31,11 +31,39 @@ COPIED_BYTES_PER_SECOND = 1e10
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """Slabs with about the most bytes of the arena that are in use while they run, and the seconds that they add."""
+    """Slabs with about the most bytes of the arena that are in use while they run, and the seconds that they add.
+
+    ``own``: the bytes of what they read, hold and write, without those of values that only live meanwhile.
+    """
 
     slabs: Slabs
+    own: int
     bytes: int
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What is asked for: so many bytes of its own at the most, and so many that are live in all.
+
+    Bytes that are live over that count as ``penalty`` seconds each, for what a plan would take to save them; where that is not
+    finite they count before seconds do, as those of its own always do, which no plan can save.
+    """
+
+    own: int
+    live: int
+    penalty: float = inf
+
+    def rank(self, own: int, live: int, seconds: float) -> tuple[int, float]:
+        """The least is what meets the goal best: what is above it counts in steps, for the last bytes may take the most time."""
+        above, over = _steps(own, self.own), _steps(live, self.live)
+        if self.penalty == inf:
+            return max(above, over), seconds
+        return above, seconds + max(0, live - self.live) * self.penalty
+
+    def met(self, own: int, live: int) -> bool:
+        """Whether nothing is above it."""
+        return own <= self.own and live <= self.live
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,16 +81,16 @@ class Known:
     cut: Collection[str] = ()
 
 
-def cheapest(program: Program, name: str, known: Known, budget: int, penalty: float = inf) -> Estimate | None:
-    """The slabs around the statement that writes a value which take the least time within a budget.
+def _steps(bytes: int, most: int) -> int:
+    """By how many tenths of the most that is asked for something is above it, begun ones counted."""
+    return 0 if bytes <= most else -(-10 * (bytes - most) // max(1, most))
 
-    Bytes over it count as ``penalty`` seconds each, for what a plan would take to save them; where that is not finite, the fewest
-    of them are taken. None where no chain can be cut.
-    """
 
-    def rank(one: Estimate) -> tuple[float, float]:
-        over = max(0, one.bytes - budget)
-        return (over, one.seconds) if penalty == inf else (one.seconds + over * penalty, 0.0)
+def cheapest(program: Program, name: str, known: Known, goal: Goal) -> Estimate | None:
+    """The slabs around the statement that writes a value which meet a goal best, in the least time; None where none can be cut."""
+
+    def rank(one: Estimate) -> tuple[int, float]:
+        return goal.rank(one.own, one.bytes, one.seconds)
 
     found: Estimate | None = None
     for statements in chains(program, name, known.cut):
@@ -132,8 +160,10 @@ def _estimated(slabs: Slabs, known: Known) -> Estimate | None:
         for tensor in statement.inputs:
             if tensor.name not in own and tensor.name not in known.callers:
                 others.setdefault(tensor.name, tensor.type.bytes)
-    fixed = sum(size for name, size in others.items() if name not in own)
-    fixed += 0 if names[-1] in known.callers else slabs.last.type.bytes
+    written = 0 if names[-1] in known.callers else slabs.last.type.bytes
+    fixed = written + sum(size for name, size in others.items() if name not in own)
+    read = {tensor.name for statement in slabs.statements for tensor in statement.inputs}
+    bound = written + sum(size for name, size in others.items() if name not in own and name in read)
     sizes[-1] = 0  # its pieces lie in it
     held = sum(sizes) if slabs.halo is Halo.KEPT else 0  # what the piece before has
     steps = [sizes[0], *(before + size for before, size in pairwise(sizes))]
@@ -152,4 +182,4 @@ def _estimated(slabs: Slabs, known: Known) -> Estimate | None:
             seconds += again * took
         calls = 2 if slabs.halo is Halo.KEPT and again else 1
         seconds += CALL_SECONDS * (calls * len(pieces) - 1)
-    return Estimate(slabs, fixed + held + most, seconds)
+    return Estimate(slabs, bound + held + most, fixed + held + most, seconds)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from tensoropt.allocation import ALIGNMENT, Placement
-from tensoropt.api.compiling import variants_of
+from tensoropt.allocation import Placement
 from tensoropt.api.planning import SECONDS, document
-from tensoropt.api.shrinking import Shrinking
+from tensoropt.api.stated import Kernels, Stated
 from tensoropt.budget import parse_budget
 from tensoropt.errors import NoPlanError
 from tensoropt.ir.program import Program
-from tensoropt.paging import bytes_per_unit, paged
 from tensoropt.pass_manager import Progress
-from tensoropt.plan_types import Problem
 from tensoropt.quiet import Quiet
 
 if TYPE_CHECKING:
@@ -25,7 +22,6 @@ if TYPE_CHECKING:
     from codegen.tune.database import Database
     from codegen.tune.tuned import Tuning
     from passes.plan.auto import Planned, Settings
-    from passes.plan.storage import Storage
 
 
 _LEAST_SECONDS = 1.0
@@ -33,6 +29,12 @@ _LEAST_SECONDS = 1.0
 
 WORTH_REORDERING = 0.02
 """The share of a run that another order has to save: kernels that find their operands in the cache are faster by about as much."""
+
+_SHARE = 0.25
+"""Of the time for planning, what is spent on a program that was made to need less: there may be several."""
+
+ENOUGH = 5.0
+"""Per cent that a run within a budget may take longer for no better way to be looked for."""
 
 ROUNDS = 8
 """Of statements computed otherwise, at the most: what one round leaves can be too much where estimates were too low."""
@@ -76,76 +78,134 @@ def within_budget(
     or ``target``) values may also be copied to the host and back. ``deadline`` is a value of time.monotonic(). NoPlanError where
     no plan is found, with the smallest budget that is known to fit.
     """
-    from passes.plan.auto import Settings
     from passes.plan.bounds.working_sets import working_sets
 
-    def state(changed: Program, pieces: frozenset[str] = frozenset()) -> _Stated:
-        return _stated(changed, program, cpu, database, tuning, paging, quiet, progress, pieces)
-
-    def planned(stated: _Stated) -> _Found:
-        # the order of the program first: what is used soon after it is made is still in the cache, which durations do not tell
-        seconds = _seconds(deadline) / 2
-        return _planned(
-            stated,
-            Settings(budget - stated.reserved, order="input", seconds=seconds, seed=seed, workers=cpu.threads),
-            progress,
-        )
-
-    written = state(program)
+    kernels = Kernels(program, cpu, database, tuning, paging, quiet, deadline, progress)
+    written = kernels.stated(program)
     budget = memory_budget if isinstance(memory_budget, int) else parse_budget(memory_budget, written.peak)
-    if written.arena <= budget:
-        return written.as_it_is(budget, written)
-    smallest, found = written.arena, None
-    if working_sets(written.problem, budget - written.reserved) is None:
-        found = planned(written)
-        if found.result.plan is not None:
-            return written.as_planned(found, budget, written)
-        smallest = min(smallest, found.smallest)
-    first, *further = _goals(written.peak, budget)
-    attempts = [(first, WORTH_REORDERING), (first, inf), *((goal, inf) for goal in further)]
-    for goal, share in attempts:
-        stated = _shrunk(written, state, budget, goal, share)
-        smallest = min(smallest, stated.arena)
-        if stated.arena <= budget:
-            return stated.as_it_is(budget, written)
-        if goal == first and stated is not written:
-            found = planned(stated)
-            if found.result.plan is not None:
-                return stated.as_planned(found, budget, written)
-            smallest = min(smallest, found.smallest)
-    if found is None:  # nothing could be changed: the planner says why that is not enough
-        found = planned(written)
+    search = _Search(budget, deadline, seed, cpu.threads, progress, written.arena)
+    if written.arena <= budget or working_sets(written.problem, budget - written.reserved) is None:
+        search.look_at(written, 1.0)
+    found_at: float | None = None
+    tried = [written]
+    for goals in [] if search.best is not None else _goals(written.peak, budget):
+        late = found_at is not None and time.monotonic() - found_at > _seconds(deadline)
+        if search.best is not None and (late or goals.share == inf or written.longer(search.best.duration) <= ENOUGH):
+            break
+        stated = _shrunk(written, kernels, goals, search)
+        if not any(stated.computes_as(other) for other in tried):
+            tried.append(stated)
+            search.look_at(stated, _SHARE)
+        if search.best is not None and found_at is None:
+            found_at = time.monotonic()
+    if search.best is not None:
+        return search.best.budgeted(budget, written)
+    if not search.reason:  # nothing could be changed: the planner says why that is not enough
+        search.look_at(written, 1.0)
     raise NoPlanError(
-        f"{program.name}: no plan within {budget} bytes ({found.result.status}: {found.result.reason}); "
-        f"{smallest} bytes is the smallest budget that is known to fit",
+        f"{program.name}: no plan within {budget} bytes ({search.reason}); "
+        f"{search.smallest} bytes is the smallest budget that is known to fit",
         budget,
-        smallest,
+        search.smallest,
     )
 
 
-def _goals(peak: int, budget: int) -> list[int]:
-    """What statements are to need at most, one after the other where a budget cannot be met otherwise.
+@dataclass(slots=True)
+class _Search:
+    """What was found for a budget: the fastest that fits, the fewest bytes that anything needs, and why the last did not fit."""
 
-    Shares of the peak that do not depend on the budget, so that what was the smallest known to fit is found again.
+    budget: int
+    deadline: float | None
+    seed: int
+    workers: int
+    progress: Progress
+    smallest: int
+    best: _Fitting | None = None
+    reason: str = ""
+
+    def is_no_better(self, stated: Stated) -> bool:
+        """Whether a program, which no plan makes faster, is no faster than what was found before."""
+        return self.best is not None and stated.problem.duration >= self.best.duration
+
+    def look_at(self, stated: Stated, share: float) -> None:
+        """A program in its order, or as it is planned within a share of the time for planning."""
+        from passes.plan.auto import Settings
+
+        self.smallest = min(self.smallest, stated.arena)
+        if self.is_no_better(stated):
+            return
+        found = None
+        if stated.arena > self.budget:
+            # the order of the program first: what is used soon after it is made is in the cache, which durations do not tell
+            seconds = _seconds(self.deadline) * share / 2
+            settings = Settings(
+                self.budget - stated.reserved, order="input", seconds=seconds, seed=self.seed, workers=self.workers
+            )
+            found = _planned(stated, settings, self.progress)
+            self.smallest = min(self.smallest, found.smallest)
+            if found.result.plan is None:
+                self.reason = f"{found.result.status}: {found.result.reason}"
+                return
+        fitting = _Fitting(stated, found)
+        if self.best is None or fitting.duration < self.best.duration:
+            self.best = fitting
+
+
+@dataclass(frozen=True, slots=True)
+class _Goals:
+    """What a statement is to need by itself at most, and what is to be live at one that may take a share of the time for it."""
+
+    alone: int
+    live: int
+    share: float
+
+
+def _goals(peak: int, budget: int) -> list[_Goals]:
+    """What statements are to need, one after the other where a budget cannot be met otherwise.
+
+    What statements need by themselves, below which no plan gets, is lowered first, and then what is live besides, at any price.
+    Goals are shares of the peak that do not depend on the budget, so that what was the smallest known to fit is found again.
     """
-    return [goal for goal in (peak * tenths // 10 for tenths in range(9, 2, -1)) if goal <= budget] or [budget]
+    shares = [peak * tenths // 10 for tenths in range(9, 2, -1)]
+    goals = [goal for goal in shares if goal <= budget] or [budget]
+    cheaply = [_Goals(goal, goals[0], share) for share in (WORTH_REORDERING, 5 * WORTH_REORDERING) for goal in goals]
+    return [*cheaply, *(_Goals(goal, goal, inf) for goal in goals)]
 
 
-def _shrunk(
-    written: _Stated, state: Callable[[Program, frozenset[str]], _Stated], budget: int, goal: int, share: float
-) -> _Stated:
+def _shrunk(written: Stated, kernels: Kernels, goals: _Goals, search: _Search) -> Stated:
     """The program with statements computed otherwise until it is within the budget in its order, or nothing more can be done.
 
-    At no statement more than the goal is to be live; ``share`` as in `Shrinking.within`.
+    Nor is more done where what was found before is no slower.
     """
     stated = written
     for _ in range(ROUNDS):
-        less = None if stated.arena <= budget else stated.shrinking.within(goal - stated.reserved, share)
+        if stated.arena <= search.budget or search.is_no_better(stated):
+            break
+        less = kernels.smaller(stated, goals.alone, goals.live, goals.share)
         if less is None:
             break
-        cut, inlined = (*stated.cut, *less.cut), (*stated.inlined, *less.inlined)
-        stated = replace(state(less.program, less.pieces), cut=cut, inlined=inlined)
+        stated = less
     return stated
+
+
+@dataclass(frozen=True, slots=True)
+class _Fitting:
+    """A program that is within the budget as it was planned, or in its order where there is no plan."""
+
+    stated: Stated
+    found: _Found | None
+
+    @property
+    def duration(self) -> int:
+        """Of a run, in nanoseconds."""
+        planned = None if self.found is None else self.found.result.plan
+        return self.stated.problem.duration if planned is None else planned.duration
+
+    def budgeted(self, budget: int, before: Stated) -> Budgeted:
+        """What runs; ``before`` is the program without a budget."""
+        if self.found is None:
+            return _as_it_is(self.stated, budget, before)
+        return _as_planned(self.stated, self.found, budget, before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +217,7 @@ class _Found:
     smallest: int
 
 
-def _planned(stated: _Stated, settings: Settings, progress: Progress) -> _Found:
+def _planned(stated: Stated, settings: Settings, progress: Progress) -> _Found:
     """A plan in the program's order, or in another where that saves enough."""
     from passes.plan.auto import plan
 
@@ -178,136 +238,50 @@ def _seconds(deadline: float | None) -> float:
     return SECONDS if deadline is None else min(SECONDS, max(_LEAST_SECONDS, deadline - time.monotonic()))
 
 
-@dataclass(frozen=True, slots=True)
-class _Stated:
-    """A program as a planning problem of what a run allocates, ``reserved`` bytes apart, and as it is placed in its own order."""
+def _as_planned(stated: Stated, found: _Found, budget: int, before: Stated) -> Budgeted:
+    """The program that a plan says; ``before`` is the one without a budget."""
+    from passes.plan.realise import realised
 
-    program: Program
-    storage: Storage
-    problem: Problem
-    in_order: Placement
-    variants: Mapping[str, Any]
-    reserved: int
-    shrinking: Shrinking
-    cut: tuple[str, ...] = ()
-    inlined: tuple[str, ...] = ()
-
-    @property
-    def arena(self) -> int:
-        """Bytes of a run in the program's order."""
-        return self.in_order.arena_bytes + self.reserved
-
-    @property
-    def peak(self) -> int:
-        """Bytes live at the most in the program's order."""
-        return self.in_order.peak_bytes + self.reserved
-
-    def longer(self, duration: int) -> float:
-        """By how many per cent a duration is longer than that of this program."""
-        return round(100 * (duration / max(1, self.problem.duration) - 1), 4)
-
-    def as_planned(self, found: _Found, budget: int, before: _Stated) -> Budgeted:
-        """The program that a plan says; ``before`` is the one without a budget."""
-        from passes.plan.realise import realised
-
-        assert found.result.plan is not None
-        result = realised(self.program, self.problem, found.result.plan, self.storage)
-        originals = result.originals
-        variants = {name: self.variants[other] for name, other in originals.items() if other in self.variants}
-        told = document(self.problem, found.settings.model, budget, found.settings.order, found.result)
-        report = {key: entry for key, entry in told.items() if key not in _AS_IT_RUNS}
-        report |= {key: told[key] + self.reserved for key in ("peak_bytes", "arena_bytes", "smallest_known_bytes")}
-        report |= {key: told[key] + self.reserved for key in ("peak_bytes_baseline", "arena_bytes_baseline")}
-        report |= {"peak_bytes_whole": before.peak, "in_slabs": [*self.cut], "inlined_operands": [*self.inlined]}
-        report["duration_increase_percent"] = before.longer(found.result.plan.duration)
-        return Budgeted(result.program, result.placement, variants, report, originals)
-
-    def as_it_is(self, budget: int, before: _Stated) -> Budgeted:
-        """The program in its order, which is within the budget."""
-        arena = self.arena
-        report = {
-            "steps": len(self.problem.steps),
-            "memory_model": "packed",
-            "order": "input",
-            "status": "optimal",
-            "reason": "",
-            "budget_bytes": budget,
-            "peak_bytes": self.in_order.peak_bytes + self.reserved,
-            "arena_bytes": arena,
-            "peak_bytes_baseline": self.in_order.peak_bytes + self.reserved,
-            "arena_bytes_baseline": arena,
-            "smallest_known_bytes": arena,
-            "duration": self.problem.duration,
-            "duration_increase_percent": before.longer(self.problem.duration),
-            "recomputed": 0,
-            "fetched": 0,
-            "peak_bytes_whole": before.peak,
-            "in_slabs": [*self.cut],
-            "inlined_operands": [*self.inlined],
-        }
-        return Budgeted(self.program, self.in_order, self.variants, report, {})
+    assert found.result.plan is not None
+    result = realised(stated.program, stated.problem, found.result.plan, stated.storage)
+    originals = result.originals
+    variants = {name: stated.variants[other] for name, other in originals.items() if other in stated.variants}
+    told = document(stated.problem, found.settings.model, budget, found.settings.order, found.result)
+    report = {key: entry for key, entry in told.items() if key not in _AS_IT_RUNS}
+    report |= {key: told[key] + stated.reserved for key in ("peak_bytes", "arena_bytes", "smallest_known_bytes")}
+    report |= {key: told[key] + stated.reserved for key in ("peak_bytes_baseline", "arena_bytes_baseline")}
+    report |= _changes(stated, found.result.plan.duration, before)
+    return Budgeted(result.program, result.placement, variants, report, originals)
 
 
-def _stated(
-    program: Program,
-    tuned: Program,
-    cpu: CpuTarget,
-    database: Database,
-    tuning: Tuning,
-    paging: str | None,
-    quiet: Quiet,
-    progress: Progress,
-    pieces: frozenset[str],
-) -> _Stated:
-    """The problem with the kernels that will run: their measured durations and their workspaces; with paging transfers too.
-
-    ``tuned`` is the program whose kernels were tuned. The planner has a whole from its first part on: parts are joined where that
-    makes no working set larger, and with paging not at all, since they could not be fetched by themselves.
-    """
-    from codegen.build import lowered, workspaces_of
-    from codegen.tune.records import Records
-    from codegen.tune.worker import MeasuredCost
-    from passes.pipeline import plan as placed_in_order
-    from passes.plan.bounds.working_sets import needs
-    from passes.plan.lifetimes import joined_storage
-    from passes.plan.of_program import problem_of
-    from passes.plan.realise import in_arena
-    from passes.plan.storage import storage_of
-
-    variants = variants_of(program, tuned, tuning.variants)
-    joined = joined_storage(program)
-    steps = lowered(program, joined.idle, cpu, variants=variants, strides=joined.strides)
-    in_order = placed_in_order(program, workspaces_of(steps), joined)
-    optional = {whole for whole in storage_of(program, ()).parts.values() if whole not in pieces}
-    choices = []
-    with MeasuredCost(cpu, quiet=quiet, records=Records(database, cpu)) as costs:
-        for storage in [joined, storage_of(program, optional)] if paging is None else [storage_of(program)]:
-            made = problem_of(program, costs, storage, lambda share, detail: progress("measure", share, detail))
-            kernels = workspaces_of(
-                steps
-                if storage is joined
-                else lowered(program, storage.idle, cpu, variants=variants, strides=storage.strides)
-            )
-            choices.append((storage, in_arena(_as_tuned(made, kernels, tuning, variants))))
-    storage, problem = min(choices, key=lambda choice: max(needs(choice[1]), default=0))
-    if paging is not None:
-        problem = paged(problem, bytes_per_unit(paging, True, cpu.host_bytes_per_second))
-    reserved = ALIGNMENT if any(step.shared.kernel.checked for step in steps) else 0
-    shrinking = Shrinking(program, problem, workspaces_of(steps), pieces)
-    return _Stated(program, storage, problem, in_order, variants, reserved, shrinking)
-
-
-def _as_tuned(problem: Problem, workspaces: Mapping[str, int], tuning: Tuning, variants: Mapping[str, Any]) -> Problem:
-    """The problem with the workspaces of the kernels that will run, and the durations that tuning measured of their variants."""
-    seconds = {
-        statement.outputs[0].name: tuned.best_seconds
-        for tuned in tuning.kernels
-        for statement in tuned.kernel.uses
-        if statement.outputs[0].name in variants
+def _as_it_is(stated: Stated, budget: int, before: Stated) -> Budgeted:
+    """The program in its order, which is within the budget."""
+    report = {
+        "steps": len(stated.problem.steps),
+        "memory_model": "packed",
+        "order": "input",
+        "status": "optimal",
+        "reason": "",
+        "budget_bytes": budget,
+        "peak_bytes": stated.peak,
+        "arena_bytes": stated.arena,
+        "peak_bytes_baseline": stated.peak,
+        "arena_bytes_baseline": stated.arena,
+        "smallest_known_bytes": stated.arena,
+        "duration": stated.problem.duration,
+        "recomputed": 0,
+        "fetched": 0,
     }
-    steps = []
-    for step in problem.steps:
-        known = seconds.get(step.name)
-        duration = step.duration if known is None else round(known * 1e9)
-        steps.append(replace(step, duration=duration, workspace=workspaces.get(step.name, 0)))
-    return replace(problem, steps=tuple(steps)).check()
+    report |= _changes(stated, stated.problem.duration, before)
+    return Budgeted(stated.program, stated.in_order, stated.variants, report, {})
+
+
+def _changes(stated: Stated, duration: int, before: Stated) -> dict[str, Any]:
+    """What was done to the program for it to need less, and what that takes."""
+    return {
+        "duration_increase_percent": before.longer(duration),
+        "peak_bytes_whole": before.peak,
+        "in_slabs": [*stated.cut],
+        "inlined_operands": [*stated.inlined],
+        "leaner_kernels": [*stated.leaner],
+    }

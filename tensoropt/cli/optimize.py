@@ -104,6 +104,9 @@ def _show(report: dict[str, Any], verbose: bool) -> None:
             f"  plan      {plan['status']}: {plan['recomputed']} recomputations, {plan['duration_increase_percent']:.3f} % longer; "
             f"the budget is {plan['budget_bytes'] / 2**20:.2f} MiB"
         )
+        changes = {"chains in slabs": "in_slabs", "kernels with less scratch memory": "leaner_kernels"}
+        if made := [f"{len(plan[key])} {what}" for what, key in changes.items() if plan[key]]:
+            _say(f"            {', '.join(made)}")
     if check["ok"] is None:
         _say(f"  check     none: {check['reason']}")
     else:

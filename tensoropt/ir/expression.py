@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
+from weakref import WeakKeyDictionary
 
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.interning import Interned
@@ -322,14 +323,21 @@ def scopes(root: Scope) -> list[Scope]:
     return list(order)
 
 
-def tensors(root: Scope) -> list[Tensor]:
+def tensors(root: Scope) -> tuple[Tensor, ...]:
     """The tensors that a scope reads, nested scopes included, each once in the order of first use."""
-    found: dict[Tensor, None] = {}
-    for scope in scopes(root):
-        for access in accesses(scope.body):
-            if isinstance(access.source, Tensor):
-                found[access.source] = None
-    return list(found)
+    known = _tensors.get(root)
+    if known is None:
+        found: dict[Tensor, None] = {}
+        for scope in scopes(root):
+            for access in accesses(scope.body):
+                if isinstance(access.source, Tensor):
+                    found[access.source] = None
+        known = _tensors[root] = tuple(found)
+    return known
+
+
+_tensors: WeakKeyDictionary[Scope, tuple[Tensor, ...]] = WeakKeyDictionary()
+"""What was found for scopes that exist: a statement is asked for its inputs many times."""
 
 
 def replace_sources(root: Scope, mapping: Mapping[Tensor | Scope, Tensor | Scope]) -> Scope:

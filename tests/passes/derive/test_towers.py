@@ -52,7 +52,7 @@ def test_levels_become_statements_from_the_inside() -> None:
     inner, outer = nested.statements(output)
     assert [path for path, _ in nested.levels()] == [(), (0,)]
     assert outer.output is output
-    assert tensors(outer.expression) == [inner.output]
+    assert tensors(outer.expression) == (inner.output,)
 
 
 def test_an_excluded_rule_ends_a_move() -> None:

@@ -12,7 +12,7 @@ from passes.fuse import Fuse
 from passes.pipeline import plan
 from passes.plan.lifetimes import lifetimes
 from passes.plan.storage import storage_of
-from passes.slabs.choosing import Known, cheapest
+from passes.slabs.choosing import Goal, Known, cheapest
 from passes.slabs.cutting import Slabs, in_slabs
 from tensoropt.frontend import load_program
 from tensoropt.ir.expression import Access, Apply, Scope, Tensor
@@ -59,7 +59,7 @@ def test_what_fits_in_the_least_time() -> None:
     known = known_of(program)
     before = None
     for share in (0.9, 0.6, 0.3):
-        found = cheapest(program, "a1", known, int(share * whole))
+        found = cheapest(program, "a1", known, Goal(int(share * whole), int(share * whole)))
         assert found is not None
         assert found.bytes <= share * whole
         assert plan(in_slabs(program, found.slabs)).arena_bytes <= share * whole  # as estimated, and in fact
@@ -70,8 +70,8 @@ def test_what_fits_in_the_least_time() -> None:
 def test_bytes_over_the_budget_have_a_price() -> None:
     program = program_of((3, 8, 8, 8, 3), 64)
     known = known_of(program)
-    least = cheapest(program, "a1", known, 0)
-    fast = cheapest(program, "a1", known, 0, penalty=1e-15)
+    least = cheapest(program, "a1", known, Goal(1 << 30, 0))
+    fast = cheapest(program, "a1", known, Goal(1 << 30, 0, penalty=1e-15))
     assert least is not None
     assert fast is not None
     assert least.bytes < fast.bytes
@@ -82,8 +82,11 @@ def test_what_was_cut_is_not_cut_again() -> None:
     program = program_of((3, 8, 8, 3), 32)
     known = known_of(program)
     everything = [statement.outputs[0].name for statement in program.statements]
-    assert cheapest(program, "a0", known, 1) is not None
-    assert cheapest(program, "a0", Known(known.others, known.seconds, {}, known.callers, everything[1:]), 1) is None
+    assert cheapest(program, "a0", known, Goal(1, 1)) is not None
+    assert (
+        cheapest(program, "a0", Known(known.others, known.seconds, {}, known.callers, everything[1:]), Goal(1, 1))
+        is None
+    )
 
 
 def test_an_axis_of_one_tile_is_not_cut() -> None:
@@ -98,4 +101,4 @@ def test_an_axis_of_one_tile_is_not_cut() -> None:
     second = Compute(b, Scope(there, Apply("neg", Access(a, [place // 18, place % 18]))))
     program = Program("p", (x,), (b,), {}, (first, second))
     assert len(Slabs(program.statements, 0, 4).pieces()) == 1  # type: ignore[arg-type]
-    assert cheapest(program, "b", known_of(program), 0) is None
+    assert cheapest(program, "b", known_of(program), Goal(0, 0)) is None

@@ -236,7 +236,7 @@ def test_operands_that_are_cast_are_read_in_their_own_type() -> None:
     found = found_for(Scope((h, m, n), body, (k,)), ("B",))
     assert found
     for candidate in found:
-        moved = [made for made in candidate.statements if tensors(made.expression) == [half]]
+        moved = [made for made in candidate.statements if tensors(made.expression) == (half,)]
         assert all(made.output.dtype is DataType.FLOAT16 for made in moved)
 
 
