@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from math import inf
 
@@ -71,7 +71,7 @@ class Known:
     """What is known of a program in its order: bytes of the values live while a statement runs, its kernel's seconds and workspace.
 
     All by the name of the first value that the statement writes. ``callers``: values that take nothing of the arena; ``cut``:
-    pieces, and what is made up of them.
+    values of statements that are in no chain: pieces, and what is made up of others; ``owners``: the values that hold others.
     """
 
     others: Mapping[str, Mapping[str, int]]
@@ -79,6 +79,7 @@ class Known:
     workspaces: Mapping[str, int]
     callers: Collection[str]
     cut: Collection[str] = ()
+    owners: Mapping[str, str] = field(default_factory=dict)
 
 
 def _steps(bytes: int, most: int) -> int:
@@ -159,10 +160,12 @@ def _estimated(slabs: Slabs, known: Known) -> Estimate | None:
     for statement in slabs.statements:  # what the chain reads is kept until its last piece
         for tensor in statement.inputs:
             if tensor.name not in own and tensor.name not in known.callers:
-                others.setdefault(tensor.name, tensor.type.bytes)
-    written = 0 if names[-1] in known.callers else slabs.last.type.bytes
+                others.setdefault(known.owners.get(tensor.name, tensor.name), tensor.type.bytes)
+    # the last value may be a part of what is live, or a view of what is in pieces now
+    whole = known.owners.get(names[-1], names[-1])
+    written = 0 if names[-1] in known.callers or (whole != names[-1] and whole not in own) else slabs.last.type.bytes
     fixed = written + sum(size for name, size in others.items() if name not in own)
-    read = {tensor.name for statement in slabs.statements for tensor in statement.inputs}
+    read = {whole, *(known.owners.get(tensor.name, tensor.name) for one in slabs.statements for tensor in one.inputs)}
     bound = written + sum(size for name, size in others.items() if name not in own and name in read)
     sizes[-1] = 0  # its pieces lie in it
     held = sum(sizes) if slabs.halo is Halo.KEPT else 0  # what the piece before has

@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from itertools import product
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from tensoropt.allocation import Placement
 from tensoropt.api.planning import SECONDS, document
-from tensoropt.api.stated import Kernels, Stated
+from tensoropt.api.stated import Keeping, Kernels, Stated
 from tensoropt.budget import parse_budget
 from tensoropt.errors import NoPlanError
 from tensoropt.ir.program import Program
@@ -56,10 +57,13 @@ class Budgeted:
     report: dict[str, Any]
     originals: Mapping[str, str]
     """The name that each value has in the program before, by its name here."""
+    unplanned: tuple[Program, Mapping[str, Any]] | None = None
+    """The program that was planned, with the variants of its kernels: in slabs where it is, and nothing computed again."""
 
 
 def within_budget(
     program: Program,
+    as_written: Program,
     cpu: CpuTarget,
     database: Database,
     tuning: Tuning,
@@ -72,7 +76,8 @@ def within_budget(
 ) -> Budgeted:
     """The program with the order, recomputation and offsets that keep its arena within a budget; outputs are the caller's.
 
-    Where no plan does, chains of the statements that need the most are computed in slabs.
+    Where no plan does, what needs the most is computed otherwise: chains in slabs, or by kernels with less scratch memory.
+    ``as_written`` is the program without products at points.
 
     ``memory_budget`` is bytes, or text such as ``512MiB`` or ``80%``: of the peak in the program's order. With ``paging`` (a rate,
     or ``target``) values may also be copied to the host and back. ``deadline`` is a value of time.monotonic(). NoPlanError where
@@ -80,24 +85,14 @@ def within_budget(
     """
     from passes.plan.bounds.working_sets import working_sets
 
-    kernels = Kernels(program, cpu, database, tuning, paging, quiet, deadline, progress)
+    kernels = Kernels(program, as_written, cpu, database, tuning, paging, quiet, deadline, progress)
     written = kernels.stated(program)
     budget = memory_budget if isinstance(memory_budget, int) else parse_budget(memory_budget, written.peak)
     search = _Search(budget, deadline, seed, cpu.threads, progress, written.arena)
     if written.arena <= budget or working_sets(written.problem, budget - written.reserved) is None:
         search.look_at(written, 1.0)
-    found_at: float | None = None
-    tried = [written]
-    for goals in [] if search.best is not None else _goals(written.peak, budget):
-        late = found_at is not None and time.monotonic() - found_at > _seconds(deadline)
-        if search.best is not None and (late or goals.share == inf or written.longer(search.best.duration) <= ENOUGH):
-            break
-        stated = _shrunk(written, kernels, goals, search)
-        if not any(stated.computes_as(other) for other in tried):
-            tried.append(stated)
-            search.look_at(stated, _SHARE)
-        if search.best is not None and found_at is None:
-            found_at = time.monotonic()
+    if search.best is None:
+        _look_further(written, kernels, search)
     if search.best is not None:
         return search.best.budgeted(budget, written)
     if not search.reason:  # nothing could be changed: the planner says why that is not enough
@@ -149,6 +144,24 @@ class _Search:
         fitting = _Fitting(stated, found)
         if self.best is None or fitting.duration < self.best.duration:
             self.best = fitting
+
+
+def _look_further(written: Stated, kernels: Kernels, search: _Search) -> None:
+    """Programs that need less, until one takes hardly longer, or for as long as a plan may take after the first that fits."""
+    found_at: float | None = None
+    tried = [written]
+    keepings = [Keeping.JOINED] if kernels.paging is None and written.joins else []
+    for goals, keeping in product(_goals(written.peak, search.budget), (*keepings, Keeping.APART)):
+        if search.best is not None:
+            late = found_at is not None and time.monotonic() - found_at > _seconds(search.deadline)
+            if late or goals.share == inf or written.longer(search.best.duration) <= ENOUGH:
+                break
+        stated = _shrunk(kernels.stated(written.program, keeping), kernels, goals, search)
+        if not any(stated.computes_as(other) for other in tried):
+            tried.append(stated)
+            search.look_at(stated, _SHARE)
+        if search.best is not None and found_at is None:
+            found_at = time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +264,8 @@ def _as_planned(stated: Stated, found: _Found, budget: int, before: Stated) -> B
     report |= {key: told[key] + stated.reserved for key in ("peak_bytes", "arena_bytes", "smallest_known_bytes")}
     report |= {key: told[key] + stated.reserved for key in ("peak_bytes_baseline", "arena_bytes_baseline")}
     report |= _changes(stated, found.result.plan.duration, before)
-    return Budgeted(result.program, result.placement, variants, report, originals)
+    unplanned = (stated.program, stated.variants)
+    return Budgeted(result.program, result.placement, variants, report, originals, unplanned)
 
 
 def _as_it_is(stated: Stated, budget: int, before: Stated) -> Budgeted:
@@ -273,7 +287,8 @@ def _as_it_is(stated: Stated, budget: int, before: Stated) -> Budgeted:
         "fetched": 0,
     }
     report |= _changes(stated, stated.problem.duration, before)
-    return Budgeted(stated.program, stated.in_order, stated.variants, report, {})
+    unplanned = (stated.program, stated.variants)
+    return Budgeted(stated.program, stated.in_order, stated.variants, report, {}, unplanned)
 
 
 def _changes(stated: Stated, duration: int, before: Stated) -> dict[str, Any]:
@@ -283,5 +298,6 @@ def _changes(stated: Stated, duration: int, before: Stated) -> dict[str, Any]:
         "peak_bytes_whole": before.peak,
         "in_slabs": [*stated.cut],
         "inlined_operands": [*stated.inlined],
+        "as_written": [*stated.written],
         "leaner_kernels": [*stated.leaner],
     }

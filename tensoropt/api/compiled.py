@@ -42,6 +42,8 @@ class CompiledModel:
     """What the planner did for a memory budget; empty where there was none."""
     notices: tuple[str, ...]
     """What is wrong with the tuning database, a sentence each."""
+    unplanned: tuple[Program, Mapping[str, Any]] | None = field(repr=False)
+    """Where there was a memory budget: the kernels of the plan with their variants, none of them run again."""
     _built: Built = field(repr=False)
     _exported: Any = field(default=None, repr=False)
     _exported_latency: dict[str, float] = field(default_factory=dict, repr=False)

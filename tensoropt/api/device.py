@@ -79,6 +79,7 @@ def optimize_for_device(
         notices=(f"the kernels for {gpu.name} have not run here ({absent}); the program was checked on the CPU",)
         if absent
         else (),
+        unplanned=None,
         _built=built,
         _exported=exported,
         _exported_latency=exported_latency,

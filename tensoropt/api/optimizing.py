@@ -120,6 +120,7 @@ def optimize(
             try:
                 runs = within_budget(
                     program,
+                    portable(context),
                     cpu,
                     database,
                     tuning,
@@ -189,6 +190,7 @@ def optimize(
         tuning=tuning.as_json(),
         memory=runs.report,
         notices=notices,
+        unplanned=runs.unplanned,
         _built=built,
         _exported=exported,
         _exported_latency=exported_latency,

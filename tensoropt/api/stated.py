@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from tensoropt.allocation import ALIGNMENT, Placement
 from tensoropt.api.compiling import variants_of
-from tensoropt.api.shrinking import Shrinking, Smaller
+from tensoropt.api.shrinking import Shrinking, Smaller, Written
 from tensoropt.ir.expression import Scope
 from tensoropt.ir.program import Compute, Program
 from tensoropt.paging import bytes_per_unit, paged
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
     from tensoropt.quiet import Quiet
 
 
+class Keeping(Enum):
+    """How the planner has concatenations: parts of a whole, which it has from its first part on, or values that are copied."""
+
+    JOINED = "joined"
+    APART = "apart"
+    EITHER = "either"
+    """That which makes the largest working set smaller."""
+
+
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """The variant of a kernel that was taken for its scratch memory, and the seconds that a run of it takes more."""
@@ -38,7 +48,8 @@ class Chosen:
 class Stated:
     """A program as a planning problem of what a run allocates, ``reserved`` bytes apart, and as it is placed in its own order.
 
-    ``cut``, ``inlined`` and ``leaner`` say what was done for it to need less; ``pieces`` are all values that slabs write.
+    ``cut``, ``inlined``, ``written`` and ``leaner`` say what was done for it to need less; ``pieces`` are all values that slabs
+    write.
     """
 
     program: Program
@@ -48,9 +59,11 @@ class Stated:
     variants: Mapping[str, Any]
     workspaces: Mapping[str, int]
     reserved: int
+    keeping: Keeping = Keeping.EITHER
     pieces: frozenset[str] = frozenset()
     cut: tuple[str, ...] = ()
     inlined: tuple[str, ...] = ()
+    written: tuple[str, ...] = ()
     leaner: Mapping[str, Chosen] = field(default_factory=dict)
 
     @property
@@ -63,11 +76,15 @@ class Stated:
         """Bytes live at the most in the program's order."""
         return self.in_order.peak_bytes + self.reserved
 
+    @property
+    def joins(self) -> bool:
+        """Whether concatenations are joined in the program's order."""
+        return bool(self.in_order.wholes)
+
     def computes_as(self, other: Stated) -> bool:
         """Whether the same was done to both."""
-        return (self.cut, self.inlined, self.pieces) == (other.cut, other.inlined, other.pieces) and (
-            self.variants == other.variants
-        )
+        same = self.program.statements == other.program.statements and self.variants == other.variants
+        return same and self.storage == other.storage
 
     def longer(self, duration: int) -> float:
         """By how many per cent a duration is longer than that of this program."""
@@ -78,10 +95,12 @@ class Stated:
 class Kernels:
     """What the kernels of a program, and of those that are made of it, are and cost.
 
-    ``tuned`` is the program whose kernels were tuned. With ``paging`` (a rate, or ``target``) values may be copied to the host.
+    ``tuned`` is the program whose kernels were tuned, ``as_written`` the same one without what only our own kernels profit from.
+    With ``paging`` (a rate, or ``target``) values may be copied to the host.
     """
 
     tuned: Program
+    as_written: Program
     cpu: CpuTarget
     database: Database
     tuning: Tuning
@@ -93,12 +112,15 @@ class Kernels:
     _others: LeanerKernels | None = None
 
     def stated(
-        self, program: Program, pieces: frozenset[str] = frozenset(), leaner: Mapping[str, Chosen] | None = None
+        self,
+        program: Program,
+        keeping: Keeping = Keeping.EITHER,
+        pieces: frozenset[str] = frozenset(),
+        leaner: Mapping[str, Chosen] | None = None,
     ) -> Stated:
         """The problem with the kernels that will run: their measured durations and their workspaces; with paging transfers too.
 
-        The planner has a whole from its first part on: parts are joined where that makes no working set larger, and with paging
-        not at all, since they could not be fetched by themselves.
+        With paging nothing is joined, since parts could not be fetched by themselves.
         """
         from codegen.build import workspaces_of
         from codegen.tune.records import Records
@@ -125,9 +147,11 @@ class Kernels:
         workspaces = workspaces_of(steps)
         in_order = placed_in_order(program, workspaces, joined)
         optional = {whole for whole in storage_of(program, ()).parts.values() if whole not in pieces}
+        storages = {Keeping.JOINED: joined, Keeping.APART: storage_of(program, optional)}
+        tried = [*storages.values()] if keeping is Keeping.EITHER else [storages[keeping]]
         choices = []
         with MeasuredCost(self.cpu, quiet=self.quiet, records=Records(self.database, self.cpu)) as costs:
-            for storage in [joined, storage_of(program, optional)] if self.paging is None else [storage_of(program)]:
+            for storage in tried if self.paging is None else [storage_of(program)]:
                 made = problem_of(program, costs, storage, lambda share, name: self.progress("measure", share, name))
                 sizes = workspaces if storage is joined else workspaces_of(self._steps(program, storage, variants))
                 choices.append((storage, in_arena(self._as_tuned(made, sizes, variants, chosen))))
@@ -135,20 +159,33 @@ class Kernels:
         if self.paging is not None:
             problem = paged(problem, bytes_per_unit(self.paging, True, self.cpu.host_bytes_per_second))
         reserved = ALIGNMENT if any(step.shared.kernel.checked for step in steps) else 0
-        return Stated(program, storage, problem, in_order, variants, workspaces, reserved, pieces, leaner=chosen)
+        return Stated(
+            program, storage, problem, in_order, variants, workspaces, reserved, keeping, pieces, leaner=chosen
+        )
 
     def smaller(self, stated: Stated, alone: int, live: int, share: float) -> Stated | None:
         """A program that needs less; see `Shrinking.within`. None where nothing is done."""
+        from passes.plan.storage import storage_of
 
         def other(statement: Compute, most: int) -> Leaner | None:
             return self._leaner(stated, statement, most)
 
-        shrinking = Shrinking(stated.program, stated.problem, stated.workspaces, other, stated.pieces)
+        def before(statement: Compute) -> Written | None:
+            return self._written(stated, statement)
+
+        # slabs leave concatenations that are not joined with a place of their own for every part
+        storage = stated.storage if stated.keeping is Keeping.JOINED else storage_of(stated.program)
+        shrinking = Shrinking(stated.program, stated.problem, stated.workspaces, storage, other, before, stated.pieces)
         less = shrinking.within(alone - stated.reserved, live - stated.reserved, share)
         if less is None:
             return None
-        made = self.stated(less.program, less.pieces, self._chosen(stated, less))
-        return replace(made, cut=(*stated.cut, *less.cut), inlined=(*stated.inlined, *less.inlined))
+        made = self.stated(less.program, stated.keeping, less.pieces, self._chosen(stated, less))
+        return replace(
+            made,
+            cut=(*stated.cut, *less.cut),
+            inlined=(*stated.inlined, *less.inlined),
+            written=(*stated.written, *less.written),
+        )
 
     def _chosen(self, stated: Stated, less: Smaller) -> dict[str, Chosen]:
         """The variants that were taken so far, and those that were found now, which take as much longer than those before."""
@@ -166,6 +203,33 @@ class Kernels:
         if self._others is None:
             self._others = LeanerKernels(self.cpu, Records(self.database, self.cpu), self.quiet, self.deadline)
         return self._others.within(stated.program, statement, stated.variants.get(statement.output.name, {}), most)
+
+    def _written(self, stated: Stated, statement: Compute) -> Written | None:
+        """The statement without products at points, where what it reads then is there; None where it is none with them."""
+        from codegen.build import lowered, workspaces_of
+        from codegen.tune.records import Records
+        from codegen.tune.worker import MeasuredCost
+
+        name = statement.output.name
+        same = [one for one in self.tuned.statements if one.outputs[0].name == name]
+        others = [one for one in self.as_written.statements if one.outputs[0].name == name]
+        other = others[0] if others else None
+        if not same or same[0] is not statement or not isinstance(other, Compute):
+            return None
+        values = {tensor.name for one in stated.program.statements for tensor in one.outputs}
+        values |= {tensor.name for tensor in stated.program.inputs}
+        constants = self.as_written.constants
+        if other.expression is statement.expression or any(
+            tensor.name not in values and tensor.name not in constants for tensor in other.inputs
+        ):
+            return None
+        read = {tensor.name: constants[tensor.name] for tensor in other.inputs if tensor.name in constants}
+        alone = replace(self.as_written, statements=(other,), outputs=(other.output,))
+        workspace = workspaces_of(lowered(alone, (), self.cpu, known=self._lowered)).get(name, 0)
+        with MeasuredCost(self.cpu, quiet=self.quiet, records=Records(self.database, self.cpu)) as costs:
+            cost = costs.cost(other, frozenset(constants))
+        now = next(step.duration for step in stated.problem.steps if step.name == name)
+        return Written(other, read, workspace, max(0.0, cost.seconds - now / 1e9))
 
     def _steps(self, program: Program, storage: Storage, variants: Mapping[str, Any]) -> list[Step]:
         from codegen.build import lowered

@@ -105,6 +105,7 @@ def _show(report: dict[str, Any], verbose: bool) -> None:
             f"the budget is {plan['budget_bytes'] / 2**20:.2f} MiB"
         )
         changes = {"chains in slabs": "in_slabs", "kernels with less scratch memory": "leaner_kernels"}
+        changes |= {"convolutions without products at points": "as_written"}
         if made := [f"{len(plan[key])} {what}" for what, key in changes.items() if plan[key]]:
             _say(f"            {', '.join(made)}")
     if check["ok"] is None:
