@@ -44,7 +44,8 @@ import tensoropt
 model = tensoropt.load(sys.argv[1])
 print("loaded", flush=True)
 sys.stdin.readline()
-feeds = dict(np.load(sys.argv[2]))
+# each read from its file to its place: an archive is read through buffers, which stay
+feeds = {{name: np.load(f"{{sys.argv[2]}}/{{number}}.npy") for number, name in enumerate(sys.argv[3:])}}
 for _ in range({RUNS}):
     outputs = model.run(feeds)
 print("ran", flush=True)
@@ -70,7 +71,6 @@ def measured(name: str, batch: int, share: int) -> Row:
             planned = optimize(memory_budget=error.smallest_bytes)
         planned.save(folder / "planned")
         feeds = {**random_feeds(planned.imported.program.inputs, 0), **planned.imported.values}
-        np.savez(folder / "feeds.npz", **feeds)  # type: ignore[arg-type]
         # the same slabs and kernels in the order of the model, nothing computed again
         assert planned.unplanned is not None
         once, variants = planned.unplanned
@@ -88,14 +88,19 @@ def measured(name: str, batch: int, share: int) -> Row:
             "milliseconds": series["planned"].median,
             "same_bits": all(np.array_equal(outputs[key], expected[key], equal_nan=True) for key in expected),
             "callers_bytes": callers,
-            "growth_bytes": growth(folder / "planned", folder / "feeds.npz"),
+            "growth_bytes": growth(folder / "planned", feeds, folder),
         }
 
 
-def growth(folder: Path, feeds: Path) -> int:
-    """By how many bytes the resident memory of a process, files apart, grows when it runs an artefact that it has loaded."""
+def growth(artefact: Path, feeds: Mapping[str, np.ndarray[Any, Any]], scratch: Path) -> int:
+    """By how many bytes the resident memory of a process, files apart, grows when it runs an artefact that it has loaded.
+
+    It reads the inputs only then. ``scratch`` is a folder that they are written to.
+    """
+    for number, array in enumerate(feeds.values()):
+        np.save(scratch / f"{number}.npy", array)
     child = subprocess.Popen(
-        [sys.executable, "-c", _CHILD, str(folder), str(feeds)],
+        [sys.executable, "-c", _CHILD, str(artefact), str(scratch), *feeds],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

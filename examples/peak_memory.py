@@ -1,9 +1,10 @@
 """What a run takes beside weights: `python -m examples.peak_memory [NAME ...]`.
 
-Ours is the arena of the artefact, as planned, and the growth of a process that has loaded it and then runs it. ONNX Runtime and
-torch (eager, the graph as `tensoropt.peers` writes it) are looked at from outside in the same way: how much more memory the
-process has at most while it runs the model for the first time than before. Both have run a small model before, so that their code
-is loaded. All with two threads; inputs are there before, outputs count.
+Ours is the arena of the artefact, as planned, and the growth of a process that has loaded it and then runs it; with `--smallest`
+also the arena within the smallest budget that is known to fit, and how much longer a run takes then. ONNX Runtime and torch (eager,
+the graph as `tensoropt.peers` writes it) are looked at from outside in the same way: how much more memory the process has at most
+while it runs the model for the first time than before. Both have run a small model before, so that their code is loaded. All with
+two threads; inputs are there before, outputs count.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import argparse
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -24,9 +26,12 @@ from examples.models import BUILDERS
 from examples.models.graph import Graph
 from examples.runs import command_of
 from examples.tables import line
+from tensoropt.api.compiled import CompiledModel
 from tensoropt.check import random_feeds
+from tensoropt.errors import NoPlanError
 from tensoropt.frontend import load_program
 from tensoropt.machine import describe
+from tensoropt.timing import alternate
 
 NAMES = ("resnet18", "light_densenet121", "unet")
 
@@ -90,6 +95,17 @@ def peak(peer: str, model: Path, feeds: Path, small: Path, few: Path) -> int:
     return found
 
 
+def smallest(model: Path, whole: CompiledModel, feeds: Mapping[str, np.ndarray[Any, Any]]) -> list[str]:
+    """The arena within the smallest budget known to fit in MiB, and by how many per cent a run takes longer, in turns."""
+    try:
+        found = tensoropt.optimize(model, tune="off", memory_budget="1%")
+    except NoPlanError as error:
+        found = tensoropt.optimize(model, tune="off", memory_budget=error.smallest_bytes)
+    times = alternate({"whole": lambda: whole.run(feeds), "smallest": lambda: found.run(feeds)}, 7, budget=20.0)
+    longer = 100 * (times["smallest"].median / times["whole"].median - 1)
+    return [f"{found.peak_bytes['arena'] / 2**20:.2f}", f"{longer:.1f}"]
+
+
 def _small() -> onnx.ModelProto:
     """A convolution of a few numbers: what it takes and gives back must not hold what the model takes next."""
     graph = Graph("small", seed=0)
@@ -102,14 +118,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(prog="python -m examples.peak_memory", description=__doc__.split(":")[0])
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"default {' '.join(NAMES)}")
+    parser.add_argument("--smallest", action="store_true", help="also the smallest arena, which takes minutes to plan")
     options = parser.parse_args(arguments)
     unknown = [name for name in options.names if name not in BUILDERS]
     if unknown:
         parser.error(f"there is no model {unknown[0]}; there are {', '.join(BUILDERS)}")
     print("; ".join(f"{key} {entry}" for key, entry in describe().items()))
     print(f"\n    {command_of('examples.peak_memory', arguments)}\n", flush=True)
-    print(line(["model", "arena MiB", "outputs MiB", "growth MiB", *(f"{peer} MiB" for peer in _PEERS)]))
-    print(line(["---", *["---:"] * (3 + len(_PEERS))]), flush=True)
+    titles = ["model", "arena MiB", "outputs MiB", "growth MiB", *(f"{peer} MiB" for peer in _PEERS)]
+    titles += ["smallest arena MiB", "% longer"] if options.smallest else []
+    print(line(titles))
+    print(line(["---", *["---:"] * (len(titles) - 1)]), flush=True)
     with tempfile.TemporaryDirectory(prefix="tensoropt-peaks-") as scratch:
         folder = Path(scratch)
         small, few = folder / "small.onnx", folder / "few.npz"
@@ -124,9 +143,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             np.savez(feeds, **values)  # type: ignore[arg-type]
             outputs = sum(array.nbytes for array in ours.run(values).values())
             held = sum(array.nbytes for array in values.values())  # read by the process only when it runs
-            cells = [ours.peak_bytes["arena"], outputs, growth(folder / name, feeds) - held]
+            cells = [ours.peak_bytes["arena"], outputs, growth(folder / name, values, folder) - held]
             cells += [peak(peer, model, feeds, small, few) for peer in _PEERS]
-            print(line([name, *(f"{cell / 2**20:.2f}" for cell in cells)]), flush=True)
+            least = smallest(model, ours, values) if options.smallest else []
+            print(line([name, *(f"{cell / 2**20:.2f}" for cell in cells), *least]), flush=True)
     return 0
 
 

@@ -177,11 +177,15 @@ def _goals(peak: int, budget: int) -> list[_Goals]:
     """What statements are to need, one after the other where a budget cannot be met otherwise.
 
     What statements need by themselves, below which no plan gets, is lowered first, and then what is live besides, at any price.
-    Goals are shares of the peak that do not depend on the budget, so that what was the smallest known to fit is found again.
+    Goals are shares of the peak that do not depend on the budget, and the least is always among them, so that what was the smallest
+    known to fit is found again.
     """
     shares = [peak * tenths // 10 for tenths in range(9, 2, -1)]
-    goals = [goal for goal in shares if goal <= budget] or [budget]
-    cheaply = [_Goals(goal, goals[0], share) for share in (WORTH_REORDERING, 5 * WORTH_REORDERING) for goal in goals]
+    goals = [goal for goal in shares if goal <= budget] or shares[-1:]
+    pairs = dict.fromkeys([*((goal, goals[0]) for goal in goals), (goals[-1], goals[-1])])
+    cheaply = [
+        _Goals(alone, live, share) for share in (WORTH_REORDERING, 5 * WORTH_REORDERING) for alone, live in pairs
+    ]
     return [*cheaply, *(_Goals(goal, goal, inf) for goal in goals)]
 
 
