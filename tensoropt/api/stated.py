@@ -8,6 +8,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from tensoropt.allocation import ALIGNMENT, Placement
+from tensoropt.api.alike import Alike, CostsOfPieces
 from tensoropt.api.compiling import variants_of
 from tensoropt.api.shrinking import Shrinking, Smaller, Written
 from tensoropt.ir.expression import Scope
@@ -110,6 +111,7 @@ class Kernels:
     progress: Progress
     _lowered: dict[Any, Any] = field(default_factory=dict)
     _others: LeanerKernels | None = None
+    _alike: Alike = field(default_factory=Alike)
 
     def stated(
         self,
@@ -150,7 +152,8 @@ class Kernels:
         storages = {Keeping.JOINED: joined, Keeping.APART: storage_of(program, optional)}
         tried = [*storages.values()] if keeping is Keeping.EITHER else [storages[keeping]]
         choices = []
-        with MeasuredCost(self.cpu, quiet=self.quiet, records=Records(self.database, self.cpu)) as costs:
+        with MeasuredCost(self.cpu, quiet=self.quiet, records=Records(self.database, self.cpu)) as measured:
+            costs = CostsOfPieces(measured, self._alike, pieces)
             for storage in tried if self.paging is None else [storage_of(program)]:
                 made = problem_of(program, costs, storage, lambda share, name: self.progress("measure", share, name))
                 sizes = workspaces if storage is joined else workspaces_of(self._steps(program, storage, variants))
@@ -202,7 +205,9 @@ class Kernels:
 
         if self._others is None:
             self._others = LeanerKernels(self.cpu, Records(self.database, self.cpu), self.quiet, self.deadline)
-        return self._others.within(stated.program, statement, stated.variants.get(statement.output.name, {}), most)
+        now = stated.variants.get(statement.output.name, {})
+        measured = self._alike.first(statement) if statement.output.name in stated.pieces else statement
+        return self._others.within(stated.program, measured, now, most)
 
     def _written(self, stated: Stated, statement: Compute) -> Written | None:
         """The statement without products at points, where what it reads then is there; None where it is none with them."""
