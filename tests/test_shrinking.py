@@ -161,3 +161,21 @@ def test_a_concatenation_that_is_joined_is_in_no_chain() -> None:
         feeds = {"x": np.random.default_rng(0).standard_normal((1, 4, 32, 32)).astype(np.float32)}
         np.testing.assert_array_equal(run_program(changed, feeds)["y"], run_program(kernels, feeds)["y"])
     assert cuts[True]
+
+
+def test_an_operand_that_is_not_stored_has_no_kernel() -> None:
+    """Another kernel was found for it, and then what reads it computes it."""
+    program = operand()
+    storage = storage_of(program)
+    problem = in_arena(problem_of(program, EstimatedCosts(), storage))
+    steps = tuple(replace(step, workspace=1 << 20 if step.name == "p" else 0) for step in problem.steps)
+    most = 4 * COLUMNS - 100
+
+    def found(statement: Compute, most: int) -> Leaner | None:
+        return Leaner({}, 0, 0.0) if statement.output.name == "p" else None
+
+    shrinking = Shrinking(program, replace(problem, steps=steps), {"p": 1 << 20}, storage, found, no_written)
+    less = shrinking.within(most, most, 0.02)
+    assert less is not None
+    assert less.inlined == ("m",)
+    assert not less.leaner

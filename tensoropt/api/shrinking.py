@@ -108,6 +108,10 @@ class Shrinking:
                 case found:
                     leaner[name] = found
         verify(changed)
+        unchanged = {
+            id(statement) for statement in changed.statements
+        }  # an operand that is not stored any more has no kernel
+        leaner = {name: found for name, found in leaner.items() if id(statements[name]) in unchanged}
         before = {tensor.name for statement in self.program.statements for tensor in statement.outputs}
         after = {tensor.name for statement in changed.statements for tensor in statement.outputs}
         pieces = self.pieces | (after - before if cut else set()) | {*cut}
