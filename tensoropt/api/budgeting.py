@@ -37,6 +37,9 @@ _SHARE = 0.25
 ENOUGH = 5.0
 """Per cent that a run within a budget may take longer for no better way to be looked for."""
 
+LOOKING_SECONDS = 300.0
+"""What looking for programs that need less may take where there is no time limit; kernels are measured meanwhile."""
+
 ROUNDS = 8
 """Of statements computed otherwise, at the most: what one round leaves can be too much where estimates were too low."""
 
@@ -149,9 +152,13 @@ class _Search:
 def _look_further(written: Stated, kernels: Kernels, search: _Search) -> None:
     """Programs that need less, until one takes hardly longer, or for as long as a plan may take after the first that fits."""
     found_at: float | None = None
+    end = time.monotonic() + LOOKING_SECONDS if search.deadline is None else search.deadline
     tried = [written]
     keepings = [Keeping.JOINED] if kernels.paging is None and written.joins else []
     for goals, keeping in product(_goals(written.peak, search.budget), (*keepings, Keeping.APART)):
+        if time.monotonic() > end:
+            search.reason = search.reason or "there was no time to look for one"
+            break
         if search.best is not None:
             late = found_at is not None and time.monotonic() - found_at > _seconds(search.deadline)
             if late or goals.share == inf or written.longer(search.best.duration) <= ENOUGH:
