@@ -13,6 +13,17 @@ from codegen.targets.gpu import GpuTarget
 
 PRELUDE = """\
 static __device__ __forceinline__ void block_barrier() { __syncthreads(); }
+#define AT_ONCE(size) \\
+  static __device__ __forceinline__ void load_##size(void* own, const void* there) { \\
+    memcpy(own, __builtin_assume_aligned(there, size), size); \\
+  } \\
+  static __device__ __forceinline__ void store_##size(void* there, const void* own) { \\
+    memcpy(__builtin_assume_aligned(there, size), own, size); \\
+  }
+AT_ONCE(16)
+AT_ONCE(8)
+AT_ONCE(4)
+AT_ONCE(2)
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
 static __device__ __forceinline__ void row_fragment(unsigned* words, const void* rows, int pitch, int lane) {
   const unsigned* own = (const unsigned*)rows + (lane >> 2) * (pitch >> 1) + (lane & 3);

@@ -25,6 +25,14 @@ inline ushort half_of_float(float value) {
   return (ushort)(rounded | (bits >> 16 & 0x8000u));
 }
 inline float float_of_bfloat(ushort bits) { return as_float((uint)bits << 16); }
+#define load_16(own, there) vstore16(vload16(0, (__global const uchar*)(there)), 0, (uchar*)(own))
+#define load_8(own, there) vstore8(vload8(0, (__global const uchar*)(there)), 0, (uchar*)(own))
+#define load_4(own, there) vstore4(vload4(0, (__global const uchar*)(there)), 0, (uchar*)(own))
+#define load_2(own, there) vstore2(vload2(0, (__global const uchar*)(there)), 0, (uchar*)(own))
+#define store_16(there, own) vstore16(vload16(0, (const uchar*)(own)), 0, (__global uchar*)(there))
+#define store_8(there, own) vstore8(vload8(0, (const uchar*)(own)), 0, (__global uchar*)(there))
+#define store_4(there, own) vstore4(vload4(0, (const uchar*)(own)), 0, (__global uchar*)(there))
+#define store_2(there, own) vstore2(vload2(0, (const uchar*)(own)), 0, (__global uchar*)(there))
 #define row_fragment(words, rows, pitch, lane)
 #define column_fragment(words, columns, pitch, lane)
 #define MULTIPLY_ADD(name, wide) \\

@@ -64,3 +64,6 @@ def _run(library: ctypes.CDLL, start: Start, *addresses: int) -> None:
     arguments = (ctypes.c_void_p * len(addresses))(*addresses)
     extents = [(ctypes.c_int * 3)(*three) for three in (start.grid, start.block)]
     getattr(library, f"run_{start.kernel}")(*extents, arguments)
+    assert not ctypes.c_int.in_dll(library, "misaligned").value, (
+        "what is read at once starts at no multiple of its bytes"
+    )
