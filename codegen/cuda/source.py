@@ -13,12 +13,16 @@ from codegen.targets.gpu import GpuTarget
 
 PRELUDE = """\
 static __device__ __forceinline__ void block_barrier() { __syncthreads(); }
+template <class T, int size> struct alignas(size) Several { T of[size / sizeof(T)]; };
 #define AT_ONCE(size) \\
-  static __device__ __forceinline__ void load_##size(void* own, const void* there) { \\
-    memcpy(own, __builtin_assume_aligned(there, size), size); \\
+  template <class T> static __device__ __forceinline__ void load_##size(T* own, const T* there) { \\
+    Several<T, size> found = *(const Several<T, size>*)there; \\
+    for (int i = 0; i < int(size / sizeof(T)); i++) own[i] = found.of[i]; \\
   } \\
-  static __device__ __forceinline__ void store_##size(void* there, const void* own) { \\
-    memcpy(__builtin_assume_aligned(there, size), own, size); \\
+  template <class T> static __device__ __forceinline__ void store_##size(T* there, const T* own) { \\
+    Several<T, size> found; \\
+    for (int i = 0; i < int(size / sizeof(T)); i++) found.of[i] = own[i]; \\
+    *(Several<T, size>*)there = found; \\
   }
 AT_ONCE(16)
 AT_ONCE(8)
@@ -47,6 +51,7 @@ MULTIPLY_ADD(multiply_add_bf16, "bf16")
 """
 """What kernels call beside CUDA's own functions.
 
+Several elements of a type that begin at a multiple of their size are read and written by one instruction.
 The barrier orders a block's accesses to global memory as well as to shared. The products are those of 32 threads together; rows and
 columns lie along the depth, whole words and an even number of halves apart.
 """

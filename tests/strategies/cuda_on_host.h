@@ -28,7 +28,6 @@ static inline void __syncthreads() { if (together) together->arrive_and_wait(); 
 // What a kernel says of the places that it reads and writes at once is looked at; `kernels_of` reads the answer.
 extern "C" { int misaligned = 0; }
 static inline void* at_multiple(const void* place, size_t size) { if ((uintptr_t)place % size) misaligned = 1; return (void*)place; }
-#define __builtin_assume_aligned at_multiple
 
 using __half = _Float16;
 using half = _Float16;

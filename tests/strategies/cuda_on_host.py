@@ -16,6 +16,7 @@ from codegen.device.table import Start
 COMPILER = shutil.which("g++")
 HEADER = Path(__file__).with_name("cuda_on_host.h")
 _KERNEL = re.compile(r'extern "C" __global__ void __launch_bounds__\(\d+\) (\w+)\(([^)]*)\) \{(.*?)\n\}\n', re.DOTALL)
+_AT_ONCE = re.compile(r"(Several<T, size>\*\))there")
 _SHARED = re.compile(r"__shared__ (alignas\(\d+\) )?")
 
 
@@ -43,6 +44,8 @@ def compiled(source: str, folder: Path, contracted: bool) -> ctypes.CDLL:
             f"{{ run_blocks(grid, block, {waits}, [&] {{ {name}({values}); }}); }}"
         )
     text = _SHARED.sub(lambda found: f"{found[1] or ''}static ", source)
+    text, places = _AT_ONCE.subn(r"\1at_multiple(there, size)", text)
+    assert places == 2
     (folder / "kernels.cpp").write_text(f'#include "{HEADER}"\n{text}\n' + "\n".join(runs))
     library = folder / ("contracted.so" if contracted else "kernels.so")
     contraction = ["-O1", "-ffp-contract=fast", "-mfma"] if contracted else ["-O0", "-ffp-contract=off"]
