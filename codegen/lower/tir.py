@@ -134,14 +134,14 @@ def load(buffer: Any, index: Expression, lanes: int = 1) -> Expression:
     return tirx.BufferLoad(buffer, [ramp(index, 1, lanes)])
 
 
-def load_at_once(own: Any, buffer: Any, index: Expression, size: int) -> Statement:
-    """Fills a ``local`` with so many bytes of a device's memory from an index on, which must lie at a multiple of them."""
-    return _at_once(f"load_{size}", own, integer(0), buffer, index)
+def load_at_once(own: Any, buffer: Any, index: Expression, count: int) -> Statement:
+    """Fills a ``local`` with so many elements of a device's memory from an index on, a multiple of their number."""
+    return _at_once(f"load_{count}", own, integer(0), buffer, index)
 
 
-def store_at_once(buffer: Any, index: Expression, own: Any, size: int) -> Statement:
-    """Writes a ``local`` of so many bytes to a device's memory from an index on, which must lie at a multiple of them."""
-    return _at_once(f"store_{size}", buffer, index, own, integer(0))
+def store_at_once(buffer: Any, index: Expression, own: Any, count: int) -> Statement:
+    """Writes so many elements of a ``local`` to a device's memory from an index on, a multiple of their number."""
+    return _at_once(f"store_{count}", buffer, index, own, integer(0))
 
 
 def _at_once(name: str, to: Any, there: Expression, source: Any, here: Expression) -> Statement:

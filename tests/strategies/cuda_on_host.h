@@ -33,6 +33,8 @@ using __half = _Float16;
 using half = _Float16;
 struct __half2 { half x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
+struct alignas(16) uint4 { uint32_t x, y, z, w; };
+struct alignas(8) uint2 { uint32_t x, y; };
 static inline bool __hgt(half a, half b) { return a > b; }
 static inline bool __hlt(half a, half b) { return a < b; }
 static inline float __half2float(half a) { return a; }

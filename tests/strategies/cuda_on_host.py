@@ -16,7 +16,7 @@ from codegen.device.table import Start
 COMPILER = shutil.which("g++")
 HEADER = Path(__file__).with_name("cuda_on_host.h")
 _KERNEL = re.compile(r'extern "C" __global__ void __launch_bounds__\(\d+\) (\w+)\(([^)]*)\) \{(.*?)\n\}\n', re.DOTALL)
-_AT_ONCE = re.compile(r"(Several<T, size>\*\))there")
+_AT_ONCE = re.compile(r"(Whole\*\))there")
 _SHARED = re.compile(r"__shared__ (alignas\(\d+\) )?")
 
 
@@ -44,13 +44,13 @@ def compiled(source: str, folder: Path, contracted: bool) -> ctypes.CDLL:
             f"{{ run_blocks(grid, block, {waits}, [&] {{ {name}({values}); }}); }}"
         )
     text = _SHARED.sub(lambda found: f"{found[1] or ''}static ", source)
-    text, places = _AT_ONCE.subn(r"\1at_multiple(there, size)", text)
+    text, places = _AT_ONCE.subn(r"\1at_multiple(there, sizeof(Whole))", text)
     assert places == 2
     (folder / "kernels.cpp").write_text(f'#include "{HEADER}"\n{text}\n' + "\n".join(runs))
     library = folder / ("contracted.so" if contracted else "kernels.so")
     contraction = ["-O1", "-ffp-contract=fast", "-mfma"] if contracted else ["-O0", "-ffp-contract=off"]
     command = [
-        *(str(COMPILER), "-std=c++20", "-w", "-shared", "-fPIC", "-pthread", *contraction),
+        *(str(COMPILER), "-std=c++20", "-fno-strict-aliasing", "-w", "-shared", "-fPIC", "-pthread", *contraction),
         *("-I", str(folder), str(folder / "kernels.cpp"), "-o", str(library)),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -9,7 +9,7 @@ from codegen.lower import tir
 from codegen.lower.reads import Axes, contiguous_groups, merge, reads, unflatten
 from codegen.schedules.context import Epilogue
 from codegen.schedules.gpu.context import Body, Context, Threads, wide
-from codegen.schedules.gpu.neighbours import Neighbours, neighbours, side_by_side, write
+from codegen.schedules.gpu.neighbours import at_once, each, neighbours, write
 from tensoropt.ir.expression import Scalar, substitute
 from tensoropt.ir.index import Index, Iterator
 
@@ -22,42 +22,22 @@ def schedule(context: Context, epilogue: Epilogue) -> Body:
     scope = epilogue.stage.result
     watched = reads(scope.body, context.buffers.keys()).watched
     axes = merge(contiguous_groups(scope.traversal, (*watched, epilogue.output_index())) or [[]], "f")
-    found = _neighbours(context, epilogue, axes)
-    if found is not None:
-        return _by_neighbours(context, epilogue, axes, found)
-    element = Iterator("element", axes.points)
-    return one_each(
-        context, axes.points, lambda number: point(context, epilogue, axes, unflatten(Index.of(element), axes.loops),
-                                                   {element: number})
-    )  # fmt: skip
-
-
-def _neighbours(context: Context, epilogue: Epilogue, axes: Axes) -> Neighbours | None:
-    """The neighbours that a thread has; None where it has one element."""
-    result, inner = epilogue.stage.result, axes.loops[-1]
+    *outer, inner = axes.loops
     body, position = _over_loops(epilogue, axes)
 
-    def wanted(count: int) -> bool:
+    def wanted(count: int, chunk: Iterator) -> bool:
         enough = axes.points // count >= THREADS * context.target.multiprocessors
-        places = [position.substitute({inner: Index.of(inner) * count + lane}) for lane in range(count)]
-        return enough and side_by_side(context, result, places)
+        return enough and at_once(context, scope, each(position, inner, chunk, count))
 
-    return neighbours(context, body, inner, result.dtype, wanted)
-
-
-def _by_neighbours(context: Context, epilogue: Epilogue, axes: Axes, found: Neighbours) -> Body:
-    """The launch in which a thread has several elements along the innermost loop."""
-    result = epilogue.stage.result
+    found = neighbours(context, body, inner, scope.dtype.itemsize, wanted)
     element = Iterator("element", axes.points // found.count)
-    where = unflatten(Index.of(element), [*axes.loops[:-1], found.chunk])
-    _, position = _over_loops(epilogue, axes)
+    where = unflatten(Index.of(element), [*outer, found.chunk])
 
     def some(number: Any) -> Any:
         emitter = context.emitter({element: number}, where=where)
         found.read(context, emitter)
-        values = [emitter.stored(body) for body in found.bodies]
-        first = position.substitute({found.loop: found.first})
-        return tir.sequence(write(emitter, context.buffers[result], result.dtype, first, values))
+        values = [emitter.stored(one) for one in found.bodies]
+        return write(context, emitter, scope, found.places(position)[0], values)
 
     return one_each(context, element.extent, some)
 

@@ -18,7 +18,6 @@ from codegen.lower.reads import operations, reads
 from codegen.schedules.gpu.context import Context
 from tensoropt.ir.expression import Access, Scalar, substitute
 from tensoropt.ir.index import Index, Iterator
-from tensoropt.ir.types import DataType
 
 _WRITTEN_OUT = 256
 """Operations that a thread does one after another: more hide how memory is read."""
@@ -34,7 +33,10 @@ class Together:
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """``count`` points of a loop whose bodies are computed together; ``chunk`` counts such groups. ``loads`` are read at once."""
+    """``count`` points of a loop whose ``bodies`` one thread computes, 1 of them where no more can be read at once.
+
+    They are in terms of ``chunk``, which counts such groups. ``loads`` are what is read at once.
+    """
 
     loop: Iterator
     chunk: Iterator
@@ -46,10 +48,9 @@ class Neighbours:
         """How many."""
         return len(self.bodies)
 
-    @property
-    def first(self) -> Index:
-        """The first of them, as the loop counts."""
-        return Index.of(self.chunk) * self.count
+    def places(self, index: Index) -> list[Index]:
+        """An index in terms of the loop, of each of them."""
+        return each(index, self.loop, self.chunk, self.count)
 
     def read(self, context: Context, emitter: Emitter) -> None:
         """Reads what is read at once, and tells the emitter."""
@@ -58,7 +59,7 @@ class Neighbours:
             own = tir.local(tir.stored(access.dtype), self.count, "neighbours")
             condition, _ = emitter.conditions(access)
             at = emitter.bind(emitter.index(emitter.place(load.flat)))
-            fetched = tir.load_at_once(own, context.buffers[access.source], at, self.count * access.dtype.itemsize)
+            fetched = tir.load_at_once(own, context.buffers[access.source], at, self.count)
             emitter.statements.append(tir.allocate(own))
             if condition is not None:
                 outside = tir.number(access.outside.value, tir.COMPUTED[access.dtype])
@@ -72,42 +73,53 @@ class Neighbours:
 
 
 def neighbours(
-    context: Context, body: Scalar, loop: Iterator, dtype: DataType, wanted: Callable[[int], bool]
-) -> Neighbours | None:
-    """The most points of a loop that read together all that they do not share, where so many are wanted; None where there are none.
+    context: Context, body: Scalar, loop: Iterator, written: int, wanted: Callable[[int, Iterator], bool]
+) -> Neighbours:
+    """The most points of a loop that read together all that they do not share, where so many of a chunk are wanted.
 
-    What is written has ``dtype``: the largest type that takes part decides how many 16 bytes hold.
+    The largest type that takes part decides how many 16 bytes hold; what is written has ``written`` bytes each, 0 where that is
+    not to decide.
     """
-    found = reads(body, context.buffers.keys()).loads
-    count = ALIGNED // max(dtype.itemsize, *(access.dtype.itemsize for access, _ in found), 1)
-    while count > 1:
-        if loop.extent % count == 0 and count * operations(body) <= _WRITTEN_OUT and wanted(count):
-            chunk = Iterator(f"{loop.name}_chunk", loop.extent // count)
+    sizes = [access.dtype.itemsize for access, _ in reads(body, context.buffers.keys()).loads]
+    count = ALIGNED // (max([written, *sizes]) or ALIGNED)
+    while True:
+        chunk = Iterator(f"{loop.name}_chunk", loop.extent // count)
+        if count == 1:
+            return Neighbours(loop, chunk, (substitute(body, {loop: Index.of(chunk)}),), ())
+        if loop.extent % count == 0 and count * operations(body) <= _WRITTEN_OUT and wanted(count, chunk):
             bodies = tuple(substitute(body, {loop: Index.of(chunk) * count + lane}) for lane in range(count))
             loads = _together(context, bodies)
             if loads is not None:
                 return Neighbours(loop, chunk, bodies, loads)
         count //= 2
-    return None
 
 
-def side_by_side(context: Context, source: Source, places: Sequence[Index]) -> bool:
-    """Whether elements of a source lie one after another, from a multiple of their bytes on."""
+def each(index: Index, loop: Iterator, chunk: Iterator, count: int) -> list[Index]:
+    """An index at each of ``count`` neighbours of a loop."""
+    return [index.substitute({loop: Index.of(chunk) * count + lane}) for lane in range(count)]
+
+
+def begin_together(places: Sequence[Index]) -> bool:
+    """Whether places lie one after another, from a multiple of their number on."""
     first, count = places[0], len(places)
-    return (
-        all(place is first + lane for lane, place in enumerate(places))
-        and first % count is Index.of(0)
-        and context.alignments.get(source, 1) % (count * source.dtype.itemsize) == 0
-    )
+    return all(place is first + lane for lane, place in enumerate(places)) and first % count is Index.of(0)
 
 
-def write(emitter: Emitter, buffer: Any, dtype: DataType, first: Index, values: Sequence[Any]) -> list[Any]:
-    """The statements that write values side by side, given as they lie in memory, at once."""
-    own = tir.local(tir.stored(dtype), len(values), "written")
+def at_once(context: Context, source: Source, places: Sequence[Index]) -> bool:
+    """Whether elements of a source can be read or written at once."""
+    return begin_together(places) and context.alignments.get(source, 1) % (len(places) * source.dtype.itemsize) == 0
+
+
+def write(context: Context, emitter: Emitter, source: Source, first: Index, values: Sequence[Any]) -> Any:
+    """Everything that has been emitted, and the store of values as they lie in memory, at once where there are several."""
+    buffer = context.buffers[source]
+    if len(values) == 1:
+        return tir.sequence([*emitter.statements, emitter.write(buffer, first, values[0])])
+    own = tir.local(tir.stored(source.dtype), len(values), "written")
     kept = [tir.store(own, value, tir.integer(lane)) for lane, value in enumerate(values)]
     at = emitter.bind(emitter.index(emitter.place(first)))
-    stored = tir.store_at_once(buffer, at, own, len(values) * dtype.itemsize)
-    return [*emitter.statements, tir.allocate(own), *kept, stored]
+    stored = tir.store_at_once(buffer, at, own, len(values))
+    return tir.sequence([*emitter.statements, tir.allocate(own), *kept, stored])
 
 
 def _together(context: Context, bodies: Sequence[Scalar]) -> tuple[Together, ...] | None:
@@ -130,7 +142,7 @@ def _together(context: Context, bodies: Sequence[Scalar]) -> tuple[Together, ...
                     break
             else:
                 return None
-        if not side_by_side(context, access.source, [flat + lane for lane in range(len(bodies))]):
+        if not at_once(context, access.source, [flat + lane for lane in range(len(bodies))]):
             return None
         groups.append(Together(tuple(members), flat))
     known = shared.union(*(group.accesses for group in groups))
