@@ -15,7 +15,7 @@ import numpy as np
 from codegen.cuda import dlpack
 from codegen.cuda.driver import NO_IMAGE, OUT_OF_MEMORY, Driver, DriverError
 from codegen.cuda.tensors import DeviceTensor
-from codegen.device.table import Place, Start
+from codegen.device.table import ALIGNED, Place, Start
 from codegen.signature import Signature, Signed, assembled, fitting, require_names, require_shape
 from codegen.targets.architectures import runs_on
 from tensoropt.allocation import ALIGNMENT
@@ -82,7 +82,8 @@ class CudaModel(Signed):
             driver.synchronise()
 
     def run(self, feeds: Mapping[str, Any]) -> dict[str, Array]:
-        """The outputs by name, on the host. Inputs are arrays, or tensors that lie on the GPU, which are used where they are.
+        """The outputs by name, on the host. Inputs are arrays, or tensors that lie on the GPU, which are used where they are
+        unless they start at no multiple of ``ALIGNED`` bytes.
 
         InputError for names, types or shapes that do not fit.
         """
@@ -164,7 +165,7 @@ class CudaModel(Signed):
             value = feeds[tensor.name]
             device = dlpack.device_of(value)
             if device is not None and device[0] != dlpack.CPU:
-                given.append(self._foreign(tensor, value))
+                given.append(self._foreign(tensor, value, own))
                 continue
             array = fitting(tensor, value)
             if array.nbytes:
@@ -172,7 +173,8 @@ class CudaModel(Signed):
             given.append(_Given(own, array))
         return given
 
-    def _foreign(self, tensor: Tensor, value: Any) -> _Given:
+    def _foreign(self, tensor: Tensor, value: Any, own: int) -> _Given:
+        """A tensor where it is; copied to ``own`` where that is no multiple of what kernels read at once."""
         try:
             found = dlpack.taken(value, self._driver.stream)
         except (BufferError, TypeError, RuntimeError, ValueError) as error:
@@ -183,11 +185,12 @@ class CudaModel(Signed):
             said = "of a type that models do not have" if found.dtype is None else found.dtype.numpy
             raise InputError(f"the input {tensor.name!r} is {said}, the model takes {tensor.dtype.numpy}")
         require_shape(tensor, found.shape)
-        if not found.contiguous or found.address % _LEAST_ALIGNMENT:
-            raise InputError(
-                f"the input {tensor.name!r} does not lie in row-major order from a multiple of {_LEAST_ALIGNMENT} bytes on; "
-                "make it contiguous"
-            )
+        if not found.contiguous:
+            raise InputError(f"the input {tensor.name!r} does not lie in row-major order; make it contiguous")
+        if found.address % ALIGNED:
+            if tensor.type.bytes:
+                self._driver.copy(own, found.address, tensor.type.bytes)
+            return _Given(own, found.keep)
         return _Given(found.address, found.keep)
 
     @property
@@ -289,8 +292,6 @@ class CudaModel(Signed):
         return address
 
 
-_LEAST_ALIGNMENT = 16
-"""Of inputs, in bytes: kernels read so much at a time."""
 _NOTHING = np.empty(0)
 
 

@@ -13,6 +13,27 @@ from codegen.targets.gpu import GpuTarget
 
 PRELUDE = """\
 static __device__ __forceinline__ void block_barrier() { __syncthreads(); }
+template <int bytes> struct Word;
+template <> struct Word<2> { using type = unsigned short; };
+template <> struct Word<4> { using type = unsigned; };
+template <> struct Word<8> { using type = uint2; };
+template <> struct Word<16> { using type = uint4; };
+#define AT_ONCE(count) \\
+  template <class T> static __device__ __forceinline__ void load_##count(T* own, const T* there) { \\
+    using Whole = typename Word<count * sizeof(T)>::type; \\
+    Whole found = *(const Whole*)there; \\
+    memcpy(own, &found, sizeof found); \\
+  } \\
+  template <class T> static __device__ __forceinline__ void store_##count(T* there, const T* own) { \\
+    using Whole = typename Word<count * sizeof(T)>::type; \\
+    Whole found; \\
+    memcpy(&found, own, sizeof found); \\
+    *(Whole*)there = found; \\
+  }
+AT_ONCE(2)
+AT_ONCE(4)
+AT_ONCE(8)
+AT_ONCE(16)
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
 static __device__ __forceinline__ void row_fragment(unsigned* words, const void* rows, int pitch, int lane) {
   const unsigned* own = (const unsigned*)rows + (lane >> 2) * (pitch >> 1) + (lane & 3);
@@ -36,6 +57,8 @@ MULTIPLY_ADD(multiply_add_bf16, "bf16")
 """
 """What kernels call beside CUDA's own functions.
 
+Several elements that begin at a multiple of their size are read and written by one instruction: as words, which nvcc lets lie where
+elements of another type do, and which it does not take apart.
 The barrier orders a block's accesses to global memory as well as to shared. The products are those of 32 threads together; rows and
 columns lie along the depth, whole words and an even number of halves apart.
 """

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from codegen.built import Model
 from codegen.device.code import DeviceCode, compiled_code
 from codegen.device.files import LAUNCHES
 from codegen.device.kernel import CompiledKernel, function_names, starts_of
-from codegen.device.table import Place, Start, as_json
+from codegen.device.table import ALIGNED, Place, Start, as_json
 from codegen.lower.device import DeviceKernel, lower
 from codegen.outputs import output_sources, written_outputs
 from codegen.signature import Signature
@@ -105,10 +106,12 @@ def lowered(
     progress: Progress = lambda share, detail: None,
     variants: Mapping[str, Any] | None = None,
     strides: Mapping[str, tuple[int, ...]] | None = None,
+    start: Callable[[str], int] = lambda name: 0,
 ) -> list[Step]:
     """The calls that run a program, in order, with their kernels; statements of ``idle`` values do nothing.
 
-    ``strides``: of values that are not written row-major, in elements. ModelError for an operator that the algebra does not
+    ``strides``: of values that are not written row-major, in elements. ``start``: the first byte of a value in the one whose bytes
+    hold it, which decides what may be read and written at once. ModelError for an operator that the algebra does not
     express, and for a type that the device lacks.
     """
     kernels: dict[Any, tuple[DeviceKernel, str]] = {}
@@ -126,10 +129,12 @@ def lowered(
         expression, actual = numbered(statement.expression)
         constants = frozenset(name for name, tensor in actual.items() if tensor.name in program.constants)
         layout = (strides or {}).get(name)
-        key = (expression, constants, layout)
+        output = Tensor("out", statement.output.type)
+        places = {**{one: tensor.name for one, tensor in actual.items()}, output.name: name}
+        alignments = {one: gcd(ALIGNED, start(place)) for one, place in places.items()}
+        key = (expression, constants, layout, tuple(alignments.items()))
         if key not in kernels:
-            output = Tensor("out", statement.output.type)
-            kernel = lower(output, expression, target, constants, (variants or {}).get(name), layout)
+            kernel = lower(output, expression, target, constants, (variants or {}).get(name), layout, alignments)
             kernels[key] = kernel, f"kernel_{len(kernels)}"
         steps.append(Step(statement, *kernels[key], actual))
     return steps

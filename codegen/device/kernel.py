@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from codegen.device.code import DeviceCode, compiled_code
-from codegen.device.table import Place, Start
+from codegen.device.table import ALIGNED, Place, Start
 from codegen.lower.device import DeviceKernel, Scratch, lower
 from codegen.signature import OutputSource, Signature
 from codegen.strided import box_of, spanned
@@ -26,7 +26,14 @@ def function_names(kernel: DeviceKernel, prefix: str) -> list[str]:
 def starts_of(
     kernel: DeviceKernel, names: Sequence[str], tensors: Mapping[Tensor, Place], scratch: Place
 ) -> list[Start]:
-    """A kernel's launches with places for its tensors and for the first byte of its scratch memory."""
+    """A kernel's launches with places for its tensors and for the first byte of its scratch memory.
+
+    RuntimeError where a place is at no multiple of the bytes that the kernel was compiled for, which is a defect of this program.
+    """
+    needed = [(tensors[tensor], multiple) for tensor, multiple in kernel.alignments.items()]
+    for found, multiple in [*needed, *([(scratch, ALIGNED)] if kernel.workspace_bytes else [])]:
+        if found.offset % multiple:
+            raise RuntimeError(f"{names[0]} was compiled for multiples of {multiple} bytes and given {found}")
 
     def place(argument: Tensor | Scratch) -> Place:
         if isinstance(argument, Scratch):

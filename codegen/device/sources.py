@@ -25,6 +25,15 @@ inline ushort half_of_float(float value) {
   return (ushort)(rounded | (bits >> 16 & 0x8000u));
 }
 inline float float_of_bfloat(ushort bits) { return as_float((uint)bits << 16); }
+#define AT_ONCE(count, to, from) vstore##count(vload##count(0, from), 0, to)
+#define load_2(to, from) AT_ONCE(2, to, from)
+#define load_4(to, from) AT_ONCE(4, to, from)
+#define load_8(to, from) AT_ONCE(8, to, from)
+#define load_16(to, from) AT_ONCE(16, to, from)
+#define store_2(to, from) AT_ONCE(2, to, from)
+#define store_4(to, from) AT_ONCE(4, to, from)
+#define store_8(to, from) AT_ONCE(8, to, from)
+#define store_16(to, from) AT_ONCE(16, to, from)
 #define row_fragment(words, rows, pitch, lane)
 #define column_fragment(words, columns, pitch, lane)
 #define MULTIPLY_ADD(name, wide) \\
@@ -43,6 +52,8 @@ MULTIPLY_ADD(multiply_add_bf16, float_of_bfloat)
 #define select(otherwise, chosen, condition) ((condition) ? (chosen) : (otherwise))
 """
 """What kernels call beside OpenCL's own functions; C's names of f32 functions follow.
+
+Several elements at once are vectors of the elements' own type: a compiler may take it that nothing of another type lies there.
 
 f16 is converted by its bits: OpenCL's own functions take a pointer to ``half``, and a compiler may take it that no ``ushort``
 lies there. TVM prints a ``select`` whose condition is an i32, which OpenCL's own has for values of 32 bits only. The products are

@@ -6,6 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+ALIGNED = 16
+"""Every region starts at a multiple of so many bytes, whoever's memory it is: kernels read and write as many at once."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:

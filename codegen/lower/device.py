@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from codegen.device.table import ALIGNED
 from codegen.lower import tir
 from codegen.lower.dialect import Cuda, Dialect, OpenCl, written_in
 from codegen.lower.stages import Stage, costly_value, split_stages
@@ -43,7 +44,8 @@ class Launch:
 class DeviceKernel:
     """A compiled statement: its launches, in order, over tensors and scratch memory of ``workspace_bytes``.
 
-    ``strides`` are the output's in elements, where it is not written row-major.
+    ``strides`` are the output's in elements, where it is not written row-major. ``alignments``: a tensor's first byte must be at a
+    multiple of so many, and the first one of the scratch memory at one of ``ALIGNED``.
     """
 
     launches: tuple[Launch, ...]
@@ -51,7 +53,8 @@ class DeviceKernel:
     output: Tensor
     workspace_bytes: int
     schedules: tuple[str, ...]
-    strides: tuple[int, ...] | None = None
+    strides: tuple[int, ...] | None
+    alignments: Mapping[Tensor, int]
 
 
 def dialect_of(target: GpuTarget) -> Dialect:
@@ -66,18 +69,20 @@ def lower(
     constants: frozenset[str] = frozenset(),
     variant: Mapping[str, Any] | None = None,
     strides: tuple[int, ...] | None = None,
+    alignments: Mapping[str, int] | None = None,
 ) -> DeviceKernel:
     """The kernel of ``output = expression``. ``constants`` are tensors whose values are known when it is compiled.
 
-    ``strides``: how many elements lie from one of the output to the next along each axis, where it is not row-major. ModelError
-    where the device lacks a type that the expression computes with.
+    ``strides``: how many elements lie from one of the output to the next along each axis, where it is not row-major.
+    ``alignments``: of which numbers of bytes the places of tensors are known to be multiples, where that is less than ``ALIGNED``.
+    ModelError where the device lacks a type that the expression computes with.
     """
     if not target.double and _doubles(expression):
         raise ModelError(
             f"{output.name}: {target.name} computes no f64, which this value needs; convert the model to f32"
         )
     with written_in(dialect_of(target)):
-        return _Lowering(output, expression, target, constants, variant or {}, strides).kernel()
+        return _Lowering(output, expression, target, constants, variant or {}, strides, alignments or {}).kernel()
 
 
 class _Lowering:
@@ -91,18 +96,20 @@ class _Lowering:
         constants: frozenset[str],
         variant: Mapping[str, Any],
         strides: tuple[int, ...] | None,
+        alignments: Mapping[str, int],
     ) -> None:
-        self.strides = strides
+        self.strides, self.known = strides, alignments
         self.elements = output.type.elements if strides is None else spanned(tuple(output.shape), strides)
         self.output, self.expression, self.target = output, expression, target
         self.scratch = 0
         self.pointers: dict[Tensor | Scope, Any] = {}
         self.arguments: dict[Tensor | Scope, Tensor | Scratch] = {}
+        self.alignments: dict[Tensor | Scope, int] = {}
         self.buffers = Buffers()
         for number, tensor in enumerate(tensors(expression)):
             self._buffer(tensor, tensor, tensor.dtype, tensor.type.elements, f"in{number}")
         width = "int32" if _fits(expression, self.elements) else "int64"
-        self.context = Context(self.buffers, constants, width, target, variant)
+        self.context = Context(self.buffers, constants, width, target, variant, self.alignments)
 
     def kernel(self) -> DeviceKernel:
         """All stages lowered."""
@@ -111,7 +118,8 @@ class _Lowering:
         read = {argument for launch in launches for argument in launch.arguments}
         inputs = tuple(tensor for tensor in tensors(self.expression) if tensor in read)
         names = tuple(name for name, _, _ in named)
-        return DeviceKernel(launches, inputs, self.output, self.scratch, names, self.strides)
+        known = {tensor: self._alignment(tensor) for tensor in (*inputs, self.output)}
+        return DeviceKernel(launches, inputs, self.output, self.scratch, names, self.strides, known)
 
     def _bodies(self) -> list[tuple[str, Body, set[Tensor | Scope]]]:
         """The name, the body and the sources of every launch."""
@@ -169,6 +177,7 @@ class _Lowering:
     def _share(self, source: Scope, other: Tensor | Scope) -> None:
         """Gives a source the memory that another has."""
         self.pointers[source], self.arguments[source] = self.pointers[other], self.arguments[other]
+        self.alignments[source] = self.alignments[other]
         self.buffers[source] = dict.__getitem__(self.buffers, other)
 
     def _buffer(
@@ -177,7 +186,11 @@ class _Lowering:
         stored = tir.stored(dtype)
         self.pointers[source] = tir.global_pointer(stored, name)
         self.arguments[source] = argument
+        self.alignments[source] = self._alignment(argument)
         self.buffers[source] = tir.view(self.pointers[source], stored, elements, name)
+
+    def _alignment(self, argument: Tensor | Scratch) -> int:
+        return self.known.get(argument.name, ALIGNED) if isinstance(argument, Tensor) else ALIGNED
 
     def _launch(self, body: Body, used: set[Tensor | Scope]) -> Launch:
         """The device function of a body. A source that several names stand for is one parameter."""

@@ -134,6 +134,22 @@ def load(buffer: Any, index: Expression, lanes: int = 1) -> Expression:
     return tirx.BufferLoad(buffer, [ramp(index, 1, lanes)])
 
 
+def load_at_once(own: Any, buffer: Any, index: Expression, count: int) -> Statement:
+    """Fills a ``local`` with so many elements of a device's memory from an index on, a multiple of their number."""
+    return _at_once(f"load_{count}", own, integer(0), buffer, index)
+
+
+def store_at_once(buffer: Any, index: Expression, own: Any, count: int) -> Statement:
+    """Writes so many elements of a ``local`` to a device's memory from an index on, a multiple of their number."""
+    return _at_once(f"store_{count}", buffer, index, own, integer(0))
+
+
+def _at_once(name: str, to: Any, there: Expression, source: Any, here: Expression) -> Statement:
+    """A copy by a function of the source's prelude: the languages' own vectors have no common name for every type."""
+    addresses = (tirx.address_of(load(to, there)), tirx.address_of(load(source, here)))
+    return tirx.Evaluate(tirx.call_extern("int32", name, *addresses))
+
+
 def gather(buffer: Any, index: Expression) -> Expression:
     """One element for each lane of a vector of indices."""
     return tirx.BufferLoad(buffer, [index])

@@ -44,7 +44,7 @@ def compiled_for_device(
     from passes.plan.lifetimes import joined_storage
 
     storage = joined_storage(program)
-    steps = lowered(program, storage.idle, gpu, progress, strides=storage.strides)
+    steps = lowered(program, storage.idle, gpu, progress, strides=storage.strides, start=storage.start)
     return link(program, plan(program, workspaces_of(steps), storage, gpu.alignment), gpu, steps, progress)
 
 

@@ -25,10 +25,16 @@ static thread_local Position blockIdx, threadIdx;
 static thread_local std::barrier<>* together = nullptr;
 static inline void __syncthreads() { if (together) together->arrive_and_wait(); }
 
+// What a kernel says of the places that it reads and writes at once is looked at; `kernels_of` reads the answer.
+extern "C" { int misaligned = 0; }
+static inline void* at_multiple(const void* place, size_t size) { if ((uintptr_t)place % size) misaligned = 1; return (void*)place; }
+
 using __half = _Float16;
 using half = _Float16;
 struct __half2 { half x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
+struct alignas(16) uint4 { uint32_t x, y, z, w; };
+struct alignas(8) uint2 { uint32_t x, y; };
 static inline bool __hgt(half a, half b) { return a > b; }
 static inline bool __hlt(half a, half b) { return a < b; }
 static inline float __half2float(half a) { return a; }

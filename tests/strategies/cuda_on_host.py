@@ -16,6 +16,7 @@ from codegen.device.table import Start
 COMPILER = shutil.which("g++")
 HEADER = Path(__file__).with_name("cuda_on_host.h")
 _KERNEL = re.compile(r'extern "C" __global__ void __launch_bounds__\(\d+\) (\w+)\(([^)]*)\) \{(.*?)\n\}\n', re.DOTALL)
+_AT_ONCE = re.compile(r"(Whole\*\))there")
 _SHARED = re.compile(r"__shared__ (alignas\(\d+\) )?")
 
 
@@ -43,11 +44,13 @@ def compiled(source: str, folder: Path, contracted: bool) -> ctypes.CDLL:
             f"{{ run_blocks(grid, block, {waits}, [&] {{ {name}({values}); }}); }}"
         )
     text = _SHARED.sub(lambda found: f"{found[1] or ''}static ", source)
+    text, places = _AT_ONCE.subn(r"\1at_multiple(there, sizeof(Whole))", text)
+    assert places == 2
     (folder / "kernels.cpp").write_text(f'#include "{HEADER}"\n{text}\n' + "\n".join(runs))
     library = folder / ("contracted.so" if contracted else "kernels.so")
     contraction = ["-O1", "-ffp-contract=fast", "-mfma"] if contracted else ["-O0", "-ffp-contract=off"]
     command = [
-        *(str(COMPILER), "-std=c++20", "-w", "-shared", "-fPIC", "-pthread", *contraction),
+        *(str(COMPILER), "-std=c++20", "-fno-strict-aliasing", "-w", "-shared", "-fPIC", "-pthread", *contraction),
         *("-I", str(folder), str(folder / "kernels.cpp"), "-o", str(library)),
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -64,3 +67,6 @@ def _run(library: ctypes.CDLL, start: Start, *addresses: int) -> None:
     arguments = (ctypes.c_void_p * len(addresses))(*addresses)
     extents = [(ctypes.c_int * 3)(*three) for three in (start.grid, start.block)]
     getattr(library, f"run_{start.kernel}")(*extents, arguments)
+    assert not ctypes.c_int.in_dll(library, "misaligned").value, (
+        "what is read at once starts at no multiple of its bytes"
+    )

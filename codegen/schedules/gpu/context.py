@@ -10,16 +10,21 @@ from typing import Any
 from tvm import tirx
 
 from codegen.lower import tir
+from codegen.lower.emitter import Source
 from codegen.schedules.context import Surroundings
 from codegen.targets.gpu import GpuTarget
 
 
 @dataclass
 class Context(Surroundings):
-    """The kernel around a stage on a GPU. ``buffers`` holds the results of all stages, those in scratch memory too."""
+    """The kernel around a stage on a GPU. ``buffers`` holds the results of all stages, those in scratch memory too.
+
+    ``alignments``: of which numbers of bytes their places are multiples; nothing is known of one that is not there.
+    """
 
     target: GpuTarget
     variant: Mapping[str, Any] = field(default_factory=dict)
+    alignments: Mapping[Source, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,13 @@ KINDS = {
     "transposition": Kind(
         "y = Transpose <perm = [1, 0]> (x)", "{t}[640, 1000] x", "{t}[1000, 640] y", 24, ("injective",)
     ),
+    "element-wise, several at once": Kind(
+        "a = Mul (x, b) y = Relu (a)", "{t}[1024, 1024] x, {t}[1024, 1024] b", "{t}[1024, 1024] y", 32, ("injective",)
+    ),
+    "sigmoid, several at once": Kind("y = Sigmoid (x)", "{t}[1024, 1024] x", "{t}[1024, 1024] y", 32, ("injective",)),
+    "rows moved, several at once": Kind(
+        "y = Transpose <perm = [1, 0, 2]> (x)", "{t}[64, 128, 128] x", "{t}[128, 64, 128] y", 24, ("injective",)
+    ),
     "pooling": Kind(
         "y = MaxPool <kernel_shape = [3, 3], strides = [2, 2], pads = [1, 1, 1, 1]> (x)",
         "{t}[1, 64, 112, 112] x", "{t}[1, 64, 56, 56] y", 32, ("reduction by threads",),

@@ -4,6 +4,8 @@ runtime, compared with the interpreter. Rounding is that of the host's functions
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from codegen.device.build import link, lowered
 from codegen.device.code import DeviceCode
 from codegen.device.table import Start
 from codegen.signature import Signature
+from codegen.targets.gpu import GpuTarget
 from codegen.targets.named import NAMED
 from passes.derive.cost import EstimatedCosts
 from passes.pipeline import compile_as_written, plan
@@ -51,19 +54,21 @@ class HostCode:
         return CudaModel(driver, [Image(b"\x7fELF", "sm_90", dict.fromkeys(kernels, 0))], starts, signature, weights)
 
 
-def run_on_host(program: Program, feeds: dict[str, Array], folder: Path, contracted: bool) -> dict[str, Array]:
+def run_on_host(
+    program: Program, feeds: dict[str, Array], folder: Path, contracted: bool, target: GpuTarget = TARGET
+) -> dict[str, Array]:
     """The outputs of a program of kernels, compiled for CUDA and run through the CUDA runtime."""
     storage = joined_storage(program)
-    steps = lowered(program, storage.idle, TARGET, strides=storage.strides)
+    steps = lowered(program, storage.idle, target, strides=storage.strides, start=storage.start)
     made: list[HostCode] = []
 
-    def code(functions: dict[str, object], target: object, starts: object) -> DeviceCode:
-        made.append(HostCode(cuda_source(functions, TARGET), folder, contracted))
+    def code(functions: dict[str, object], _: object, starts: object) -> DeviceCode:
+        made.append(HostCode(cuda_source(functions, target), folder, contracted))
         return made[-1]  # type: ignore[return-value]
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("codegen.device.build.compiled_code", code)
-        built = link(program, plan(program, {}, storage, TARGET.alignment), TARGET, steps)
+        built = link(program, plan(program, {}, storage, target.alignment), target, steps)
     loaded = built.model()
     first = loaded.run(feeds)
     again = loaded.run(feeds)  # from the graph
@@ -158,6 +163,39 @@ def test_random_kernels(tmp_path_factory: pytest.TempPathFactory, found: list[Sc
     for statement in statements:
         expected = evaluate(statement.expression, values)
         np.testing.assert_allclose(actual[statement.output.name], expected, rtol=2e-6, atol=1e-6)
+
+
+SMALL = replace(TARGET, multiprocessors=1)
+"""On which a few elements fill the GPU, so that threads have several of them."""
+
+
+@pytest.mark.parametrize("columns", [2048, 2049, 2050, 2052, 2056])
+def test_what_is_read_and_written_at_once(tmp_path: Path, columns: int) -> None:
+    """In every type, in parts of a whole that begin anywhere, and with guards."""
+    statements: list[Compute] = []
+    inputs = [Tensor(f"x_{dtype.value}", TensorType(dtype, (Extent(2), Extent(columns)))) for dtype in DataType]
+    i, p, j = Iterator("i", 2), Iterator("p", 6), Iterator("j", columns)
+    for x in inputs:
+        parts = [Tensor(f"{x.name}_{number}", x.type) for number in range(3)]
+        reads = [Access(x, [i, j]), Access(x, [1 - Index.of(i), j]), Access(x, [Index.of(i) + 1, j], 1)]
+        statements += [
+            Compute(part, Scope([i, j], Apply("max", reads[0], one))) for part, one in zip(parts, reads, strict=True)
+        ]
+        beside = [Access(part, [Index.of(p) - 2 * number, j], 0) for number, part in enumerate(parts)]
+        first, second = (Apply("lt", IndexValue(Index.of(p)), Constant(end, DataType.INT64)) for end in (2, 4))
+        whole = Apply("where", first, beside[0], Apply("where", second, beside[1], beside[2]))
+        statements.append(
+            Compute(Tensor(f"y_{x.name}", TensorType(x.dtype, (Extent(6), Extent(columns)))), Scope([p, j], whole))
+        )
+    outputs = tuple(one.output for one in statements if one.output.name.startswith("y"))
+    program = Program("p", tuple(inputs), outputs, {}, tuple(statements))
+    numbers = np.random.default_rng(0).integers(0, 100, (2, columns))
+    values = {x.name: (numbers % 2 if x.dtype is DataType.BOOL else numbers).astype(x.dtype.numpy) for x in inputs}
+    found, expected = run_on_host(program, values, tmp_path, False, SMALL), run_program(program, values)
+    for output in outputs:
+        np.testing.assert_array_equal(found[output.name], expected[output.name], err_msg=output.name)
+    at_once = set(re.findall(r"^  +(?:load|store)_(\d+)\(", (tmp_path / "kernels.cpp").read_text(), re.MULTILINE))
+    assert at_once == {str(count) for count in (2, 4, 8, 16) if 2 * columns % count == 0}
 
 
 MODELS = {
