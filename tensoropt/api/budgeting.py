@@ -105,6 +105,7 @@ def within_budget(
         f"{search.smallest} bytes is the smallest budget that is known to fit",
         budget,
         search.smallest,
+        written.problem.duration,
     )
 
 

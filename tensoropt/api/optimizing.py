@@ -13,6 +13,7 @@ from tensoropt.api.compiled import CompiledModel
 from tensoropt.api.compiling import compiled, variants_of
 from tensoropt.api.device import optimize_for_device
 from tensoropt.api.requirements import require_budget, require_device_options, require_limits, require_target
+from tensoropt.api.stated import percent_longer
 from tensoropt.api.training import load_training
 from tensoropt.check import CheckResult, random_feeds
 from tensoropt.errors import ModelError, NoPlanError, UsageError
@@ -138,7 +139,10 @@ def optimize(
             clock.lap("plan")
         notices = tuple(database.warnings)
     if refused is not None:
-        return _without_products_at_points(context, again, f"with them there is {refused}", refused.budget_bytes)
+        found = _without_products_at_points(context, again, f"with them there is {refused}", refused.budget_bytes)
+        if refused.duration:  # longer than with them
+            found.memory["duration_increase_percent"] = percent_longer(found.memory["duration"], refused.duration)
+        return found
     progress("compile", 0.0, "")
 
     def compiling(share: float, detail: str) -> None:

@@ -89,7 +89,7 @@ class Stated:
 
     def longer(self, duration: int) -> float:
         """By how many per cent a duration is longer than that of this program."""
-        return round(100 * (duration / max(1, self.problem.duration) - 1), 4)
+        return percent_longer(duration, self.problem.duration)
 
 
 @dataclass(slots=True)
@@ -258,3 +258,8 @@ class Kernels:
             duration += round(chosen[step.name].seconds * 1e9) if step.name in chosen else 0
             steps.append(replace(step, duration=duration, workspace=workspaces.get(step.name, 0)))
         return replace(problem, steps=tuple(steps)).check()
+
+
+def percent_longer(duration: int, before: int) -> float:
+    """By how many per cent a duration is longer than another."""
+    return round(100 * (duration / max(1, before) - 1), 4)
