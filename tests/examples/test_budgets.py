@@ -69,7 +69,7 @@ def test_the_table_has_a_cell_for_each_title() -> None:
     lines = budgets.table(
         {"a, 80 %": row, "b, 50 %": {**row, "refused": "no plan"}, "c": {"failed": "died"}}
     ).splitlines()
-    cells = "2.00 | 66.7 | 1.00 | 3.00 | optimal | 2 | 1.25 | -0.50 | 2.000 | yes | 1.500 |"
+    cells = "2.00 | 66.7 | 1.00 | 3.00 | optimal | 2 | 1.25 | -0.50 | 0.983 | 2.000 | yes | 1.500 |"
     assert lines[2] == f"| a, 80 % | {cells}"
     assert lines[3] == f"| b, 50 % refused, smallest | {cells}"
     assert len({entry.count("|") for entry in lines}) == 1
