@@ -206,7 +206,7 @@ class _Lowering:
         declared = [tir.declare(dict.__getitem__(self.buffers, source), pointer) for pointer, source in sources.items()]
         function = tir.device_function(
             list(sources), body.threads.around(tir.sequence([*declared, body.statement])), self.target.tvm(),
-            aliased=bool(overwritable(self.expression)),
+            bool(overwritable(self.expression)), body.threads.resident,
         )  # fmt: skip
         arguments = tuple(self.arguments[source] for source in sources.values())
         return Launch(function, arguments, _three(body.threads.grid), _three(body.threads.size))

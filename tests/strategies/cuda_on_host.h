@@ -14,7 +14,7 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline
-#define __launch_bounds__(count)
+#define __launch_bounds__(...)
 #define __align__(size) alignas(size)
 using std::isfinite;
 using std::isinf;
@@ -28,6 +28,7 @@ static inline void __syncthreads() { if (together) together->arrive_and_wait(); 
 using __half = _Float16;
 using half = _Float16;
 struct __half2 { half x, y; };
+struct alignas(8) float2 { float x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
 static inline bool __hgt(half a, half b) { return a > b; }
 static inline bool __hlt(half a, half b) { return a < b; }

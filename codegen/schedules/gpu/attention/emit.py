@@ -44,7 +44,7 @@ class _Block:
         scores, sums = self.scores, self.sums
         sizes = (sums.row, self.cut.sums.rows), (sums.column, self.cut.sums.columns)
         rows, columns = (-(-loop.extent // size) for loop, size in sizes)
-        threads = Threads((sums.batch.extent * rows * columns,), (self.cut.threads,))
+        threads = Threads((sums.batch.extent * rows * columns,), (self.cut.threads,), self.cut.resident)
         emitter = self.context.emitter({})
         thread = emitter.bind(wide(threads.thread[0], self.width))
         left = wide(threads.block[0], self.width)

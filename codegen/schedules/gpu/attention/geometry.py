@@ -44,6 +44,17 @@ class Cut:
         """Threads of a block."""
         return self.scores.threads
 
+    @property
+    def registers(self) -> int:
+        """About what a thread needs: its results of both products, and what it brings for a step of the larger."""
+        brought = (self.scores.rows + self.scores.columns) * self.scores.depth // self.threads
+        return self.scores.sums + self.sums.sums + brought + 40
+
+    @property
+    def resident(self) -> int:
+        """Blocks that a multiprocessor's registers are to be enough for: left to itself, the compiler spills for one more."""
+        return (768 if self.registers <= 80 else 512) // self.threads
+
     def shared_bytes(self, itemsize: int) -> int:
         """Of a block: the operands of either product, the scores, and what is known of each row."""
         one, other = self.scores, self.sums
@@ -101,7 +112,7 @@ def _cut(
 def _cycles(found: Attention, cut: Cut, target: GpuTarget, itemsize: int) -> float:
     """Of the busiest multiprocessor, where a step of all its resident blocks lasts as long as their work or as the latency."""
     one, (scores, sums) = target.multiprocessor, (cut.scores, cut.sums)
-    registers = cut.threads * (scores.sums + sums.sums + 48) * itemsize // 4
+    registers = cut.threads * cut.registers * itemsize // 4
     resident = min(one.threads // cut.threads, one.blocks, one.registers // registers,
                    one.shared_bytes // (cut.shared_bytes(itemsize) + one.reserved_shared_bytes))  # fmt: skip
     if not resident:
