@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from codegen.device.kernel import compile_kernel
 from codegen.schedules.gpu.attention.form import recognize
 from codegen.schedules.gpu.attention.geometry import candidates
-from tensoropt.ir.expression import Access, Apply, Constant, Scope, Tensor
+from tensoropt.ir.expression import Access, Apply, Cast, Constant, Scope, Tensor
 from tensoropt.ir.index import Iterator
 from tensoropt.ir.interpreter import evaluate
 from tensoropt.ir.program import Array, Compute
@@ -96,6 +96,19 @@ def test_operands_that_are_computed() -> None:
     query = Apply("mul", Access(q, [i, h, c]), Constant(0.5, DataType.FLOAT32))
     products = Scope([h, i, j], Apply("mul", query, Apply("tanh", Access(k, [c, j]))), [c])
     scope = weighted((h, i, j), e, products, lambda score: score, Access(v, [j, e]))
+    agrees(scope, values_of(scope, 0), 0)
+
+
+def test_a_softmax_in_f32_between_products_of_halves() -> None:
+    h, i, j, c, e = (Iterator(name, extent) for name, extent in zip("hijce", (2, 20, 30, 8, 12), strict=True))
+    q, k, v = (tensor(name, DataType.FLOAT16, *shape) for name, shape in QKV.items())
+    products = Scope([h, i, j], Apply("mul", Access(q, [i, h, c]), Access(k, [c, j])), [c])
+    wide = weighted(
+        (h, i, j), e, products, lambda score: Cast(score, DataType.FLOAT32), Cast(Access(v, [j, e]), DataType.FLOAT32)
+    )
+    assert isinstance(wide.body, Apply)
+    weights, _ = wide.body.arguments
+    scope = Scope([h, i, e], Apply("mul", Cast(weights, DataType.FLOAT16), Access(v, [j, e])), [j])
     agrees(scope, values_of(scope, 0), 0)
 
 
