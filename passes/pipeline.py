@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from passes.combine.chains import CombineChains
@@ -11,6 +11,7 @@ from passes.combine.shared import MergeShared
 from passes.derive.compaction import CompactWindows
 from passes.fuse import Fuse
 from passes.inline_operands import InlineOperands
+from passes.join_scores import JoinScores
 from passes.normalise.compose_movers import ComposeMovers
 from passes.normalise.dead_code import RemoveDeadCode
 from passes.normalise.fold_constants import FoldConstants
@@ -23,6 +24,7 @@ from passes.plan.storage import Storage, placed
 from passes.select import Select
 from passes.winograd import FilterByPoints
 from tensoropt.allocation import ALIGNMENT, Placement
+from tensoropt.ir.expression import Scope
 from tensoropt.ir.program import Program
 from tensoropt.pass_manager import Context, Pass, run_passes
 
@@ -69,10 +71,15 @@ KERNELS: tuple[Pass, ...] = (
 """Statements become kernels."""
 
 
-def optimize(program: Program, context: Context) -> Program:
-    """The program of kernels, rewritten by derivation where that is faster."""
+def device_kernels(in_one_launch: Callable[[Scope], bool]) -> tuple[Pass, ...]:
+    """``KERNELS`` of a device that computes some kernels of several contractions in one launch."""
+    return (*KERNELS, JoinScores(in_one_launch))
+
+
+def optimize(program: Program, context: Context, kernels: Sequence[Pass] = KERNELS) -> Program:
+    """The program of kernels, rewritten by derivation where that is faster. ``kernels`` makes them of statements."""
     program = run_passes(program, (*NORMALISE, *COMBINE, *FILTER, *REWRITE, *FILTER), context)
-    return run_passes(program, (*KERNELS, InlineOperands()), context)
+    return run_passes(program, (*kernels, InlineOperands()), context)
 
 
 def portable(context: Context) -> Program:
@@ -88,9 +95,9 @@ def portable(context: Context) -> Program:
     )
 
 
-def compile_as_written(program: Program, context: Context) -> Program:
+def compile_as_written(program: Program, context: Context, kernels: Sequence[Pass] = KERNELS) -> Program:
     """The program of kernels without rewriting: the same normalisation, fusion and schedules, the algebra of the model."""
-    return run_passes(program, (*NORMALISE, *KERNELS), context)
+    return run_passes(program, (*NORMALISE, *kernels), context)
 
 
 def plan(

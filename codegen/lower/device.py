@@ -1,4 +1,4 @@
-"""A statement as launches of device functions: a launch for each stage, or one for stages that work row by row."""
+"""A statement as launches of device functions: one for each stage, or one for attention or for stages that work row by row."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from codegen.lower.stages import Stage, costly_value, split_stages
 from codegen.schedules import common_rows
 from codegen.schedules.context import Buffers
 from codegen.schedules.gpu import choose, rows
+from codegen.schedules.gpu.attention import emit as attention
+from codegen.schedules.gpu.attention.form import recognize
+from codegen.schedules.gpu.attention.geometry import candidates
 from codegen.schedules.gpu.context import Body, Context
 from codegen.strided import spanned
 from codegen.targets.gpu import GpuTarget
@@ -123,6 +126,9 @@ class _Lowering:
 
     def _bodies(self) -> list[tuple[str, Body, set[Tensor | Scope]]]:
         """The name, the body and the sources of every launch."""
+        attending = self._attention()
+        if attending is not None:
+            return attending
         stages = split_stages(self.expression)
         found = self._rows(stages) if len(stages) > 1 else None
         if found is not None:
@@ -142,6 +148,18 @@ class _Lowering:
             (name, body), used = self._used(lambda step=step: choose.schedule(self.context, step))
             bodies.append((name, body, used))
         return bodies
+
+    def _attention(self) -> list[tuple[str, Body, set[Tensor | Scope]]] | None:
+        """The one launch of attention; None for another form, and where no block of it fits the device."""
+        found = recognize(self.expression)
+        cuts = candidates(found, self.target) if found is not None else []
+        if found is None or not cuts:
+            return None
+        cut = cuts[min(int(self.context.variant.get("attention", 0)), len(cuts) - 1)]
+        self._written([found.values])
+        self._place([found.values], {found.values.result})
+        (name, body), used = self._used(lambda: attention.schedule(self.context, found, cut))
+        return [(name, body, used)]
 
     def _rows(self, stages: list[Stage]) -> common_rows.Rows | None:
         value = costly_value(self.expression)
@@ -201,7 +219,7 @@ class _Lowering:
         declared = [tir.declare(dict.__getitem__(self.buffers, source), pointer) for pointer, source in sources.items()]
         function = tir.device_function(
             list(sources), body.threads.around(tir.sequence([*declared, body.statement])), self.target.tvm(),
-            aliased=bool(overwritable(self.expression)),
+            bool(overwritable(self.expression)), body.threads.resident,
         )  # fmt: skip
         arguments = tuple(self.arguments[source] for source in sources.values())
         return Launch(function, arguments, _three(body.threads.grid), _three(body.threads.size))

@@ -236,9 +236,14 @@ _DEVICE_KERNEL_LAUNCH = 2
 """TVM's calling convention of a function that a device starts in many threads."""
 
 
-def device_function(parameters: Sequence[Any], body: Statement, target: Any, aliased: bool) -> Any:
-    """A device function, which binds its threads itself. ``aliased`` where its result may be written over what it reads."""
+def device_function(parameters: Sequence[Any], body: Statement, target: Any, aliased: bool, resident: int = 0) -> Any:
+    """A device function, which binds its threads itself. ``aliased`` where its result may be written over what it reads.
+
+    ``resident``: blocks that a multiprocessor's registers must be enough for; 0 leaves that to CUDA's compiler.
+    """
     made = tirx.PrimFunc(list(parameters), body).with_attr("calling_conv", _DEVICE_KERNEL_LAUNCH)
+    if resident:
+        made = made.with_attr("tirx.launch_bounds_min_blocks_per_sm", resident)
     made = made.with_attr("target", target).with_attr("tirx.is_global_func", True)
     return made if aliased else made.with_attr("tirx.noalias", True)
 

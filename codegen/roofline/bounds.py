@@ -109,7 +109,7 @@ def _with_products(
     """What a cut of the depth adds to the start, and the terms with those of products, for the tile and the cut that are best."""
     found = []
     for rows, columns, parts in product(_SIDES, _SIDES, _PARTS):
-        if parts == 1 or products.depth >= _LEAST_DEPTH * parts:
+        if parts <= products.most_parts and (parts == 1 or products.depth >= _LEAST_DEPTH * parts):
             own = _tiled(products, target, double, tf32, (rows, columns, parts))
             terms = {name: others.get(name, 0.0) + own.get(name, 0.0) for name in (*others, *own)}
             found.append((target.ceilings.launch_seconds if parts > 1 else 0.0, terms))

@@ -10,6 +10,7 @@ from codegen.lower.reads import operations
 from codegen.lower.stages import Stage, costly_value, split_stages
 from codegen.schedules import common_rows
 from codegen.schedules.context import Epilogue, Surroundings
+from codegen.schedules.gpu.attention.form import Attention, recognize
 from tensoropt.ir.expression import Access, Scope, Tensor, accesses, tensors
 from tensoropt.ir.program import Opaque
 from tensoropt.ir.structure import is_contraction, product_extents, view_source
@@ -17,6 +18,8 @@ from tensoropt.ir.types import DataType
 
 _PARTNERS = 256
 """Threads that share one sum at the most: a block."""
+_WEIGHING = 20
+"""Operations that make a weight of a score: the largest, the exponential, the sum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,8 @@ class Products:
     columns: int
     depth: int
     dtype: DataType
+    most_parts: int = 32
+    """Into how many launches' worth of parts the depth may be cut."""
 
     @property
     def multiply_adds(self) -> int:
@@ -51,9 +56,12 @@ class Launch:
 
 
 def launches_of(expression: Scope) -> list[Launch]:
-    """The launches of a kernel, in order: one for each stage, or one for stages that go row by row; none for a view."""
+    """The launches of a kernel, in order: for each stage, or for attention or stages that go row by row; none for a view."""
     if view_source(expression) is not None or not expression.type.elements:
         return []
+    attention = recognize(expression)
+    if attention is not None:
+        return [_attention(attention)]
     stages = [stage for stage in split_stages(expression) if stage.result.type.elements]
     rows = _rows(expression, stages) if len(stages) > 1 else None
     groups = [list(rows)] if rows is not None else [[stage] for stage in stages]
@@ -67,6 +75,30 @@ def launch_of_operator(statement: Opaque) -> Launch:
     written = sum(output.type.bytes for output in statement.outputs)
     reads: dict[Tensor | Scope, int] = {tensor: tensor.type.bytes for tensor in statement.inputs}
     return Launch(statement.operator, (), float(elements), False, max(elements, 1), 0, reads, written)
+
+
+def _attention(found: Attention) -> Launch:
+    """Both products, with the scores between them where they are computed. No half type is multiplied on tensor cores."""
+    batch, rows, keys = found.sums.batches, found.rows, found.keys
+    scores, values = found.scores, found.values
+    own = {scores.scope, scores.result, values.scope, values.result}
+    reads: dict[Tensor | Scope, int] = {}
+    for scope in own:
+        for access in accesses(scope.body):
+            if isinstance(access.source, Tensor):
+                touched = _touched(access, scope) * access.dtype.itemsize
+                reads[access.source] = max(reads.get(access.source, 0), touched)
+    double = DataType.FLOAT64 in (scores.scope.dtype, values.scope.dtype)
+    dtype = DataType.FLOAT64 if double else DataType.FLOAT32
+    products = (
+        Products(batch, rows, keys, found.products.depth, dtype, most_parts=1),
+        Products(batch, rows, found.columns, keys, dtype, most_parts=1),
+    )
+    done = batch * rows * (keys * (operations(scores.result.body) + _WEIGHING) + found.columns)
+    if values.result is not values.scope:
+        done += values.result.type.elements * operations(values.result.body)
+    threads = batch * rows * max(keys, found.columns)
+    return Launch("attention", products, float(done), double, threads, 0, reads, values.result.type.bytes)
 
 
 def _form(stage: Stage) -> str:

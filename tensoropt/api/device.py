@@ -33,14 +33,15 @@ def optimize_for_device(
     What is derived for CUDA is chosen by the GPU's data. No cost is known of other devices, so nothing is derived for them.
     ModelError for what is not compiled for devices, CheckError where the result differs from ONNX Runtime's.
     """
+    from codegen.schedules.gpu.attention.geometry import fits
     from codegen.targets.cpu import available_threads, host_target
     from codegen.targets.here import why_not_here
-    from passes.pipeline import optimize, portable
+    from passes.pipeline import device_kernels, optimize, portable
 
     absent = why_not_here([gpu])[gpu.name]
     context = _context(gpu, excluded, tune, seed, time_limit, progress)
     context.stages.append(("import", imported.program))
-    program = optimize(imported.program, context)
+    program = optimize(imported.program, context, device_kernels(lambda expression: fits(expression, gpu)))
     clock.lap("optimize")
     progress("compile", 0.0, "")
     built = compiled_for_device(program, gpu, lambda share, detail: progress("compile", share, detail))

@@ -134,8 +134,11 @@ def _access(node: Access, grid: Mapping[Iterator, Array], values: Mapping[str, A
         value = np.asarray(np.asarray(values[node.source.name])[clamped], np.float64)
         found = Estimate(value, np.abs(value))
     else:
-        nested = estimate_at(node.source, tuple(position.ravel() for position in clamped), values)
-        found = Estimate(nested.value.reshape(inside.shape), nested.magnitude.reshape(inside.shape))
+        # each element once: in a nest of folds (attention) the inner ones are read again and again
+        flat = np.ravel_multi_index(clamped, shape) if clamped else np.zeros((), np.int64)
+        wanted, place = np.unique(flat, return_inverse=True)
+        nested = estimate_at(node.source, np.unravel_index(wanted, shape) if shape else (), values)
+        found = Estimate(*(part[place].reshape(inside.shape) for part in (nested.value, nested.magnitude)))
     return Estimate(np.where(inside, found.value, fill), np.where(inside, found.magnitude, abs(fill)))
 
 

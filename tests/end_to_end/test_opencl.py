@@ -138,6 +138,47 @@ def test_only_kernels_for_cpus_are_tuned(tmp_path: Path, capsys: pytest.CaptureF
     assert "the artefact is for opencl, and only kernels for CPUs are tuned" in capsys.readouterr().err
 
 
+def test_attention_stores_no_scores(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two heads, as exporters write them: projected, reshaped, transposed; with a scale and a mask."""
+    numbers = np.random.default_rng(3)
+    weights = {name: (numbers.standard_normal((24, 24)) * 0.2).astype(np.float32) for name in ("wq", "wk", "wv", "wo")}
+    weights |= {"scale": np.array(12**-0.5, np.float32), "mask": np.where(np.tri(45), 0, -1e9).astype(np.float32)}
+    nodes = []
+    for name, order in (("q", [0, 2, 1, 3]), ("k", [0, 2, 3, 1]), ("v", [0, 2, 1, 3])):
+        nodes += [
+            helper.make_node("MatMul", ["x", f"w{name}"], [f"{name}1"]),
+            helper.make_node("Reshape", [f"{name}1", "heads"], [f"{name}2"]),
+            helper.make_node("Transpose", [f"{name}2"], [f"{name}3"], perm=order),
+        ]
+    nodes += [
+        helper.make_node("MatMul", ["q3", "k3"], ["s"]),
+        helper.make_node("Mul", ["s", "scale"], ["t"]),
+        helper.make_node("Add", ["t", "mask"], ["u"]),
+        helper.make_node("Softmax", ["u"], ["p"], axis=-1),
+        helper.make_node("MatMul", ["p", "v3"], ["o1"]),
+        helper.make_node("Transpose", ["o1"], ["o2"], perm=[0, 2, 1, 3]),
+        helper.make_node("Reshape", ["o2", "joined"], ["o3"]),
+        helper.make_node("MatMul", ["o3", "wo"], ["y"]),
+    ]
+    shapes = {"heads": np.array([2, 45, 2, 12]), "joined": np.array([2, 45, 24])}
+    graph = helper.make_graph(
+        nodes,
+        "attention",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [2, 45, 24])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [2, 45, 24])],
+        [numpy_helper.from_array(array, name) for name, array in (weights | shapes).items()],
+    )
+    path = tmp_path / "attention.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    assert main(["optimize", str(path), "--target", "opencl", "-o", str(tmp_path / "out"), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["check"]["ok"]
+    (attention,) = (kernel for kernel in report["kernels"] if kernel["schedules"][0].startswith("attention"))
+    assert len(attention["launches"]) == 1
+    assert attention["workspace_bytes"] == 0
+    assert len(report["kernels"]) == 6, "three projections, attention, heads beside one another, a projection"
+
+
 @pytest.mark.parametrize("name", LIGHT)
 def test_every_kernel_of_light_models_agrees_with_onnx_runtime(name: str) -> None:
     imported = load_program(MODELS[name](1), {})

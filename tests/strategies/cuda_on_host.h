@@ -14,7 +14,7 @@
 #define __device__
 #define __host__
 #define __forceinline__ inline
-#define __launch_bounds__(count)
+#define __launch_bounds__(...)
 #define __align__(size) alignas(size)
 using std::isfinite;
 using std::isinf;
@@ -32,6 +32,7 @@ static inline void* at_multiple(const void* place, size_t size) { if ((uintptr_t
 using __half = _Float16;
 using half = _Float16;
 struct __half2 { half x, y; };
+struct alignas(8) float2 { float x, y; };
 struct alignas(16) float4 { float x, y, z, w; };
 struct alignas(16) uint4 { uint32_t x, y, z, w; };
 struct alignas(8) uint2 { uint32_t x, y; };

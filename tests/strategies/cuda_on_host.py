@@ -15,7 +15,9 @@ from codegen.device.table import Start
 
 COMPILER = shutil.which("g++")
 HEADER = Path(__file__).with_name("cuda_on_host.h")
-_KERNEL = re.compile(r'extern "C" __global__ void __launch_bounds__\(\d+\) (\w+)\(([^)]*)\) \{(.*?)\n\}\n', re.DOTALL)
+_KERNEL = re.compile(
+    r'extern "C" __global__ void __launch_bounds__\([\d, ]+\) (\w+)\(([^)]*)\) \{(.*?)\n\}\n', re.DOTALL
+)
 _AT_ONCE = re.compile(r"(Whole\*\))there")
 _SHARED = re.compile(r"__shared__ (alignas\(\d+\) )?")
 

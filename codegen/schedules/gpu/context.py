@@ -33,6 +33,8 @@ class Threads:
 
     grid: tuple[int, ...]
     size: tuple[int, ...]
+    resident: int = 0
+    """Blocks that a multiprocessor's registers must be enough for; 0 leaves that to the compiler, which may spill for one more."""
 
     @cached_property
     def block(self) -> tuple[Any, ...]:

@@ -12,10 +12,11 @@ from codegen.cuda.occupancy import beyond, occupancy
 from codegen.cuda.resources import Resources
 from codegen.device.kernel import function_names
 from codegen.lower.device import Launch, lower
+from codegen.schedules.gpu.attention.geometry import fits
 from codegen.targets.gpu import GpuTarget
 from codegen.targets.named import NAMED
 from passes.derive.cost import EstimatedCosts
-from passes.pipeline import compile_as_written
+from passes.pipeline import compile_as_written, device_kernels
 from tensoropt.errors import UsageError
 from tensoropt.ir.program import Compute
 from tensoropt.pass_manager import Context
@@ -86,6 +87,15 @@ KINDS = {
         "y = Conv <kernel_shape = [3, 3], pads = [1, 1, 1, 1], group = 256> (x, w)",
         "{t}[1, 256, 28, 28] x, {t}[256, 1, 3, 3] w", "{t}[1, 256, 28, 28] y", 128,
     ),
+    "attention": Kind(
+        "t = Transpose <perm = [0, 2, 1]> (k) a = MatMul (q, t) b = Mul (a, c) d = Add (b, m) p = Softmax <axis = 2> (d) "
+        "y = MatMul (p, v)",
+        "{t}[12, 384, 64] q, {t}[12, 384, 64] k, {t}[12, 384, 64] v, {t}[384, 384] m, {t} c", "{t}[12, 384, 64] y", 96,
+    ),
+    "attention of wide heads": Kind(
+        "t = Transpose <perm = [0, 2, 1]> (k) a = MatMul (q, t) p = Softmax <axis = 2> (a) y = MatMul (p, v)",
+        "{t}[32, 2048, 128] q, {t}[32, 2048, 128] k, {t}[32, 2048, 128] v", "{t}[32, 2048, 128] y", 96,
+    ),
 }  # fmt: skip
 
 TYPES = {"f32": "float", "f16": "float16"}
@@ -112,7 +122,8 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     for kind, given in KINDS.items():
         for dtype, spelled in TYPES.items():
             found = model(given.body, given.inputs.format(t=spelled), given.outputs.format(t=spelled))
-            program = compile_as_written(program_of(found), Context(EstimatedCosts()))
+            kernels = device_kernels(lambda expression: fits(expression, target))
+            program = compile_as_written(program_of(found), Context(EstimatedCosts()), kernels)
             made = launches.setdefault((kind, dtype), [])
             for statement in program.statements:
                 assert isinstance(statement, Compute)
@@ -135,6 +146,8 @@ def compiled(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 def test_what_a_kind_needs(compiled: tuple[GpuTarget, Launches], kind: str, dtype: str) -> None:
     target, launches = compiled
     found, expected = launches[kind, dtype], KINDS[kind]
+    if kind.startswith("attention"):
+        assert [made.schedule.split()[0] for made in found] == ["attention"]
     if expected.schedules:
         assert tuple(made.schedule for made in found) == expected.schedules
     for made in found:

@@ -18,6 +18,7 @@ from codegen.cuda.source import cuda_source
 from codegen.device.build import link, lowered
 from codegen.device.code import DeviceCode
 from codegen.device.table import Start
+from codegen.lower.device import lower
 from codegen.signature import Signature
 from codegen.targets.gpu import GpuTarget
 from codegen.targets.named import NAMED
@@ -32,6 +33,7 @@ from tensoropt.ir.scalar import OPERATIONS
 from tensoropt.ir.types import DataType, Extent, TensorType
 from tensoropt.pass_manager import Context
 from tests.codegen.lower.test_operations import CASES, ULPS, operands
+from tests.strategies.attention import Sizes, attention, values_of
 from tests.strategies.cuda_on_host import available, compiled, kernels_of
 from tests.strategies.expressions import closed_scopes
 from tests.strategies.fake_driver import FakeDriver
@@ -196,6 +198,19 @@ def test_what_is_read_and_written_at_once(tmp_path: Path, columns: int) -> None:
         np.testing.assert_array_equal(found[output.name], expected[output.name], err_msg=output.name)
     at_once = set(re.findall(r"^  +(?:load|store)_(\d+)\(", (tmp_path / "kernels.cpp").read_text(), re.MULTILINE))
     assert at_once == {str(count) for count in (2, 4, 8, 16) if 2 * columns % count == 0}
+
+
+@pytest.mark.parametrize("dtype", [DataType.FLOAT32, DataType.FLOAT16])
+@pytest.mark.parametrize("contracted", [False, True])
+def test_attention_in_one_launch(tmp_path: Path, dtype: DataType, contracted: bool) -> None:
+    scope = attention(Sizes(2, 37, 83, 9, 20), dtype, True, True)
+    assert lower(Tensor("y", scope.type), scope, TARGET).schedules[0].startswith("attention")
+    values = values_of(scope, 0)
+    with np.errstate(all="ignore"):
+        expected = evaluate(scope, values).astype(np.float32)
+    actual = run_on_host(of_scope(scope), values, tmp_path, contracted)["y"].astype(np.float32)
+    tolerance = 1e-5 if dtype is DataType.FLOAT32 else 1e-2
+    np.testing.assert_allclose(actual, expected, rtol=tolerance, atol=tolerance)
 
 
 MODELS = {

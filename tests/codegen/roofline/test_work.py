@@ -13,6 +13,7 @@ from tensoropt.ir.expression import Access, Apply, Reducer, Scope, Tensor, tenso
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.structure import view_source
 from tensoropt.ir.types import DataType
+from tests.strategies.attention import Sizes, attention
 from tests.strategies.expressions import closed_scopes, tensor
 
 F32 = DataType.FLOAT32
@@ -52,6 +53,20 @@ def test_a_convolution_and_one_of_each_channel() -> None:
     small = tensor("small", 8, 3, 3)
     each = Scope([n, c, y, x], Apply("mul", Access(image, [n, c, *window]), Access(small, [c, r, s])), [r, s])
     assert only(each).products == (Products(8, 1, 196, 9, F32),)
+
+
+@pytest.mark.parametrize("dtype", [F32, DataType.FLOAT16])
+def test_attention_is_one_launch_that_moves_no_scores(dtype: DataType) -> None:
+    expression = attention(Sizes(12, 384, 256, 64, 48), dtype, True, True)
+    found = only(expression)
+    assert found.form == "attention"
+    # no half type is multiplied on tensor cores, and no depth is cut
+    assert found.products == (Products(12, 384, 256, 64, F32, 1), Products(12, 384, 48, 256, F32, 1))
+    elements = {"q": 12 * 384 * 64, "k": 12 * 256 * 64, "v": 12 * 256 * 48, "mask": 384 * 256}
+    moved = {source.name: size for source, size in found.reads.items() if isinstance(source, Tensor)}
+    assert moved == {name: count * dtype.itemsize for name, count in elements.items()}
+    assert found.written_bytes == 12 * 384 * 48 * dtype.itemsize
+    assert len(lower(Tensor("y", expression.type), expression, NAMED["h200"]).launches) == 1
 
 
 def test_a_softmax_is_one_launch() -> None:

@@ -6,7 +6,7 @@ shared memory, so one barrier a step is enough.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tvm import tirx
@@ -19,7 +19,7 @@ from codegen.schedules.gpu.contraction.geometry import innermost, sides
 from codegen.schedules.gpu.contraction.operand import Operand, operand
 from codegen.schedules.gpu.contraction.tiles import Tile
 from codegen.schedules.reducing import Reduction
-from codegen.schedules.sums_of_products import Contraction
+from codegen.schedules.sums_of_products import Contraction, Side
 from tensoropt.ir.expression import Scalar, substitute
 from tensoropt.ir.index import Index, Iterator
 
@@ -31,7 +31,7 @@ class Emission(Reduction[Context]):
     """Emits one contraction. The points of each side, the batch and the depth are counted through their iterators."""
 
     def __init__(self, context: Context, epilogue: Epilogue, contraction: Contraction, tile: Tile) -> None:
-        rows, columns = sides(contraction, innermost(epilogue, contraction))
+        rows, columns = self.sides(epilogue, contraction)
         groups = (contraction.batch, rows.iterators, columns.iterators, contraction.reduction)
         axes = [merge([list(group)], name) for group, name in zip(groups, ("batch", "row", "column", "k"), strict=True)]
         coarse = {iterator: index for one in axes for iterator, index in one.mapping.items()}
@@ -50,6 +50,10 @@ class Emission(Reduction[Context]):
         self.left = self.operand("rows", substitute(rows.body, coarse), self.row, tile.rows)
         self.right = self.operand("columns", substitute(columns.body, coarse), self.column, tile.columns)
         self.sums = tir.local(self.computed, tile.sums, "sums")
+
+    def sides(self, epilogue: Epilogue, contraction: Contraction) -> tuple[Side, Side]:
+        """Rows and columns."""
+        return sides(contraction, innermost(epilogue, contraction))
 
     def operand(self, name: str, body: Scalar, point: Iterator, size: int) -> Operand:
         """One side's block in shared memory."""
@@ -74,45 +78,57 @@ class Emission(Reduction[Context]):
             number * tir.integer(size, self.width)
             for number, size in zip(reversed(numbers), (tile.rows, tile.columns), strict=True)
         ]
+        steps = -(-self.step.extent // tile.depth)
         parts = [
             *self.left.allocations(), *self.right.allocations(), tir.allocate(self.sums), *statements, *cell, *cells,
-            self._clear(), self._steps(first, values), self._ends(first, values),
+            self.clear(), self.steps(first, values, tir.integer(0, self.width), steps), self.ends(first, values),
         ]  # fmt: skip
         return Body(tir.sequence(parts), threads)
 
-    def _clear(self) -> Any:
+    def clear(self) -> Any:
+        """No products yet."""
         zero = tir.number(0, self.computed)
         return tir.unrolled(self.tile.sums, lambda place: tir.store(self.sums, zero, place), "cleared")
 
-    def _steps(self, first: list[Any], values: Mapping[Iterator, Any]) -> Any:
-        steps = -(-self.step.extent // self.tile.depth)
+    def brought(self) -> tuple[Operand, ...]:
+        """The sides that come from memory, step by step."""
+        return self.left, self.right
+
+    def begins(self, side: Operand, step: Any, vector: int) -> Any:
+        """Where a step's block of a side begins in shared memory, in vectors of so many elements."""
+        return tirx.truncmod(step, tir.integer(2, self.width)) * tir.integer(side.half // vector, self.width)
+
+    def steps(self, first: Sequence[Any], values: Mapping[Iterator, Any], start: Any, count: Any) -> Any:
+        """Adds the products of ``count`` steps from the position ``start`` of the depth on.
+
+        ``first`` are the first points of the sides that are brought. Of one step, the block must wait before it brings more.
+        """
         depth, one, two = (tir.integer(value, self.width) for value in (self.tile.depth, 1, 2))
-        sides = list(zip((self.left, self.right), first, strict=True))
+        sides = list(zip(self.brought(), first, strict=True))
 
         def fetch(step: Any) -> list[Any]:
-            return [side.fetch(self.context, start, step * depth, self.thread, values) for side, start in sides]
+            return [side.fetch(self.context, point, start + step * depth, self.thread, values) for side, point in sides]
 
         def put(half: Any) -> list[Any]:
             return [side.put(self.context, half, self.thread, values) for side, _ in sides]
 
         def turn(step: Any) -> Any:
-            half = tirx.truncmod(step, two)
-            if steps == 1:
-                return self.products(half, values)
-            more = step + one < tir.integer(steps, self.width)
+            if isinstance(count, int) and count == 1:
+                return self.products(step, values)
+            more = step + one < (tir.integer(count, self.width) if isinstance(count, int) else count)
             return tir.sequence(
                 [
                     tir.when(more, tir.sequence(fetch(step + one))),
-                    self.products(half, values),
+                    self.products(step, values),
                     tir.when(more, tir.sequence(put(tirx.truncmod(step + one, two)))),
                     barrier(),
                 ]
             )
 
         zero = tir.integer(0, self.width)
-        return tir.sequence([*fetch(zero), *put(zero), barrier(), tir.serial(steps, turn, "step", self.width)])
+        return tir.sequence([*fetch(zero), *put(zero), barrier(), tir.serial(count, turn, "step", self.width)])
 
-    def products(self, half: Any, values: Mapping[Iterator, Any]) -> Any:
+    def products(self, step: Any, values: Mapping[Iterator, Any]) -> Any:
         """All products of a step: a column of rows and a row of columns from shared memory, and what they make."""
         tile = self.tile
         rows, columns = (
@@ -125,10 +141,9 @@ class Emission(Reduction[Context]):
             (self.left, self._row_number(), tile.height),
             (self.right, self._column_number(), tile.width),
         ):
-            vectors = tile.depth * side.step_stride // self._vector(count)
-            bases.append(emitter.bind(emitter.index(number) + half * tir.integer(vectors, self.width)))
+            bases.append(emitter.bind(emitter.index(number) + self.begins(side, step, self._vector(count))))
 
-        def one(step: Any) -> Any:
+        def one(place_in_step: Any) -> Any:
             read = []
             for own, side, base, count, size in (
                 (rows, self.left, bases[0], tile.height, tile.rows),
@@ -136,7 +151,7 @@ class Emission(Reduction[Context]):
             ):
                 vector = self._vector(count)
                 for group in range(count // vector):
-                    place = base + step * tir.integer(side.step_stride // vector, self.width)
+                    place = base + place_in_step * tir.integer(side.step_stride // vector, self.width)
                     place = place + tir.integer(group * self._stride(count, size) // vector, self.width)
                     where = place * tir.integer(vector, self.width)  # whole vectors, as TVM's generator then sees
                     loaded = tir.load(side.memory, where, vector)
@@ -190,7 +205,7 @@ class Emission(Reduction[Context]):
 
     # -- the end ---------------------------------------------------------------------------------------------------------
 
-    def _ends(self, first: list[Any], values: Mapping[Iterator, Any]) -> Any:
+    def ends(self, first: list[Any], values: Mapping[Iterator, Any]) -> Any:
         """The epilogue and the store of each result that there is. Loops are unrolled, so that sums stay in registers."""
         tile = self.tile
         down, across = self.ways()
@@ -211,7 +226,7 @@ class Emission(Reduction[Context]):
             def column(place: Any) -> Any:
                 here = {**inside, across: place}
                 own, reached = at(first[1], places[1], here)
-                kept = tir.load(self.sums, self.context.emitter(here).index(self.kept_at(down, across)))
+                kept = self.folded_at(down, across, here)
                 end = self.finish({}, {**here, self.row: point, self.column: reached}, None, 1, kept)
                 return tir.sequence([*own, guarded(reached, self.column.extent, tile.columns, end)])
 
@@ -219,3 +234,7 @@ class Emission(Reduction[Context]):
             return tir.sequence([*cells, guarded(point, self.row.extent, tile.rows, columns)])
 
         return tir.unrolled(down.extent, row, "down", self.width)
+
+    def folded_at(self, down: Iterator, across: Iterator, values: Mapping[Iterator, Any]) -> Any:
+        """The reduced value of a thread's result."""
+        return tir.load(self.sums, self.context.emitter(values).index(self.kept_at(down, across)))

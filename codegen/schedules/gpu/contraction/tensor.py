@@ -39,14 +39,14 @@ class TensorEmission(Emission):
         assert half is not None
         return half_operand(self.context, name, half, point, self.step, size, self.tile.depth, self.tile.threads)
 
-    def products(self, half: Any, values: Mapping[Iterator, Any]) -> Any:
+    def products(self, step: Any, values: Mapping[Iterator, Any]) -> Any:
         """All products of a step."""
         tile = self.tile
         row, column = self._first()
         emitter = self.context.emitter(values)
         bases = []
         for side, first in ((self.left, row), (self.right, column)):
-            start = emitter.index(first * side.point_stride) + half * tir.integer(side.half, self.width)
+            start = emitter.index(first * side.point_stride) + self.begins(side, step, 1)
             bases.append(emitter.bind(start))
         lane = tirx.Cast("int32", emitter.index(Index.of(self.thread) % WARP))
 
@@ -60,13 +60,13 @@ class TensorEmission(Emission):
             tir.local("uint32", wide * _COLUMN_WORDS, "column_words"),
         )
         made = [tir.allocate(rows), tir.allocate(columns)]
-        for step in range(0, tile.depth, _DEPTH):
+        for begin in range(0, tile.depth, _DEPTH):
             downs = [
-                (_word(rows, down * _ROW_WORDS), *place(self.left, bases[0], down * _HEIGHT, step))
+                (_word(rows, down * _ROW_WORDS), *place(self.left, bases[0], down * _HEIGHT, begin))
                 for down in range(high)
             ]
             rights = [
-                (_word(columns, across * _COLUMN_WORDS), *place(self.right, bases[1], across * _WIDTH, step))
+                (_word(columns, across * _COLUMN_WORDS), *place(self.right, bases[1], across * _WIDTH, begin))
                 for across in range(wide)
             ]
             made += [_call("row_fragment", *one, lane) for one in downs]

@@ -1,0 +1,115 @@
+"""Attention in one launch on OpenCL, at sizes around those of tiles, against the interpreter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from codegen.device.kernel import compile_kernel
+from codegen.schedules.gpu.attention.form import recognize
+from codegen.schedules.gpu.attention.geometry import candidates
+from tensoropt.ir.expression import Access, Apply, Cast, Constant, Scope, Tensor
+from tensoropt.ir.index import Iterator
+from tensoropt.ir.interpreter import evaluate
+from tensoropt.ir.program import Array, Compute
+from tensoropt.ir.types import DataType
+from tests.strategies.attention import Sizes, attention, tensor, values_of, weighted
+from tests.strategies.compilers import OPENCL
+
+TOLERANCES = {
+    DataType.FLOAT16: 1e-2,  # the interpreter rounds each weight
+    DataType.BFLOAT16: 6e-2,
+    DataType.FLOAT32: 1e-5,
+    DataType.FLOAT64: 1e-12,
+}
+SIZES = st.builds(
+    Sizes, st.integers(1, 3), st.integers(2, 70), st.integers(8, 80), st.integers(2, 40), st.integers(2, 40)
+)
+
+
+def agrees(scope: Scope, values: dict[str, Array], variant: int) -> None:
+    kernel = compile_kernel(Compute(Tensor("y", scope.type), scope), OPENCL, (), {"attention": variant})
+    (name,) = kernel.kernel.schedules
+    assert name.startswith("attention")
+    assert not kernel.kernel.workspace_bytes
+    with np.errstate(all="ignore"):
+        expected = evaluate(scope, values).astype(np.float64)
+    tolerance = TOLERANCES[scope.dtype]
+    np.testing.assert_allclose(kernel(values)["y"].astype(np.float64), expected, rtol=tolerance, atol=tolerance)
+
+
+@given(
+    sizes=SIZES, dtype=st.sampled_from(list(TOLERANCES)), scaled=st.booleans(), masked=st.booleans(),
+    variant=st.integers(0, 100),
+)  # fmt: skip
+@example(Sizes(2, 64, 64, 32, 32), DataType.FLOAT32, True, True, 0)
+@example(Sizes(1, 65, 129, 33, 17), DataType.FLOAT16, True, True, 1)
+@settings(max_examples=12)
+def test_softmax_of_products_and_its_product(
+    sizes: Sizes, dtype: DataType, scaled: bool, masked: bool, variant: int
+) -> None:
+    scope = attention(sizes, dtype, scaled, masked)
+    agrees(scope, values_of(scope, variant), variant)
+
+
+def test_every_cut() -> None:
+    """All tiles that some size may get, with keys that end within a tile."""
+    scope = attention(Sizes(1, 65, 71, 17, 130), DataType.FLOAT32, True, True)
+    found = recognize(scope)
+    assert found is not None
+    values = values_of(scope, 3)
+    cuts = candidates(found, OPENCL)
+    assert len({(cut.scores, cut.sums) for cut in cuts}) == len(cuts) > 20
+    for variant in range(0, len(cuts), 5):
+        agrees(scope, values, variant)
+
+
+@pytest.mark.parametrize("first", [-np.inf, 80.0, np.nan, np.inf])
+def test_what_comes_in_an_early_tile_and_not_later(first: float) -> None:
+    """A row whose first keys are masked, whose first scores are by far the largest, or have no softmax."""
+    sizes = Sizes(1, 16, 64, 4, 16)
+    scope = attention(sizes, DataType.FLOAT32, False, True)
+    values = values_of(scope, 0)
+    values["mask"][:] = 0
+    values["mask"][:, :16] = first
+    values["mask"][3:5, 16:] = -np.inf
+    agrees(scope, values, 2)
+
+
+def test_an_epilogue_of_its_own_point() -> None:
+    core = attention(Sizes(2, 20, 30, 8, 12), DataType.FLOAT32, True, False)
+    h, i, e = core.traversal
+    residual = tensor("r", DataType.FLOAT32, 20, 2, 12)
+    ended = Apply(
+        "add", Apply("max", Access(core, [h, i, e]), Constant(0.1, DataType.FLOAT32)), Access(residual, [i, h, e])
+    )
+    scope = Scope([i, h, e], ended)
+    agrees(scope, values_of(scope, 0), 0)
+
+
+def test_operands_that_are_computed() -> None:
+    """A scale on the queries, and keys that heads share and that lie the other way around."""
+    h, i, j, c, e = (Iterator(name, extent) for name, extent in zip("hijce", (2, 20, 30, 8, 12), strict=True))
+    q, k, v = (tensor(name, DataType.FLOAT32, *shape) for name, shape in QKV.items())
+    query = Apply("mul", Access(q, [i, h, c]), Constant(0.5, DataType.FLOAT32))
+    products = Scope([h, i, j], Apply("mul", query, Apply("tanh", Access(k, [c, j]))), [c])
+    scope = weighted((h, i, j), e, products, lambda score: score, Access(v, [j, e]))
+    agrees(scope, values_of(scope, 0), 0)
+
+
+def test_a_softmax_in_f32_between_products_of_halves() -> None:
+    h, i, j, c, e = (Iterator(name, extent) for name, extent in zip("hijce", (2, 20, 30, 8, 12), strict=True))
+    q, k, v = (tensor(name, DataType.FLOAT16, *shape) for name, shape in QKV.items())
+    products = Scope([h, i, j], Apply("mul", Access(q, [i, h, c]), Access(k, [c, j])), [c])
+    wide = weighted(
+        (h, i, j), e, products, lambda score: Cast(score, DataType.FLOAT32), Cast(Access(v, [j, e]), DataType.FLOAT32)
+    )
+    assert isinstance(wide.body, Apply)
+    weights, _ = wide.body.arguments
+    scope = Scope([h, i, e], Apply("mul", Cast(weights, DataType.FLOAT16), Access(v, [j, e])), [j])
+    agrees(scope, values_of(scope, 0), 0)
+
+
+QKV = {"q": (20, 2, 8), "k": (8, 30), "v": (30, 12)}
