@@ -23,7 +23,7 @@ def tensor(name: str, *shape: int, dtype: DataType = DataType.FLOAT32) -> Tensor
 
 def operators(scope: Scope) -> list[str]:
     """The operators of the exported model, constants not counted, after its value is compared with the interpreter's."""
-    inputs = tensors(scope)
+    inputs = list(tensors(scope))
     random = np.random.default_rng(0)
     values: dict[str, Any] = {
         found.name: (random.standard_normal([int(e) for e in found.shape]) * 2).astype(found.dtype.numpy)

@@ -165,7 +165,7 @@ def test_the_constant_is_never_the_image() -> None:
 
 
 def _read_by(access: Access) -> list[Tensor]:
-    return [access.source] if isinstance(access.source, Tensor) else tensors(access.source)
+    return [access.source] if isinstance(access.source, Tensor) else list(tensors(access.source))
 
 
 # Longer products -----------------------------------------------------------------------------------------------------
