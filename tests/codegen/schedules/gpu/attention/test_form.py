@@ -9,7 +9,7 @@ from codegen.schedules.gpu.attention.form import recognize
 from tensoropt.ir.expression import Access, Apply, Constant, Reducer, Scalar, Scope, Tensor
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.types import DataType
-from tests.strategies.attention import Sizes, attention, tensor, weighted
+from tests.strategies.attention import Sizes, attention, band, tensor, weighted
 from tests.strategies.compilers import OPENCL
 
 F32 = DataType.FLOAT32
@@ -65,5 +65,12 @@ def test_weights_that_are_read_elsewhere_too() -> None:
     few = Iterator("j", 15)
     body = Apply("mul", Access(weights.source, [H, I, Index.of(few) * 2]), Access(V, [H, few, E]))
     scope = Scope([H, I, E], body, [few])
+    assert recognize(scope) is None
+    assert len(lower(Tensor("y", scope.type), scope, OPENCL).launches) > 1
+
+
+def test_a_band_is_not_taken() -> None:
+    """Keys and values differ from row to row, so no rows have them in common: its stages stay launches of their own."""
+    scope = band(Sizes(2, 40, 9, 8, 12), F32, 2, 8)
     assert recognize(scope) is None
     assert len(lower(Tensor("y", scope.type), scope, OPENCL).launches) > 1
