@@ -128,3 +128,16 @@ def test_a_transposed_convolution_as_written() -> None:
         tensor("w", 3, 5, 4, 4), [c, f, Index.of(y) + 1 - 2 * Index.of(h), Index.of(x) + 1 - 2 * Index.of(w)]
     )
     agree(Scope([f, y, x], Apply("mul", Access(tensor("x", 3, 6, 7), [c, h, w]), weight), [c, h, w]), ("w",))
+
+
+@pytest.mark.parametrize("constants", [(), ("w",), ("x",)])
+@pytest.mark.parametrize("width", [48, 64, 100])
+def test_columns_that_are_not_all_neighbours_in_the_result(constants: tuple[str, ...], width: int) -> None:
+    """The heads of an attention's projection lie apart: a constant operand has its panels for each of them."""
+    heads, rows, depth = 3, 37, 20
+    h, s, d = (Iterator(*pair) for pair in zip("hsd", (heads, rows, width), strict=True))
+    k = Iterator("k", depth)
+    left, right = tensor("x", rows, depth), tensor("w", depth, heads, width)
+    scope = Scope([h, s, d], Apply("mul", Access(left, [s, k]), Access(right, [k, h, d])), [k])
+    assert any(name.startswith("contraction") for name in agree(scope, constants))
+    agree(scope, constants, {"contraction": 3})

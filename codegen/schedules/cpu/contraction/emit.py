@@ -144,6 +144,10 @@ class Emission:
 
         return tir.serial(self.passes, one, "pass", self.width)
 
+    def outer_of(self, side: Side) -> list[Iterator]:
+        """The outermost loops that an operand has a panel for at each of their points."""
+        return [iterator for iterator in self.outer if iterator in self.contraction.batch or side is self.side]
+
     def _batch_points(self) -> dict[Iterator, Index]:
         if not self.outer:
             return {}
@@ -204,7 +208,7 @@ class Emission:
     def constant_panel(
         self, side: Side, iterators: tuple[Iterator, ...], piece: Piece, run: Run, size: int, used: int
     ) -> Any:
-        """A constant operand as [batch, piece, tile, reduction, size], packed when the program is compiled."""
+        """A constant operand as [outer, piece, tile, reduction, size], packed when the program is compiled."""
         key = (id(side), piece.loop.extent, piece.first, piece.size, run)
         if key not in self.packed:
             axis = Iterator("tile", run.count)
@@ -215,9 +219,7 @@ class Emission:
             mapping = {
                 iterator: index.substitute({points.loops[0]: point}) for iterator, index in points.mapping.items()
             }
-            batch = [iterator for iterator in self.outer if iterator in self.contraction.batch]
-            assert not self.geometry.outer or side is not self.side
-            axes = (*batch, piece.loop, axis, *self.contraction.reduction, within)
+            axes = (*self.outer_of(side), piece.loop, axis, *self.contraction.reduction, within)
             dtype = DataType.FLOAT32 if self.computed == "float32" else self.contraction.dtype
             body = side.body if side.body.dtype is dtype else Cast(side.body, dtype)
             self.packed[key] = self.context.packed(Packing(body, axes, mapping, dtype, size))
@@ -319,7 +321,7 @@ class _Tile:
         if emission.side.constant:
             used = (self.vectors - 1) * self.lanes + self.run.lanes
             buffer = emission.constant_panel(emission.side, geometry.inner, self.block, self.run, size, used)
-            base = self._constant_base(buffer, self.block, self.tile, size)
+            base = self._constant_base(buffer, emission.side, self.block, self.tile, size)
             return lambda k, vector: tir.load(
                 buffer, base + k * tir.integer(size, self.width) + vector * self.lanes, self.lanes
             )
@@ -348,7 +350,7 @@ class _Tile:
             buffer = emission.constant_panel(
                 emission.rows, emission.rows.iterators, self.piece, self.row_run, self.height, self.height
             )
-            base = self._constant_base(buffer, self.piece, self.rows, self.height)
+            base = self._constant_base(buffer, emission.rows, self.piece, self.rows, self.height)
             return lambda k, row: tir.load(buffer, base + k * tir.integer(self.height, self.width) + row)
         local = Index.of(self.rows) * self.height + self.row_run.first
         if emission.row_panel is not None:
@@ -358,13 +360,12 @@ class _Tile:
         buffer, start, along, stride = self._direct(emission.rows, emission.rows.iterators, self.piece.start + local)
         return lambda k, row: tir.load(buffer, start + k * tir.integer(stride, self.width) + row * along)
 
-    def _constant_base(self, buffer: Any, piece: Piece, loop: Iterator, size: int) -> Any:
+    def _constant_base(self, buffer: Any, side: Side, piece: Piece, loop: Iterator, size: int) -> Any:
         emission = self.emission
         depth = emission.contraction.depth
-        batch_axes = [iterator for iterator in emission.outer if iterator in emission.contraction.batch]
         position = Index.of(0)
         points = emission._batch_points()
-        for iterator in batch_axes:
+        for iterator in emission.outer_of(side):
             position = position * iterator.extent + points[iterator]
         position = position * piece.loop.extent + Index.of(piece.loop)
         position = position * loop.extent + Index.of(loop)
