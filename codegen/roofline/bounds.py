@@ -38,7 +38,7 @@ _SIDES = (16, 32, 64, 128)
 _PARTS = (1, 2, 4, 8, 16, 32)
 """Into which the depth of products is cut where there are few tiles."""
 _LEAST_DEPTH = 32
-"""Of a part."""
+"""That a part takes the time of, even where it has less: so more depth never takes less time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def _with_products(
     """What a cut of the depth adds to the start, and the terms with those of products, for the tile and the cut that are best."""
     found = []
     for rows, columns, parts in product(_SIDES, _SIDES, _PARTS):
-        if parts <= products.most_parts and (parts == 1 or products.depth >= _LEAST_DEPTH * parts):
+        if parts <= products.most_parts:
             own = _tiled(products, target, double, tf32, (rows, columns, parts))
             terms = {name: others.get(name, 0.0) + own.get(name, 0.0) for name in (*others, *own)}
             found.append((target.ceilings.launch_seconds if parts > 1 else 0.0, terms))
@@ -124,7 +124,7 @@ def _tiled(
     unit, peak = unit_of(products, target, double, tf32)
     size, clock = products.dtype.itemsize, _clock(target)
     tiles = products.batch * -(-products.rows // rows) * -(-products.columns // columns) * parts
-    depth = -(-products.depth // parts)
+    depth = max(-(-products.depth // parts), min(products.depth, _LEAST_DEPTH))
     most = -(-tiles // target.multiprocessors) * rows * columns * depth  # multiply-adds of the busiest multiprocessor
     operands = 16 / rows + 16 / columns  # that a multiply-add reads from shared memory
     moved = products.multiply_adds * size * (1 / rows + 1 / columns)  # through the L2 cache, for all tiles

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from codegen.roofline.bounds import DEPTH, MEMORY, STARTS, THREADS
@@ -72,6 +72,7 @@ extents = st.integers(1, 3000)
     st.integers(1, 500),
     st.sampled_from([F32, F16]),
 )
+@example(NAMED["t4"], (1, 1, 1, 230), 3, 26, F32)
 def test_larger_products_are_never_faster(
     gpu: GpuTarget, sizes: tuple[int, int, int, int], axis: int, more: int, dtype: DataType
 ) -> None:
