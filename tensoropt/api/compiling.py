@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from tensoropt.allocation import Placement
+from tensoropt.ir.expression import Scope
 from tensoropt.ir.program import Compute, Program
 
 if TYPE_CHECKING:
@@ -53,9 +54,12 @@ def variants_of(program: Program, tuned: Program, variants: Mapping[str, Any]) -
 
     Another kernel may have the name of a value too, where it was rewritten, and its schedules are others.
     """
-    known = {one.output.name: one.expression for one in tuned.statements if isinstance(one, Compute)}
+    known, now = expressions_of(tuned), expressions_of(program)
     return {
-        one.output.name: variants[one.output.name]
-        for one in program.statements
-        if isinstance(one, Compute) and one.output.name in variants and known.get(one.output.name) is one.expression
+        name: variants[name] for name, expression in now.items() if name in variants and known.get(name) is expression
     }
+
+
+def expressions_of(program: Program) -> dict[str, Scope]:
+    """What each statement of the algebra computes, by its value."""
+    return {one.output.name: one.expression for one in program.statements if isinstance(one, Compute)}

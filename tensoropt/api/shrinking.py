@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
 from typing import TYPE_CHECKING
 
+from tensoropt.allocation import Buffer
 from tensoropt.ir.program import Array, Compute, Program, Statement
 from tensoropt.ir.verifier import verify
 from tensoropt.plan_types import Problem
@@ -108,9 +109,8 @@ class Shrinking:
                 case found:
                     leaner[name] = found
         verify(changed)
-        unchanged = {
-            id(statement) for statement in changed.statements
-        }  # an operand that is not stored any more has no kernel
+        # an operand that is not stored any more has no kernel
+        unchanged = {id(statement) for statement in changed.statements}
         leaner = {name: found for name, found in leaner.items() if id(statements[name]) in unchanged}
         before = {tensor.name for statement in self.program.statements for tensor in statement.outputs}
         after = {tensor.name for statement in changed.statements for tensor in statement.outputs}
@@ -156,15 +156,7 @@ class Shrinking:
         from passes.slabs.choosing import Known
 
         program, storage = self.program, self.storage
-        spans = [
-            (buffer.name, span) for buffer in lifetimes(program, {}, storage).problem.buffers for span in buffer.spans
-        ]
-        others: dict[str, dict[str, int]] = {}
-        for step, statement in enumerate(program.statements):
-            live = others[statement.outputs[0].name] = {}
-            for name, span in spans:
-                if span.first <= step <= span.last:
-                    live[name] = live.get(name, 0) + span.bytes
+        others = _live_values(program, lifetimes(program, {}, storage).problem.buffers)
         seconds = {step.name: step.duration / 1e9 for step in self.problem.steps}
         callers = {tensor.name for tensor in (*program.inputs, *program.outputs)}
         callers |= program.constants.keys()
@@ -196,8 +188,16 @@ def _live(program: Program, workspaces: Mapping[str, int]) -> dict[str, int]:
 
     storage = joined_storage(program)
     buffers = lifetimes(program, workspaces, storage, takeovers(program, storage)).problem.buffers
-    spans = [span for buffer in buffers for span in buffer.spans]
-    return {
-        statement.outputs[0].name: sum(span.bytes for span in spans if span.first <= step <= span.last)
-        for step, statement in enumerate(program.statements)
-    }
+    return {name: sum(live.values()) for name, live in _live_values(program, buffers).items()}
+
+
+def _live_values(program: Program, buffers: Iterable[Buffer]) -> dict[str, dict[str, int]]:
+    """The bytes of each buffer that are live while a statement runs, by the first value that the statement writes."""
+    spans = [(buffer.name, span) for buffer in buffers for span in buffer.spans]
+    found: dict[str, dict[str, int]] = {}
+    for step, statement in enumerate(program.statements):
+        live = found[statement.outputs[0].name] = {}
+        for name, span in spans:
+            if span.first <= step <= span.last:
+                live[name] = live.get(name, 0) + span.bytes
+    return found

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensoropt.allocation import ALIGNMENT, Placement
 from tensoropt.api.alike import Alike, CostsOfPieces
-from tensoropt.api.compiling import variants_of
+from tensoropt.api.compiling import expressions_of, variants_of
 from tensoropt.api.shrinking import Shrinking, Smaller, Written
 from tensoropt.ir.expression import Scope
 from tensoropt.ir.program import Compute, Program
@@ -134,13 +134,11 @@ class Kernels:
         from passes.plan.realise import in_arena
         from passes.plan.storage import storage_of
 
+        before = leaner or {}
         chosen = {
-            one.output.name: leaner[one.output.name]
-            for one in program.statements
-            if isinstance(one, Compute)
-            and leaner
-            and one.output.name in leaner
-            and leaner[one.output.name].expression is one.expression
+            name: before[name]
+            for name, expression in expressions_of(program).items()
+            if name in before and before[name].expression is expression
         }
         variants = variants_of(program, self.tuned, self.tuning.variants)
         variants |= {name: one.parameters for name, one in chosen.items()}
@@ -192,7 +190,7 @@ class Kernels:
 
     def _chosen(self, stated: Stated, less: Smaller) -> dict[str, Chosen]:
         """The variants that were taken so far, and those that were found now, which take as much longer than those before."""
-        expressions = {one.output.name: one.expression for one in less.program.statements if isinstance(one, Compute)}
+        expressions = expressions_of(less.program)
         before = {name: one.seconds for name, one in stated.leaner.items()}
         return {**stated.leaner} | {
             name: Chosen(expressions[name], found.parameters, before.get(name, 0.0) + found.seconds)

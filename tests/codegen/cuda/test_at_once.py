@@ -12,23 +12,15 @@ from codegen.cuda.nvcc import find_nvcc
 from codegen.cuda.source import cuda_source
 from codegen.lower.device import lower
 from codegen.targets.gpu import GpuTarget
-from tensoropt.errors import UsageError
 from tensoropt.ir.expression import Access, Apply, Scope, Tensor
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.types import DataType, Extent, TensorType
+from tests.strategies.nvcc import needs_nvcc
 
 ACCESS = re.compile(r"\b(ld|st)\.global(?:\.nc)?(?:\.v(\d))?\.[a-z](\d+)")
 
 
-def installed() -> bool:
-    try:
-        find_nvcc()
-    except UsageError:
-        return False
-    return True
-
-
-pytestmark = pytest.mark.skipif(not installed(), reason="needs nvcc, which no machine without the CUDA toolkit has")
+pytestmark = needs_nvcc
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_90"])

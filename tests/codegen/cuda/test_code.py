@@ -13,7 +13,6 @@ import codegen.cuda.loading
 from codegen import artefact
 from codegen.cuda.code import CudaCode, cuda_code
 from codegen.cuda.driver import NoDevice
-from codegen.cuda.nvcc import find_nvcc
 from codegen.device.build import BuiltDeviceProgram
 from codegen.device.table import Place, Start
 from codegen.targets.named import NAMED
@@ -24,18 +23,10 @@ from tensoropt.errors import ArtefactError, ModelError, UsageError
 from tensoropt.pass_manager import Context
 from tests.strategies.device_functions import reversed_blocks
 from tests.strategies.fake_driver import FakeDriver
+from tests.strategies.nvcc import needs_nvcc
 from tests.strategies.small_models import model, program_of
 
-
-def installed() -> bool:
-    try:
-        find_nvcc()
-    except UsageError:
-        return False
-    return True
-
-
-pytestmark = pytest.mark.skipif(not installed(), reason="needs nvcc")
+pytestmark = needs_nvcc
 
 
 def no_driver() -> object:

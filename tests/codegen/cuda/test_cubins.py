@@ -15,17 +15,7 @@ from codegen.targets.named import NAMED, generic
 from tensoropt import disk_cache
 from tensoropt.errors import ModelError, UsageError
 from tests.strategies.device_functions import reversed_blocks, shares_of_many
-
-
-def installed() -> bool:
-    try:
-        find_nvcc()
-    except UsageError:
-        return False
-    return True
-
-
-needs_nvcc = pytest.mark.skipif(not installed(), reason="needs nvcc")
+from tests.strategies.nvcc import needs_nvcc
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import pytest
 
 from codegen.cuda.cubins import compile_functions
-from codegen.cuda.nvcc import find_nvcc
 from codegen.cuda.occupancy import beyond, occupancy
 from codegen.cuda.resources import Resources
 from codegen.device.kernel import function_names
@@ -17,21 +16,12 @@ from codegen.targets.gpu import GpuTarget
 from codegen.targets.named import NAMED
 from passes.derive.cost import EstimatedCosts
 from passes.pipeline import compile_as_written, device_kernels
-from tensoropt.errors import UsageError
 from tensoropt.ir.program import Compute
 from tensoropt.pass_manager import Context
+from tests.strategies.nvcc import needs_nvcc
 from tests.strategies.small_models import model, program_of
 
-
-def installed() -> bool:
-    try:
-        find_nvcc()
-    except UsageError:
-        return False
-    return True
-
-
-pytestmark = pytest.mark.skipif(not installed(), reason="needs nvcc, which no machine without the CUDA toolkit has")
+pytestmark = needs_nvcc
 
 
 @dataclass(frozen=True, slots=True)

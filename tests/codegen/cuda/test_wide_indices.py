@@ -9,17 +9,16 @@ import numpy as np
 import pytest
 
 from codegen.cuda.cubins import compile_functions
-from codegen.cuda.nvcc import find_nvcc
 from codegen.cuda.source import cuda_source
 from codegen.device.kernel import starts_of
 from codegen.device.table import Place
 from codegen.lower.device import DeviceKernel, lower
 from codegen.targets.named import NAMED
-from tensoropt.errors import UsageError
 from tensoropt.ir.expression import Access, Reducer, Scope, Tensor
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.types import DataType, Extent, TensorType
 from tests.strategies.cuda_on_host import available, compiled, kernels_of
+from tests.strategies.nvcc import needs_nvcc
 
 ROWS, COLUMNS = (1 << 11) + 1, 1 << 20
 """An element of a byte each: a row more than 2^31 of them."""
@@ -54,15 +53,7 @@ def test_numbers_of_blocks_are_wide_before_they_are_multiplied(name: str) -> Non
     assert not narrow, "every constant that large is of 64 bits"
 
 
-def nvcc() -> bool:
-    try:
-        find_nvcc()
-    except UsageError:
-        return False
-    return True
-
-
-@pytest.mark.skipif(not nvcc(), reason="needs nvcc, which no machine without the CUDA toolkit has")
+@needs_nvcc
 def test_they_compile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TENSOROPT_CACHE_DIR", str(tmp_path))
     functions = {f"kernel_{number}": kernel_of(name).launches[0].function for number, name in enumerate(SCOPES)}
