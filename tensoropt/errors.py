@@ -49,8 +49,7 @@ class InputError(TensoroptError):
 class NoPlanError(TensoroptError):
     """No plan for the memory budget.
 
-    ``smallest_bytes`` is the smallest that is known to fit, where one is, and ``duration`` that of a run without a budget in
-    nanoseconds, by the sum of its kernels.
+    ``smallest_bytes`` is the smallest that is known to fit, where one is.
     """
 
     exit_status = 3
@@ -60,10 +59,9 @@ class NoPlanError(TensoroptError):
         message: str,
         budget_bytes: int | None = None,
         smallest_bytes: int | None = None,
-        duration: int | None = None,
     ) -> None:
         super().__init__(message)
-        self.budget_bytes, self.smallest_bytes, self.duration = budget_bytes, smallest_bytes, duration
+        self.budget_bytes, self.smallest_bytes = budget_bytes, smallest_bytes
 
 
 class CheckError(TensoroptError):

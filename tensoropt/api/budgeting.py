@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import chain, product
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -80,7 +80,7 @@ def within_budget(
     """The program with the order, recomputation and offsets that keep its arena within a budget; outputs are the caller's.
 
     Where no plan does, what needs the most is computed otherwise: chains in slabs, or by kernels with less scratch memory.
-    ``as_written`` is the program without products at points.
+    ``as_written`` is the program without products at points, which is taken where that is what it needs.
 
     ``memory_budget`` is bytes, or text such as ``512MiB`` or ``80%``: of the peak in the program's order. With ``paging`` (a rate,
     or ``target``) values may also be copied to the host and back. ``deadline`` is a value of time.monotonic(). NoPlanError where
@@ -105,7 +105,6 @@ def within_budget(
         f"{search.smallest} bytes is the smallest budget that is known to fit",
         budget,
         search.smallest,
-        written.problem.duration,
     )
 
 
@@ -152,52 +151,70 @@ class _Search:
 
 def _look_further(written: Stated, kernels: Kernels, search: _Search) -> None:
     """Programs that need less, until one takes hardly longer, or for as long as a plan may take after the first that fits."""
-    found_at: float | None = None
+    first: tuple[_Way, float] | None = None
     end = time.monotonic() + LOOKING_SECONDS if search.deadline is None else search.deadline
     tried = [written]
     keepings = [Keeping.JOINED] if kernels.paging is None and written.joins else []
-    for goals, keeping in product(_goals(written.peak, search.budget), (*keepings, Keeping.APART)):
+    for way, keeping in product(_ways(written.peak, search.budget, kernels), (*keepings, Keeping.APART)):
         if time.monotonic() > end:
             search.reason = search.reason or "there was no time to look for one"
             break
-        if search.best is not None:
-            late = found_at is not None and time.monotonic() - found_at > _seconds(search.deadline)
-            if late or goals.share == inf or written.longer(search.best.duration) <= ENOUGH:
+        if search.best is not None and first is not None:
+            found, when = first
+            if time.monotonic() - when > _seconds(search.deadline) or written.longer(search.best.duration) <= ENOUGH:
                 break
-        stated = _shrunk(kernels.stated(written.program, keeping), kernels, goals, search)
+            if way.share == inf and found.share < inf:
+                continue
+        stated = _shrunk(kernels.stated(way.program, keeping, written=way.written), kernels, way, search)
         if not any(stated.computes_as(other) for other in tried):
             tried.append(stated)
             search.look_at(stated, _SHARE)
-        if search.best is not None and found_at is None:
-            found_at = time.monotonic()
+        if search.best is not None and first is None:
+            first = way, time.monotonic()
 
 
 @dataclass(frozen=True, slots=True)
-class _Goals:
-    """What a statement is to need by itself at most, and what is to be live at one that may take a share of the time for it."""
+class _Way:
+    """Toward less memory: the program that is changed, and what its statements are to need.
 
+    ``alone``: by themselves, at the most, and ``live``: with what is live besides, which may take a ``share`` of the time for each.
+    ``written``: the statements of the program that are as the model says already.
+    """
+
+    program: Program
     alone: int
     live: int
     share: float
+    written: tuple[str, ...] = ()
 
 
-def _goals(peak: int, budget: int) -> list[_Goals]:
-    """What statements are to need, one after the other where a budget cannot be met otherwise.
+def _ways(peak: int, budget: int, kernels: Kernels) -> list[_Way]:
+    """What is done one after the other where a budget cannot be met otherwise.
 
-    What statements need by themselves, below which no plan gets, is lowered first, and then what is live besides, at any price.
-    Goals are shares of the peak that do not depend on the budget, and the least is always among them, so that what was the smallest
-    known to fit is found again.
+    What statements need by themselves, below which no plan gets, is lowered first, and then what is live besides: where that is
+    cheap, then the least at any price, which says early whether there is a plan at all (of the program as it was written too),
+    and then where it is less cheap. Goals are shares of the peak that do not depend on the budget, and the least is always among
+    them, so that what was the smallest known to fit is found again.
     """
     shares = [peak * tenths // 10 for tenths in range(9, 2, -1)]
     goals = [goal for goal in shares if goal <= budget] or shares[-1:]
     pairs = dict.fromkeys([*((goal, goals[0]) for goal in goals), (goals[-1], goals[-1])])
-    cheaply = [
-        _Goals(alone, live, share) for share in (WORTH_REORDERING, 5 * WORTH_REORDERING) for alone, live in pairs
-    ]
-    return [*cheaply, *(_Goals(goal, goal, inf) for goal in goals)]
+    cheap, dearer = (
+        [_Way(kernels.tuned, alone, live, share) for alone, live in pairs]
+        for share in (WORTH_REORDERING, 5 * WORTH_REORDERING)
+    )
+    differing = kernels.differing
+    least, *others = (
+        [
+            _Way(kernels.tuned, goal, goal, inf),
+            *([_Way(kernels.as_written, goal, goal, inf, differing)] if differing else []),
+        ]
+        for goal in (goals[-1], *goals[:-1])
+    )
+    return [*cheap, *least, *dearer, *chain.from_iterable(others)]
 
 
-def _shrunk(written: Stated, kernels: Kernels, goals: _Goals, search: _Search) -> Stated:
+def _shrunk(written: Stated, kernels: Kernels, way: _Way, search: _Search) -> Stated:
     """The program with statements computed otherwise until it is within the budget in its order, or nothing more can be done.
 
     Nor is more done where what was found before is no slower.
@@ -206,7 +223,7 @@ def _shrunk(written: Stated, kernels: Kernels, goals: _Goals, search: _Search) -
     for _ in range(ROUNDS):
         if stated.arena <= search.budget or search.is_no_better(stated):
             break
-        less = kernels.smaller(stated, goals.alone, goals.live, goals.share)
+        less = kernels.smaller(stated, way.alone, way.live, way.share)
         if less is None:
             break
         stated = less

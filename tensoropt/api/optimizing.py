@@ -13,10 +13,9 @@ from tensoropt.api.compiled import CompiledModel
 from tensoropt.api.compiling import compiled, variants_of
 from tensoropt.api.device import optimize_for_device
 from tensoropt.api.requirements import require_budget, require_device_options, require_limits, require_target
-from tensoropt.api.stated import percent_longer
 from tensoropt.api.training import load_training
 from tensoropt.check import CheckResult, random_feeds
-from tensoropt.errors import ModelError, NoPlanError, UsageError
+from tensoropt.errors import ModelError, UsageError
 from tensoropt.interrupts import first_interrupt
 from tensoropt.ir.program import Program
 from tensoropt.paging import require_rate
@@ -116,33 +115,22 @@ def optimize(
         tuning = tuned(program, cpu, database, request, context.quiet, progress, on_interrupt)
         clock.lap("tune")
         runs = Budgeted(program, None, tuning.variants, {}, {})
-        refused: NoPlanError | None = None
         if memory_budget is not None:
-            try:
-                runs = within_budget(
-                    program,
-                    portable(context),
-                    cpu,
-                    database,
-                    tuning,
-                    memory_budget,
-                    paging,
-                    context.deadline(),
-                    seed,
-                    context.quiet,
-                    progress,
-                )
-            except NoPlanError as error:
-                if not context.written_as:
-                    raise
-                refused = error
+            runs = within_budget(
+                program,
+                portable(context),
+                cpu,
+                database,
+                tuning,
+                memory_budget,
+                paging,
+                context.deadline(),
+                seed,
+                context.quiet,
+                progress,
+            )
             clock.lap("plan")
         notices = tuple(database.warnings)
-    if refused is not None:
-        found = _without_products_at_points(context, again, f"with them there is {refused}", refused.budget_bytes)
-        if refused.duration:  # longer than with them
-            found.memory["duration_increase_percent"] = percent_longer(found.memory["duration"], refused.duration)
-        return found
     progress("compile", 0.0, "")
 
     def compiling(share: float, detail: str) -> None:

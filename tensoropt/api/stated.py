@@ -89,7 +89,7 @@ class Stated:
 
     def longer(self, duration: int) -> float:
         """By how many per cent a duration is longer than that of this program."""
-        return percent_longer(duration, self.problem.duration)
+        return round(100 * (duration / max(1, self.problem.duration) - 1), 4)
 
 
 @dataclass(slots=True)
@@ -113,12 +113,21 @@ class Kernels:
     _others: LeanerKernels | None = None
     _alike: Alike = field(default_factory=Alike)
 
+    @property
+    def differing(self) -> tuple[str, ...]:
+        """The values that are computed otherwise in the program as it was written."""
+        tuned = expressions_of(self.tuned)
+        return tuple(
+            name for name, expression in expressions_of(self.as_written).items() if tuned.get(name) is not expression
+        )
+
     def stated(
         self,
         program: Program,
         keeping: Keeping = Keeping.EITHER,
         pieces: frozenset[str] = frozenset(),
         leaner: Mapping[str, Chosen] | None = None,
+        written: tuple[str, ...] = (),
     ) -> Stated:
         """The problem with the kernels that will run: their measured durations and their workspaces; with paging transfers too.
 
@@ -161,8 +170,9 @@ class Kernels:
             problem = paged(problem, bytes_per_unit(self.paging, True, self.cpu.host_bytes_per_second))
         reserved = ALIGNMENT if any(step.shared.kernel.checked for step in steps) else 0
         return Stated(
-            program, storage, problem, in_order, variants, workspaces, reserved, keeping, pieces, leaner=chosen
-        )
+            program, storage, problem, in_order, variants, workspaces, reserved, keeping, pieces,
+            written=written, leaner=chosen,
+        )  # fmt: skip
 
     def smaller(self, stated: Stated, alone: int, live: int, share: float) -> Stated | None:
         """A program that needs less; see `Shrinking.within`. None where nothing is done."""
@@ -180,13 +190,10 @@ class Kernels:
         less = shrinking.within(alone - stated.reserved, live - stated.reserved, share)
         if less is None:
             return None
-        made = self.stated(less.program, stated.keeping, less.pieces, self._chosen(stated, less))
-        return replace(
-            made,
-            cut=(*stated.cut, *less.cut),
-            inlined=(*stated.inlined, *less.inlined),
-            written=(*stated.written, *less.written),
+        made = self.stated(
+            less.program, stated.keeping, less.pieces, self._chosen(stated, less), (*stated.written, *less.written)
         )
+        return replace(made, cut=(*stated.cut, *less.cut), inlined=(*stated.inlined, *less.inlined))
 
     def _chosen(self, stated: Stated, less: Smaller) -> dict[str, Chosen]:
         """The variants that were taken so far, and those that were found now, which take as much longer than those before."""
@@ -256,8 +263,3 @@ class Kernels:
             duration += round(chosen[step.name].seconds * 1e9) if step.name in chosen else 0
             steps.append(replace(step, duration=duration, workspace=workspaces.get(step.name, 0)))
         return replace(problem, steps=tuple(steps)).check()
-
-
-def percent_longer(duration: int, before: int) -> float:
-    """By how many per cent a duration is longer than another."""
-    return round(100 * (duration / max(1, before) - 1), 4)
