@@ -29,7 +29,8 @@ template <> struct Word<16> { using type = uint4; };
     Whole found; \\
     memcpy(&found, own, sizeof found); \\
     *(Whole*)there = found; \\
-  }
+  } \\
+  template <class T> static __device__ __forceinline__ void share_##count(T* there, const T* own) { store_##count(there, own); }
 AT_ONCE(2)
 AT_ONCE(4)
 AT_ONCE(8)

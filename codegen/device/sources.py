@@ -34,6 +34,10 @@ inline float float_of_bfloat(ushort bits) { return as_float((uint)bits << 16); }
 #define store_4(to, from) AT_ONCE(4, to, from)
 #define store_8(to, from) AT_ONCE(8, to, from)
 #define store_16(to, from) AT_ONCE(16, to, from)
+#define share_2(to, from) AT_ONCE(2, to, from)
+#define share_4(to, from) AT_ONCE(4, to, from)
+#define share_8(to, from) AT_ONCE(8, to, from)
+#define share_16(to, from) AT_ONCE(16, to, from)
 #define row_fragment(words, rows, pitch, lane)
 #define column_fragment(words, columns, pitch, lane)
 #define MULTIPLY_ADD(name, wide) \\

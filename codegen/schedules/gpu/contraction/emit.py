@@ -18,13 +18,16 @@ from codegen.schedules.gpu.context import Body, Context, Threads, barrier, wide
 from codegen.schedules.gpu.contraction.geometry import innermost, sides
 from codegen.schedules.gpu.contraction.operand import Operand, operand
 from codegen.schedules.gpu.contraction.tiles import Tile
+from codegen.schedules.gpu.neighbours import at_once, begin_together, each, neighbours, write
 from codegen.schedules.reducing import Reduction
 from codegen.schedules.sums_of_products import Contraction
-from tensoropt.ir.expression import Scalar, substitute
+from tensoropt.ir.expression import Constant, Scalar, map_scalar, substitute
 from tensoropt.ir.index import Index, Iterator
 
 _VECTOR = 4
 """Elements of 32 bits that a thread reads from shared memory at once."""
+_WRITTEN = 4
+"""Bytes that a thread writes at once at the most: what is larger has to lie in registers side by side, and nvcc spills."""
 
 
 class Emission(Reduction[Context]):
@@ -53,7 +56,7 @@ class Emission(Reduction[Context]):
 
     def operand(self, name: str, body: Scalar, point: Iterator, size: int) -> Operand:
         """One side's block in shared memory."""
-        return operand(self.context, name, body, point, self.step, size, self.tile.depth, self.tile.threads)
+        return operand(self.context, name, body, point, self.step, size, self.tile)
 
     def launch(self) -> Body:
         """A block of threads for each block of the result."""
@@ -70,13 +73,10 @@ class Emission(Reduction[Context]):
         cell, batch = tir.cell(left)
         cells, thread = tir.cell(wide(threads.thread[0], self.width))
         values = {self.batch: batch, self.thread: thread}
-        first = [
-            number * tir.integer(size, self.width)
-            for number, size in zip(reversed(numbers), (tile.rows, tile.columns), strict=True)
-        ]
+        block = list(reversed(numbers))
         parts = [
             *self.left.allocations(), *self.right.allocations(), tir.allocate(self.sums), *statements, *cell, *cells,
-            self._clear(), self._steps(first, values), self._ends(first, values),
+            self._clear(), self._steps(block, values), self._ends(block, values),
         ]  # fmt: skip
         return Body(tir.sequence(parts), threads)
 
@@ -84,13 +84,13 @@ class Emission(Reduction[Context]):
         zero = tir.number(0, self.computed)
         return tir.unrolled(self.tile.sums, lambda place: tir.store(self.sums, zero, place), "cleared")
 
-    def _steps(self, first: list[Any], values: Mapping[Iterator, Any]) -> Any:
+    def _steps(self, block: list[Any], values: Mapping[Iterator, Any]) -> Any:
         steps = -(-self.step.extent // self.tile.depth)
-        depth, one, two = (tir.integer(value, self.width) for value in (self.tile.depth, 1, 2))
-        sides = list(zip((self.left, self.right), first, strict=True))
+        one, two = (tir.integer(value, self.width) for value in (1, 2))
+        sides = list(zip((self.left, self.right), block, strict=True))
 
         def fetch(step: Any) -> list[Any]:
-            return [side.fetch(self.context, start, step * depth, self.thread, values) for side, start in sides]
+            return [side.fetch(self.context, number, step, self.thread, values) for side, number in sides]
 
         def put(half: Any) -> list[Any]:
             return [side.put(self.context, half, self.thread, values) for side, _ in sides]
@@ -190,32 +190,56 @@ class Emission(Reduction[Context]):
 
     # -- the end ---------------------------------------------------------------------------------------------------------
 
-    def _ends(self, first: list[Any], values: Mapping[Iterator, Any]) -> Any:
+    def _ends(self, block: list[Any], values: Mapping[Iterator, Any]) -> Any:
         """The epilogue and the store of each result that there is. Loops are unrolled, so that sums stay in registers."""
-        tile = self.tile
+        tile, result = self.tile, self.epilogue.stage.result
+        access, body, position = self.end
         down, across = self.ways()
-        places = self.reached(down, across)
+        reached = self.reached(down, across)
 
-        def at(start: Any, local: Index, values: Mapping[Iterator, Any]) -> tuple[list[Any], Any]:
+        def wanted(count: int, chunk: Iterator) -> bool:
+            return (
+                count * result.dtype.itemsize <= _WRITTEN
+                and tile.columns % count == across.extent % count == 0
+                and begin_together(each(reached[1], across, Iterator("across", across.extent // count), count))
+                and at_once(self.context, result, each(position, self.column, chunk, count))
+            )
+
+        rest = map_scalar(body, lambda node: Constant(0, node.dtype) if node is access else node)
+        found = neighbours(self.context, rest, self.column, result.dtype.itemsize, wanted)
+        count = found.count
+        group = Iterator("across", across.extent // count)
+        extents = {self.row: (self.row.extent, tile.rows), found.chunk: (found.chunk.extent, tile.columns // count)}
+
+        def at(number: Any, loop: Iterator, local: Index, values: Mapping[Iterator, Any]) -> tuple[list[Any], Any]:
             emitter = self.context.emitter(values)
-            cell, point = tir.cell(start + emitter.index(local))
+            size = tir.integer(extents[loop][1], self.width)
+            cell, point = tir.cell(number * size + emitter.index(local))
             return [*emitter.statements, *cell], point
 
-        def guarded(point: Any, extent: int, size: int, body: Any) -> Any:
+        def guarded(point: Any, loop: Iterator, body: Any) -> Any:
+            extent, size = extents[loop]
             return tir.when(point < tir.integer(extent, self.width), body) if extent % size else body
 
         def row(number: Any) -> Any:
             inside = {**values, down: number}
-            cells, point = at(first[0], places[0], inside)
+            cells, point = at(block[0], self.row, reached[0], inside)
 
-            def column(place: Any) -> Any:
-                here = {**inside, across: place}
-                own, reached = at(first[1], places[1], here)
-                kept = tir.load(self.sums, self.context.emitter(here).index(self.kept_at(down, across)))
-                end = self.finish({}, {**here, self.row: point, self.column: reached}, None, 1, kept)
-                return tir.sequence([*own, guarded(reached, self.column.extent, tile.columns, end)])
+            def several(place: Any) -> Any:
+                here = {**inside, group: place}
+                local = each(reached[1], across, group, count)[0] // count
+                own, chunk = at(block[1], found.chunk, local, here)
+                emitter = self.context.emitter({**here, self.row: point, found.chunk: chunk})
+                found.read(self.context, emitter)
+                at_each = [{self.column: place} for place in found.places(Index.of(self.column))]
+                for one, kept in zip(at_each, each(self.kept_at(down, across), across, group, count), strict=True):
+                    self.give(emitter, substitute(access, one), tir.load(self.sums, emitter.index(kept)))
+                stored = [emitter.stored(substitute(body, one)) for one in at_each]
+                end = write(self.context, emitter, result, found.places(position)[0], stored)
+                return tir.sequence([*own, guarded(chunk, found.chunk, end)])
 
-            columns = tir.unrolled(across.extent, column, "across", self.width)
-            return tir.sequence([*cells, guarded(point, self.row.extent, tile.rows, columns)])
+            return tir.sequence(
+                [*cells, guarded(point, self.row, tir.unrolled(group.extent, several, "across", self.width))]
+            )
 
         return tir.unrolled(down.extent, row, "down", self.width)
