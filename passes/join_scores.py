@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from passes.records import join_record
 from tensoropt.cost import Alternative
 from tensoropt.ir.expression import Scope, Tensor, replace_sources, scopes
 from tensoropt.ir.program import Compute, Program, Statement
@@ -44,13 +45,15 @@ class JoinScores:
                 ) or not self.in_one_launch(joined.expression):
                     continue
                 known = frozenset(tensor.name for tensor in joined.inputs if tensor.name in constants)
-                kept, one = context.cost_model.compare(
+                stored, one = context.cost_model.compare(
                     [
                         Alternative(tuple(chain), (statement.output,), known, "stored"),
                         Alternative((joined,), (statement.output,), known, "in one launch"),
                     ]
                 )
-                if one.seconds <= kept.seconds:
+                pays = one.seconds <= stored.seconds
+                context.joins.append(join_record(chain, stored, one, pays))
+                if pays:
                     replaced[statement.output] = joined
                     gone |= {member.output for member in chain[:-1]}
                     break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from passes.derive.candidate import Candidate, PassedOver, SearchReport
@@ -79,9 +80,24 @@ def reason(cost: KernelCost, original: KernelCost, chosen: bool, other: bool) ->
     return f"another candidate is faster: {gain}" if other else f"not faster than the model as written: {gain}"
 
 
-def against(cost: KernelCost, original: KernelCost) -> str:
-    """Two costs beside one another, and what bounds them where they were predicted."""
-    found = f"{cost.seconds * 1e3:.3f} ms against {original.seconds * 1e3:.3f} ms as written"
+def join_record(chain: Sequence[Compute], stored: KernelCost, joined: KernelCost, kept: bool) -> dict[str, Any]:
+    """What became of statements that one launch could compute: what they cost in it, and where what lies between is stored."""
+    return {
+        **place(chain[-1]),
+        "nodes": list(dict.fromkeys(name for member in chain for name in member.origin)),
+        "statements": len(chain),
+        "milliseconds": milliseconds(joined),
+        "original_milliseconds": milliseconds(stored),
+        "cost_source": joined.source,
+        "cost_terms": dict(joined.terms),
+        "kept": kept,
+        "why": against(joined, stored, "with the scores stored"),
+    }
+
+
+def against(cost: KernelCost, original: KernelCost, otherwise: str = "as written") -> str:
+    """Two costs beside one another, and what bounds them where they were predicted; ``otherwise`` says what the second is."""
+    found = f"{cost.seconds * 1e3:.3f} ms against {original.seconds * 1e3:.3f} ms {otherwise}"
     return f"{found} (predicted: {cost.reason}, against {original.reason})" if cost.reason else found
 
 

@@ -31,20 +31,21 @@ class Trace:
     derivations: tuple[Mapping[str, Any], ...] = ()
     regions: tuple[Mapping[str, Any], ...] = ()
     searches: tuple[Mapping[str, Any], ...] = ()
+    joins: tuple[Mapping[str, Any], ...] = ()
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Trace:
-        """The trace in a file; artefacts of earlier versions have derivations only."""
-        return Trace(*(tuple(data.get(name, ())) for name in ("derivations", "regions", "searches")))
+        """The trace in a file; artefacts of earlier versions have less of it."""
+        return Trace(*(tuple(data.get(name, ())) for name in ("derivations", "regions", "searches", "joins")))
 
     def of(self, name: str) -> Trace:
         """What concerns a node or value; what was derived of several nodes together names them all."""
-        derivations, regions = (
+        derivations, regions, joins = (
             tuple(entry for entry in entries if name in (entry["node"], entry["value"], *entry.get("nodes", ())))
-            for entries in (self.derivations, self.regions)
+            for entries in (self.derivations, self.regions, self.joins)
         )
         searches = tuple(self.searches[place] for place in dict.fromkeys(region["search"] for region in regions))
-        return Trace(derivations, regions, searches)
+        return Trace(derivations, regions, searches, joins)
 
 
 def explain(name: str, trace: Trace, rules: Mapping[str, Rule]) -> tuple[tuple[str, ...], dict[str, Any]]:
@@ -66,11 +67,14 @@ def explain(name: str, trace: Trace, rules: Mapping[str, Rule]) -> tuple[tuple[s
             lines += ["", *_indented(_search(trace.searches[_place(trace, region)], region["why"]))]
         lines.append("")
         data += [{**entry, "states": _states(entry, rules)} for entry in derivations]
+    for join in trace.joins:
+        lines += [*_joined(name, join), ""]
     return tuple(lines[:-1]), {
         "node": name,
         "derivations": data,
         "regions": list(trace.regions),
         "searches": list(trace.searches),
+        "joins": list(trace.joins),
     }
 
 
@@ -98,6 +102,15 @@ def _outcome(region: Mapping[str, Any] | None, derivations: Sequence[Mapping[str
         gain = f", {before / after:.2f} times faster" if before and after else ""
         lines += [f"rewritten as {brief(entry['pattern'])}", f"{entry['why']}{gain}{_estimate(entry)}"]
     return lines
+
+
+def _joined(name: str, entry: Mapping[str, Any]) -> list[str]:
+    """Whether attention is one launch, and why."""
+    taken = "runs in one launch" if entry["kept"] else "stores its scores"
+    return [
+        f"{name}, of attention that computes {entry['value']}",
+        f"  {taken}, where {entry['statements']} statements could be one: {entry['why']}",
+    ]
 
 
 def _estimate(entry: Mapping[str, Any]) -> str:

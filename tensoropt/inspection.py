@@ -112,8 +112,8 @@ def _is_of(statement: Statement, node: str) -> bool:
 
 
 def _why(path: str, trace: Trace, stages: Mapping[str, str], name: str, rules: Mapping[str, Rule]) -> Inspection:
-    if not trace.derivations and not trace.regions:
+    if trace == Trace():
         _statements_of(next(iter(stages.values())), path, name)
         reason = f"{name}: no derivation was sought for it, so it runs as the model says"
-        return Inspection((reason,), {"node": name, "derivations": [], "regions": [], "reason": reason})
+        return Inspection((reason,), {"node": name, "derivations": [], "regions": [], "joins": [], "reason": reason})
     return Inspection(*explain(name, trace, rules))

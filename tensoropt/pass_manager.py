@@ -26,9 +26,10 @@ class Context:
     """What a run of the pipeline shares: injected services, limits, and the record that passes add to.
 
     ``workers`` is how many processes may search at the same time. ``derivations`` holds everything that was found,
-    ``regions`` the outcome for each statement that was derived, ``searches`` the reports that these refer to, and ``search``
-    figures of all searches together. ``written_as`` holds, by their output, statements that were rewritten for the sake of our own
-    kernels only: other runtimes do better with the operator that they were.
+    ``regions`` the outcome for each statement that was derived, ``searches`` the reports that these refer to, ``search`` figures
+    of all searches together, and ``joins`` the outcome for statements that one launch could compute. ``written_as`` holds, by
+    their output, statements that were rewritten for the sake of our own kernels only: other runtimes do better with the operator
+    that they were.
     """
 
     cost_model: CostModel
@@ -43,6 +44,7 @@ class Context:
     derivations: list[dict[str, Any]] = field(default_factory=list)
     regions: list[dict[str, Any]] = field(default_factory=list)
     searches: list[dict[str, Any]] = field(default_factory=list)
+    joins: list[dict[str, Any]] = field(default_factory=list)
     search: dict[str, Any] = field(default_factory=dict)
     stages: list[tuple[str, Program]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)

@@ -60,6 +60,23 @@ def test_what_was_not_taken_has_its_reason(trace: dict[str, Any]) -> None:
     assert data["searches"][0]["rules"]
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_attention_tells_why_it_is_one_launch_or_is_not(kept: bool) -> None:
+    join = {
+        "node": "product", "value": "y", "nodes": ["scores", "softmax", "product"], "statements": 3, "kept": kept,
+        "why": "0.010 ms against 0.030 ms with the scores stored (predicted: 1 launch, against 3 launches)",
+    }  # fmt: skip
+    for name in (*join["nodes"], "y"):
+        text, data = why(name, {"joins": [join]})
+        assert text.splitlines()[0] == f"{name}, of attention that computes y"
+        assert (
+            f"{'runs in one launch' if kept else 'stores its scores'}, where 3 statements could be one: 0.010 ms"
+            in text
+        )
+        assert data["joins"] == [join]
+    assert why("other", {"joins": [join]})[0] == ""
+
+
 def test_a_node_without_a_derivation_tells_the_nearest_miss() -> None:
     region = {"node": "n", "value": "v", "kept": None, "original_milliseconds": None, "search": 0}
     report = {

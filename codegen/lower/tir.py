@@ -100,6 +100,11 @@ def stored(dtype: DataType) -> str:
     return dialect.current().half if dtype is DataType.FLOAT16 else STORED[dtype]
 
 
+def itemsize(dtype: str) -> int:
+    """Bytes of an element as it lies in memory."""
+    return int(tvm.DataType(dtype).bits) // 8
+
+
 def is_simple(value: Expression) -> bool:
     """Whether a value needs no name: literals, variables, cells, and truth values (cheap to compute again)."""
     if isinstance(value, (tirx.Var, tirx.IntImm, tirx.FloatImm)) or str(value.ty.dtype).startswith("bool"):
@@ -139,9 +144,12 @@ def load_at_once(own: Any, buffer: Any, index: Expression, count: int) -> Statem
     return _at_once(f"load_{count}", own, integer(0), buffer, index)
 
 
-def store_at_once(buffer: Any, index: Expression, own: Any, count: int) -> Statement:
-    """Writes so many elements of a ``local`` to a device's memory from an index on, a multiple of their number."""
-    return _at_once(f"store_{count}", buffer, index, own, integer(0))
+def store_at_once(buffer: Any, index: Expression, own: Any, first: Expression, count: int) -> Statement:
+    """Writes so many elements of a ``local``, from a first one on, to a device's memory, or to the memory that a block shares.
+
+    There they begin at an index that is a multiple of their number.
+    """
+    return _at_once(f"store_{count}", buffer, index, own, first)
 
 
 def _at_once(name: str, to: Any, there: Expression, source: Any, here: Expression) -> Statement:

@@ -86,12 +86,16 @@ class Reduction(Generic[Kind]):
         """The epilogue and the store at a point (the kept loops in terms of what runs), given the reduced value."""
         access, body, position = self.end
         emitter = self.context.emitter(variables, lane, lanes, where)
-        half = self.dtype in (DataType.FLOAT16, DataType.BFLOAT16)
-        value = scalar.round_half(folded, self.dtype, lanes, emitter.bind) if half else folded
-        emitter.give(access, Value(emitter.bind(value), lanes == 1))
+        self.give(emitter, access, folded)
         stored = emitter.stored(body)
         written = emitter.write(self.context.buffers[self.epilogue.stage.result], position, stored)
         return tir.sequence([*emitter.statements, written])
+
+    def give(self, emitter: Emitter, access: Scalar, folded: Any) -> None:
+        """Tells an emitter of the epilogue the reduced value that an access to the stage reads."""
+        half = self.dtype in (DataType.FLOAT16, DataType.BFLOAT16)
+        value = scalar.round_half(folded, self.dtype, emitter.lanes, emitter.bind) if half else folded
+        emitter.give(access, Value(emitter.bind(value), emitter.lanes == 1))
 
     def loops(self, step: Any) -> Any:
         """Loops over the reduction; small inner ones are unrolled."""

@@ -30,6 +30,8 @@ class CompiledModel:
     regions: tuple[dict[str, Any], ...]
     """The outcome for each statement that was derived; ``search`` is a position in ``searches``."""
     searches: tuple[dict[str, Any], ...]
+    joins: tuple[dict[str, Any], ...]
+    """The outcome for statements that one launch on a device could compute."""
     search: dict[str, Any]
     """Figures of all searches together."""
     latency_ms: dict[str, float | None]
@@ -93,6 +95,7 @@ class CompiledModel:
             "derivations": list(self.derivations),
             "regions": list(self.regions),
             "searches": list(self.searches),
+            "joins": list(self.joins),
         }
 
     def save(self, folder: str | os.PathLike[str], force: bool = False) -> Path:

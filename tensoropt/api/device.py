@@ -70,6 +70,7 @@ def optimize_for_device(
         derivations=tuple(context.derivations),
         regions=tuple(context.regions),
         searches=tuple(context.searches),
+        joins=tuple(context.joins),
         search=context.search,
         latency_ms=latency,
         peak_bytes={"before": peak, "after": peak, "arena": built.signature.arena_bytes},

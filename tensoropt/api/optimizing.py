@@ -170,6 +170,7 @@ def optimize(
         derivations=tuple(context.derivations),
         regions=tuple(context.regions),
         searches=tuple(context.searches),
+        joins=tuple(context.joins),
         search=context.search,
         latency_ms=latency,
         peak_bytes={

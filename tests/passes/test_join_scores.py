@@ -10,10 +10,10 @@ import pytest
 from passes.derive.cost import EstimatedCosts
 from passes.join_scores import JoinScores
 from passes.pipeline import KERNELS, compile_as_written, device_kernels
-from tensoropt.cost import Alternative, KernelCost
+from tensoropt.cost import Alternative, CostModel, KernelCost
 from tensoropt.ir.expression import Reducer, Scope, scopes
 from tensoropt.ir.interpreter import run_program
-from tensoropt.ir.program import Compute, Program
+from tensoropt.ir.program import Compute, Program, Statement
 from tensoropt.pass_manager import Context
 from tests.strategies.small_models import feeds_of, model, program_of
 
@@ -34,9 +34,9 @@ def small(body: str = HEADS, inputs: str = INPUTS, outputs: str = "float[2, 9, 5
     return program_of(model(body, inputs, outputs, c=()))
 
 
-def joined(program: Program, costs: object = None) -> Program:
+def joined(program: Program, costs: CostModel | None = None) -> Program:
     """The kernels of a device, after checking that they compute what the model does."""
-    context = Context(costs or EstimatedCosts())  # type: ignore[arg-type]
+    context = Context(costs or EstimatedCosts())
     after = compile_as_written(program, context, device_kernels(attends))
     feeds = feeds_of(program)
     expected, actual = run_program(program, feeds), run_program(after, feeds)
@@ -81,9 +81,23 @@ def test_values_that_come_from_a_product_of_their_own_are_left_alone() -> None:
 class DearInOne:
     """A cost model by which a kernel of many folds is slow."""
 
+    def cost(self, kernel: Statement, constants: frozenset[str] = frozenset()) -> KernelCost:
+        raise AssertionError("whole alternatives are compared")
+
     def compare(self, alternatives: Sequence[Alternative]) -> list[KernelCost]:
         return [KernelCost(1.0 if len(found.kernels) > 1 else 2.0, source="predicted") for found in alternatives]
 
 
 def test_the_cost_model_decides() -> None:
     assert len(joined(small(), DearInOne()).statements) == 3
+
+
+@pytest.mark.parametrize(("costs", "kept"), [(EstimatedCosts(), True), (DearInOne(), False)])
+def test_what_became_of_it_is_told(costs: CostModel, kept: bool) -> None:
+    context = Context(costs)
+    compile_as_written(small(), context, device_kernels(attends))
+    (told,) = context.joins
+    assert (told["kept"], told["value"], told["statements"]) == (kept, "y", 3)
+    assert len(told["nodes"]) == 6
+    assert told["why"].endswith(" ms with the scores stored")
+    assert (told["milliseconds"] <= told["original_milliseconds"]) == kept

@@ -83,15 +83,21 @@ def neighbours(
     sizes = [access.dtype.itemsize for access, _ in reads(body, context.buffers.keys()).loads]
     count = ALIGNED // (max([written, *sizes]) or ALIGNED)
     while True:
-        chunk = Iterator(f"{loop.name}_chunk", loop.extent // count)
         if count == 1:
-            return Neighbours(loop, chunk, (substitute(body, {loop: Index.of(chunk)}),), ())
+            return alone(body, loop)
+        chunk = Iterator(f"{loop.name}_chunk", loop.extent // count)
         if loop.extent % count == 0 and count * operations(body) <= _WRITTEN_OUT and wanted(count, chunk):
             bodies = tuple(substitute(body, {loop: Index.of(chunk) * count + lane}) for lane in range(count))
             loads = _together(context, bodies)
             if loads is not None:
                 return Neighbours(loop, chunk, bodies, loads)
         count //= 2
+
+
+def alone(body: Scalar, loop: Iterator) -> Neighbours:
+    """Each point of a loop by itself."""
+    chunk = Iterator(f"{loop.name}_chunk", loop.extent)
+    return Neighbours(loop, chunk, (substitute(body, {loop: Index.of(chunk)}),), ())
 
 
 def each(index: Index, loop: Iterator, chunk: Iterator, count: int) -> list[Index]:
@@ -118,7 +124,7 @@ def write(context: Context, emitter: Emitter, source: Source, first: Index, valu
     own = tir.local(tir.stored(source.dtype), len(values), "written")
     kept = [tir.store(own, value, tir.integer(lane)) for lane, value in enumerate(values)]
     at = emitter.bind(emitter.index(emitter.place(first)))
-    stored = tir.store_at_once(buffer, at, own, len(values))
+    stored = tir.store_at_once(buffer, at, own, tir.integer(0), len(values))
     return tir.sequence([*emitter.statements, tir.allocate(own), *kept, stored])
 
 

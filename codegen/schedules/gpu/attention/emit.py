@@ -35,7 +35,7 @@ class _Block:
         kind = tir.COMPUTED[found.sums.dtype]
         self.memory = shared(kind, cut.scores.columns * (cut.scores.rows + PAD), "scores")
         self.factors = shared(kind, cut.scores.rows, "factor_of_row")
-        self.scores = Scores(context, context.epilogue(found.scores), found.products, cut.scores)
+        self.scores = Scores(context, context.epilogue(found.scores), found.products, cut.scores, cut.at_once)
         ending = context.epilogue(found.values)
         self.sums = Sums(context, ending, found.sums, cut, self.memory, self.factors)
 
@@ -53,10 +53,7 @@ class _Block:
             numbers.append(emitter.bind(tirx.truncmod(left, tir.integer(count, self.width))))
             left = tirx.truncdiv(left, tir.integer(count, self.width))
         batch = emitter.bind(left)
-        column, row = (
-            emitter.bind(number * tir.integer(size, self.width))
-            for number, (_, size) in zip(numbers, reversed(sizes), strict=True)
-        )
+        column, row = numbers
         values = {scores.batch: batch, sums.batch: batch, scores.thread: thread}
         softmax = Softmax(self.context, self.cut, self.memory, self.factors, thread)
         kept = [self.memory, self.factors]
@@ -81,19 +78,18 @@ class _Block:
 
         def tile(number: Any) -> Any:
             emitter = self.context.emitter({})
-            first = emitter.bind(number * tir.integer(size, width))
-            before = number * tir.integer(size // depth, width)
+            before = emitter.bind(number * tir.integer(size // depth, width))
             count = emitter.bind(tirx.Min(tir.integer(size // depth, width), tir.integer(all_steps, width) - before))
             return tir.sequence(
                 [
                     *emitter.statements,
                     scores.clear(),
-                    scores.steps([row, first], values, zero, steps),
-                    scores.store(self.memory, (row, first), values),
+                    scores.steps([row, number], values, zero, steps),
+                    scores.store(self.memory, (row, number), values),
                     barrier(),
                     softmax.weights(),
                     sums.scaled(values),
-                    sums.steps([column], values, first, count),
+                    sums.steps([column], values, before, count),
                 ]
             )
 

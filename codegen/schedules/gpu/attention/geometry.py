@@ -14,6 +14,7 @@ import numpy as np
 
 from codegen.lower import tir
 from codegen.schedules.gpu.attention.form import Attention, recognize
+from codegen.schedules.gpu.contraction.operand import AT_ONCE
 from codegen.schedules.gpu.contraction.tiles import PAD, Tile
 from codegen.targets.gpu import GpuTarget
 from tensoropt.ir.expression import Scope
@@ -54,6 +55,11 @@ class Cut:
     def resident(self) -> int:
         """Blocks that a multiprocessor's registers are to be enough for: left to itself, the compiler spills for one more."""
         return (768 if self.registers <= 80 else 512) // self.threads
+
+    @property
+    def at_once(self) -> int:
+        """Elements of an operand that a thread reads together at the most: of more, where registers are full, nvcc spills some."""
+        return AT_ONCE if self.registers < 80 else 2
 
     def shared_bytes(self, itemsize: int) -> int:
         """Of a block: the operands of either product, the scores, and what is known of each row."""

@@ -15,9 +15,10 @@ from codegen.schedules.gpu.context import Context
 from codegen.schedules.gpu.contraction.emit import Emission
 from codegen.schedules.gpu.contraction.operand import Operand
 from codegen.schedules.gpu.contraction.tiles import PAD
+from codegen.schedules.gpu.neighbours import alone
 from codegen.schedules.sums_of_products import Contraction, Side
 from tensoropt.ir.expression import Scalar
-from tensoropt.ir.index import Iterator
+from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.types import DataType
 
 
@@ -32,14 +33,16 @@ class Ordered(Emission):
 class Scores(Ordered):
     """The scores of a block's rows for a tile of keys."""
 
-    def store(self, memory: Any, first: tuple[Any, Any], values: Mapping[Iterator, Any]) -> Any:
-        """Puts a thread's scores in shared memory, [keys, rows]: minus infinity behind the last key.
+    def store(self, memory: Any, block: tuple[Any, Any], values: Mapping[Iterator, Any]) -> Any:
+        """Puts a thread's scores of a block of rows and keys in shared memory, [keys, rows]: minus infinity behind the last key.
 
         Rows behind the last one are given its arithmetic, so that nothing is read outside of a mask; their scores do not matter.
         """
         down, across = self.ways()
         places, width = self.reached(down, across), self.width
         access, body, _ = self.end
+        sizes = self.tile.rows, self.tile.columns
+        first = [number * tir.integer(size, width) for number, size in zip(block, sizes, strict=True)]
         ends = tir.integer(self.row.extent - 1, width), tir.integer(self.column.extent - 1, width)
         outside = tir.number(float("-inf"), memory.dtype)
 
@@ -52,7 +55,7 @@ class Scores(Ordered):
                     index.bind(tirx.Min(start + one, end)) for start, one, end in zip(first, local, ends, strict=True)
                 ]
                 emitter = self.context.emitter({**here, self.row: at[0], self.column: at[1]})
-                value = self.folded_at(down, across, here)
+                value = self.reduced(emitter, self.kept_at(down, across), places[0])
                 if self.dtype in (DataType.FLOAT16, DataType.BFLOAT16):
                     value = scalar.round_half(value, self.dtype, 1, emitter.bind)
                 emitter.give(access, Value(emitter.bind(value), True))
@@ -74,7 +77,7 @@ class Sums(Ordered):
         self, context: Context, epilogue: Epilogue, contraction: Contraction, cut: Cut, memory: Any, totals: Any
     ) -> None:
         self.memory, self.totals, self.keys = memory, totals, cut.scores.columns
-        super().__init__(context, epilogue, contraction, cut.sums)
+        super().__init__(context, epilogue, contraction, cut.sums, cut.at_once)
 
     def operand(self, name: str, body: Scalar, point: Iterator, size: int) -> Operand:
         """The values' block in shared memory, or the weights, of which all steps are there."""
@@ -82,8 +85,8 @@ class Sums(Ordered):
             return super().operand(name, body, point, size)
         stride = size + PAD
         return Operand(
-            body, point, self.step, size, self.keys, True, 1, stride, self.tile.depth * stride, self.tile.threads,
-            self.memory, None,
+            alone(body, point), point, self.step, size, self.keys, True, 1, stride, self.tile.depth * stride,
+            self.tile.threads, self.memory,
         )  # fmt: skip
 
     def brought(self) -> tuple[Operand, ...]:
@@ -102,7 +105,7 @@ class Sums(Ordered):
         def one(down: Iterator, across: Iterator, here: Mapping[Iterator, Any]) -> Any:
             emitter = self.context.emitter(here)
             place = emitter.bind(emitter.index(self.kept_at(down, across)))
-            factor = self._of_row(emitter, down, across)
+            factor = self._of_row(emitter, self.reached(down, across)[0])
             return tir.sequence([*emitter.statements, tir.store(self.sums, tir.load(self.sums, place) * factor, place)])
 
         down, across = self.ways()
@@ -116,10 +119,9 @@ class Sums(Ordered):
             "down", self.width,
         )  # fmt: skip
 
-    def folded_at(self, down: Iterator, across: Iterator, values: Mapping[Iterator, Any]) -> Any:
+    def reduced(self, emitter: Emitter, kept: Index, row: Index) -> Any:
         """The weighted mean of a thread's result."""
-        emitter = self.context.emitter(values)
-        return super().folded_at(down, across, values) / self._of_row(emitter, down, across)
+        return super().reduced(emitter, kept, row) / self._of_row(emitter, row)
 
-    def _of_row(self, emitter: Emitter, down: Iterator, across: Iterator) -> Any:
-        return tir.load(self.totals, emitter.index(self.reached(down, across)[0]))
+    def _of_row(self, emitter: Emitter, row: Index) -> Any:
+        return tir.load(self.totals, emitter.index(row))

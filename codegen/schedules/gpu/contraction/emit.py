@@ -12,25 +12,34 @@ from typing import Any
 from tvm import tirx
 
 from codegen.lower import tir
+from codegen.lower.emitter import Emitter
 from codegen.lower.reads import Axes, merge
 from codegen.schedules.context import Epilogue
 from codegen.schedules.gpu.context import Body, Context, Threads, barrier, wide
 from codegen.schedules.gpu.contraction.geometry import innermost, sides
-from codegen.schedules.gpu.contraction.operand import Operand, operand
+from codegen.schedules.gpu.contraction.operand import AT_ONCE, Operand, operand
 from codegen.schedules.gpu.contraction.tiles import Tile
+from codegen.schedules.gpu.neighbours import Neighbours, at_once, begin_together, each, neighbours, write
 from codegen.schedules.reducing import Reduction
 from codegen.schedules.sums_of_products import Contraction, Side
-from tensoropt.ir.expression import Scalar, substitute
+from tensoropt.ir.expression import Constant, Scalar, map_scalar, substitute
 from tensoropt.ir.index import Index, Iterator
 
 _VECTOR = 4
 """Elements of 32 bits that a thread reads from shared memory at once."""
+_WRITTEN = 4
+"""Bytes that a thread writes at once at the most: what is larger has to lie in registers side by side, and nvcc spills."""
 
 
 class Emission(Reduction[Context]):
-    """Emits one contraction. The points of each side, the batch and the depth are counted through their iterators."""
+    """Emits one contraction. The points of each side, the batch and the depth are counted through their iterators.
 
-    def __init__(self, context: Context, epilogue: Epilogue, contraction: Contraction, tile: Tile) -> None:
+    ``at_once``: how many elements of an operand a thread reads together at the most.
+    """
+
+    def __init__(
+        self, context: Context, epilogue: Epilogue, contraction: Contraction, tile: Tile, at_once: int = AT_ONCE
+    ) -> None:
         rows, columns = self.sides(epilogue, contraction)
         groups = (contraction.batch, rows.iterators, columns.iterators, contraction.reduction)
         axes = [merge([list(group)], name) for group, name in zip(groups, ("batch", "row", "column", "k"), strict=True)]
@@ -43,7 +52,7 @@ class Emission(Reduction[Context]):
         super().__init__(
             context, epilogue, kept, Axes(axes[3].loops, {iterator: placed[iterator] for iterator in scope.reduction})
         )
-        self.tile = tile
+        self.tile, self.at_once = tile, at_once
         self.batch, self.row, self.column = kept.loops
         (self.step,) = self.folded.loops
         self.thread = Iterator("thread", tile.threads)
@@ -57,7 +66,7 @@ class Emission(Reduction[Context]):
 
     def operand(self, name: str, body: Scalar, point: Iterator, size: int) -> Operand:
         """One side's block in shared memory."""
-        return operand(self.context, name, body, point, self.step, size, self.tile.depth, self.tile.threads)
+        return operand(self.context, name, body, point, self.step, size, self.tile, self.at_once)
 
     def launch(self) -> Body:
         """A block of threads for each block of the result."""
@@ -74,14 +83,11 @@ class Emission(Reduction[Context]):
         cell, batch = tir.cell(left)
         cells, thread = tir.cell(wide(threads.thread[0], self.width))
         values = {self.batch: batch, self.thread: thread}
-        first = [
-            number * tir.integer(size, self.width)
-            for number, size in zip(reversed(numbers), (tile.rows, tile.columns), strict=True)
-        ]
+        block = list(reversed(numbers))
         steps = -(-self.step.extent // tile.depth)
         parts = [
             *self.left.allocations(), *self.right.allocations(), tir.allocate(self.sums), *statements, *cell, *cells,
-            self.clear(), self.steps(first, values, tir.integer(0, self.width), steps), self.ends(first, values),
+            self.clear(), self.steps(block, values, tir.integer(0, self.width), steps), self.ends(block, values),
         ]  # fmt: skip
         return Body(tir.sequence(parts), threads)
 
@@ -98,16 +104,17 @@ class Emission(Reduction[Context]):
         """Where a step's block of a side begins in shared memory, in vectors of so many elements."""
         return tirx.truncmod(step, tir.integer(2, self.width)) * tir.integer(side.half // vector, self.width)
 
-    def steps(self, first: Sequence[Any], values: Mapping[Iterator, Any], start: Any, count: Any) -> Any:
-        """Adds the products of ``count`` steps from the position ``start`` of the depth on.
+    def steps(self, block: Sequence[Any], values: Mapping[Iterator, Any], first: Any, count: Any) -> Any:
+        """Adds the products of ``count`` steps of the depth from the ``first`` on.
 
-        ``first`` are the first points of the sides that are brought. Of one step, the block must wait before it brings more.
+        ``block`` are the numbers of the blocks of points of the sides that are brought. Of one step, the threads must wait before
+        they bring more.
         """
-        depth, one, two = (tir.integer(value, self.width) for value in (self.tile.depth, 1, 2))
-        sides = list(zip(self.brought(), first, strict=True))
+        one, two = (tir.integer(value, self.width) for value in (1, 2))
+        sides = list(zip(self.brought(), block, strict=True))
 
         def fetch(step: Any) -> list[Any]:
-            return [side.fetch(self.context, point, start + step * depth, self.thread, values) for side, point in sides]
+            return [side.fetch(self.context, number, first + step, self.thread, values) for side, number in sides]
 
         def put(half: Any) -> list[Any]:
             return [side.put(self.context, half, self.thread, values) for side, _ in sides]
@@ -205,36 +212,66 @@ class Emission(Reduction[Context]):
 
     # -- the end ---------------------------------------------------------------------------------------------------------
 
-    def ends(self, first: list[Any], values: Mapping[Iterator, Any]) -> Any:
+    def ends(self, block: Sequence[Any], values: Mapping[Iterator, Any]) -> Any:
         """The epilogue and the store of each result that there is. Loops are unrolled, so that sums stay in registers."""
-        tile = self.tile
+        tile, result = self.tile, self.epilogue.stage.result
+        access, body, position = self.end
         down, across = self.ways()
-        places = self.reached(down, across)
+        reached = self.reached(down, across)
+        found = self._ended_together(across, reached[1])
+        count = found.count
+        group = Iterator("across", across.extent // count)
+        extents = {self.row: (self.row.extent, tile.rows), found.chunk: (found.chunk.extent, tile.columns // count)}
 
-        def at(start: Any, local: Index, values: Mapping[Iterator, Any]) -> tuple[list[Any], Any]:
+        def at(number: Any, loop: Iterator, local: Index, values: Mapping[Iterator, Any]) -> tuple[list[Any], Any]:
             emitter = self.context.emitter(values)
-            cell, point = tir.cell(start + emitter.index(local))
+            size = tir.integer(extents[loop][1], self.width)
+            cell, point = tir.cell(number * size + emitter.index(local))
             return [*emitter.statements, *cell], point
 
-        def guarded(point: Any, extent: int, size: int, body: Any) -> Any:
+        def guarded(point: Any, loop: Iterator, body: Any) -> Any:
+            extent, size = extents[loop]
             return tir.when(point < tir.integer(extent, self.width), body) if extent % size else body
 
         def row(number: Any) -> Any:
             inside = {**values, down: number}
-            cells, point = at(first[0], places[0], inside)
+            cells, point = at(block[0], self.row, reached[0], inside)
 
-            def column(place: Any) -> Any:
-                here = {**inside, across: place}
-                own, reached = at(first[1], places[1], here)
-                kept = self.folded_at(down, across, here)
-                end = self.finish({}, {**here, self.row: point, self.column: reached}, None, 1, kept)
-                return tir.sequence([*own, guarded(reached, self.column.extent, tile.columns, end)])
+            def several(place: Any) -> Any:
+                here = {**inside, group: place}
+                local = each(reached[1], across, group, count)[0] // count
+                own, chunk = at(block[1], found.chunk, local, here)
+                emitter = self.context.emitter({**here, self.row: point, found.chunk: chunk})
+                found.read(self.context, emitter)
+                at_each = [{self.column: place} for place in found.places(Index.of(self.column))]
+                for one, kept in zip(at_each, each(self.kept_at(down, across), across, group, count), strict=True):
+                    self.give(emitter, substitute(access, one), self.reduced(emitter, kept, reached[0]))
+                stored = [emitter.stored(substitute(body, one)) for one in at_each]
+                end = write(self.context, emitter, result, found.places(position)[0], stored)
+                return tir.sequence([*own, guarded(chunk, found.chunk, end)])
 
-            columns = tir.unrolled(across.extent, column, "across", self.width)
-            return tir.sequence([*cells, guarded(point, self.row.extent, tile.rows, columns)])
+            return tir.sequence(
+                [*cells, guarded(point, self.row, tir.unrolled(group.extent, several, "across", self.width))]
+            )
 
         return tir.unrolled(down.extent, row, "down", self.width)
 
-    def folded_at(self, down: Iterator, across: Iterator, values: Mapping[Iterator, Any]) -> Any:
-        """The reduced value of a thread's result."""
-        return tir.load(self.sums, self.context.emitter(values).index(self.kept_at(down, across)))
+    def _ended_together(self, across: Iterator, reached: Index) -> Neighbours:
+        """The columns that a thread ends together: as many as it has side by side, and as can be read and written at once."""
+        access, body, position = self.end
+        result = self.epilogue.stage.result
+
+        def wanted(count: int, chunk: Iterator) -> bool:
+            return (
+                count * result.dtype.itemsize <= _WRITTEN
+                and self.tile.columns % count == across.extent % count == 0
+                and begin_together(each(reached, across, Iterator("across", across.extent // count), count))
+                and at_once(self.context, result, each(position, self.column, chunk, count))
+            )
+
+        rest = map_scalar(body, lambda node: Constant(0, node.dtype) if node is access else node)
+        return neighbours(self.context, rest, self.column, result.dtype.itemsize, wanted)
+
+    def reduced(self, emitter: Emitter, kept: Index, row: Index) -> Any:
+        """The reduced value of a thread's result, by its place among the sums and its row in the block."""
+        return tir.load(self.sums, emitter.index(kept))

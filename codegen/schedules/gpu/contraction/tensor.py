@@ -37,7 +37,7 @@ class TensorEmission(Emission):
         """One side's block in shared memory."""
         half = half_of(body)
         assert half is not None
-        return half_operand(self.context, name, half, point, self.step, size, self.tile.depth, self.tile.threads)
+        return half_operand(self.context, name, half, point, self.step, size, self.tile, self.at_once)
 
     def products(self, step: Any, values: Mapping[Iterator, Any]) -> Any:
         """All products of a step."""
@@ -74,7 +74,7 @@ class TensorEmission(Emission):
             for down, left in enumerate(downs):
                 for across, right in enumerate(rights):
                     sums = _word(self.sums, (down * wide + across) * _EACH)
-                    made.append(_call(_FUNCTIONS[self.left.body.dtype], sums, *left, *right, lane))
+                    made.append(_call(_FUNCTIONS[self.left.dtype], sums, *left, *right, lane))
         return tir.sequence([*emitter.statements, *made])
 
     def _first(self) -> tuple[Index, Index]:

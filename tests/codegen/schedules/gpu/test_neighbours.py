@@ -16,11 +16,13 @@ from codegen.lower.device import lower
 from codegen.targets.gpu import GpuTarget
 from codegen.targets.named import NAMED
 from tensoropt.api.compiling import compiled_for_device
-from tensoropt.ir.expression import Access, Apply, Cast, Constant, IndexValue, Scalar, Scope, Tensor
+from tensoropt.ir.expression import Access, Apply, Cast, Constant, IndexValue, Scalar, Scope, Tensor, tensors
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.interpreter import evaluate, run_program
 from tensoropt.ir.program import Array, Compute, Program
 from tensoropt.ir.types import DataType, Extent, TensorType
+from tests.codegen.schedules.gpu.contraction.test_emit import product_of
+from tests.strategies.attention import Sizes, attention
 from tests.strategies.compilers import OPENCL, compiled_on
 
 SMALL = GpuTarget("opencl", "small", multiprocessors=1)
@@ -173,6 +175,29 @@ def test_no_more_than_places_are_known_to_be_multiples_of(x: int, y: int, count:
     scope = Scope([i], Apply("neg", Access(tensor("x", DataType.FLOAT16, 8192), [i])))
     expected = [("load", count), ("store", count)] if count else []
     assert at_once(scope, {"x": x, "y": y}) == expected
+
+
+@pytest.mark.parametrize("dtype", [DataType.FLOAT32, DataType.FLOAT16])
+@pytest.mark.parametrize("kind", ["product", "attention"])
+def test_what_products_read(kind: str, dtype: DataType) -> None:
+    """All their operands at once where that is proved: not of odd sizes, nor where nothing is known of their places."""
+    even, odd = (
+        product_of(sizes, 2, (False, True), dtype)[0]
+        if kind == "product"
+        else attention(Sizes(2, *sizes, sizes[2]), dtype, True, False)
+        for sizes in ((64, 64, 64), (63, 63, 63))
+    )
+
+    def one_by_one(scope: Scope, alignments: Mapping[str, int]) -> set[str]:
+        lines = source_of(scope, SMALL, alignments).splitlines()
+        return {name for text in lines if not CALL.match(text) for name in re.findall(r"\bin\d(?=\[)", text)}
+
+    names = [read.name for read in tensors(even)]
+    assert "load" in dict(at_once(even))
+    assert not one_by_one(even, {})
+    for scope, alignments in ((odd, {}), (even, dict.fromkeys(names, dtype.itemsize))):
+        assert "load" not in dict(at_once(scope, alignments))
+        assert len(one_by_one(scope, alignments)) == len(names)
 
 
 @pytest.mark.parametrize("columns", [4096, 4097, 4098, 4100])

@@ -60,6 +60,18 @@ def test_softmax_of_products_and_its_product(
     agrees(scope, values, variant, attention(sizes, DataType.FLOAT64, scaled, masked))
 
 
+@given(
+    sizes=st.builds(Sizes, st.integers(1, 2), *[st.integers(1, 9).map(lambda count: 8 * count)] * 4),
+    dtype=st.sampled_from(list(TOLERANCES)), masked=st.booleans(), variant=st.integers(0, 100),
+)  # fmt: skip
+@settings(max_examples=12)
+def test_neighbours_that_are_read_at_once(sizes: Sizes, dtype: DataType, masked: bool, variant: int) -> None:
+    scope = attention(sizes, dtype, True, masked)
+    values = values_of(scope, variant)
+    values["q"] = (values["q"].astype(np.float64) / sizes.depth**0.5).astype(dtype.numpy)
+    agrees(scope, values, variant, attention(sizes, DataType.FLOAT64, True, masked))
+
+
 def test_every_cut() -> None:
     """All tiles that some size may get, with keys that end within a tile."""
     scope = attention(Sizes(1, 65, 71, 17, 130), DataType.FLOAT32, True, True)

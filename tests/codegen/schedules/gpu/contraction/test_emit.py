@@ -67,6 +67,20 @@ def test_products(sizes: tuple[int, int, int], batch: int, transposed: tuple[boo
         assert agree(scope, variant)[0].startswith("contraction")
 
 
+@given(
+    sizes=st.tuples(*[st.integers(1, 18).map(lambda count: 8 * count)] * 3), dtype=st.sampled_from(NUMBERS),
+    transposed=st.tuples(st.booleans(), st.booleans()), variant=VARIANTS,
+)  # fmt: skip
+@settings(max_examples=20)
+def test_neighbours_that_are_read_and_written_at_once(
+    sizes: tuple[int, int, int], dtype: DataType, transposed: tuple[bool, bool], variant: int
+) -> None:
+    product, axes = product_of(sizes, 2, transposed, dtype)
+    bias = Access(tensor("bias", sizes[1], dtype=dtype), axes[-1:])
+    scope = Scope(axes, Apply("add", Access(product, axes), bias))
+    assert agree(scope, variant)[0].startswith("contraction")
+
+
 @given(dtype=st.sampled_from(NUMBERS), sizes=st.tuples(*[st.integers(9, 70)] * 3), variant=VARIANTS)
 @settings(max_examples=14)
 def test_types(dtype: DataType, sizes: tuple[int, int, int], variant: int) -> None:
