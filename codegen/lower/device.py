@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -48,7 +48,8 @@ class DeviceKernel:
     """A compiled statement: its launches, in order, over tensors and scratch memory of ``workspace_bytes``.
 
     ``strides`` are the output's in elements, where it is not written row-major. ``alignments``: a tensor's first byte must be at a
-    multiple of so many, and the first one of the scratch memory at one of ``ALIGNED``.
+    multiple of so many, and the first one of the scratch memory at one of ``ALIGNED``. ``choices`` says how many ways there were to
+    schedule it, by the name of a variant's parameter; numbers below that are variants.
     """
 
     launches: tuple[Launch, ...]
@@ -58,6 +59,7 @@ class DeviceKernel:
     schedules: tuple[str, ...]
     strides: tuple[int, ...] | None
     alignments: Mapping[Tensor, int]
+    choices: Mapping[str, int] = field(default_factory=dict)
 
 
 def dialect_of(target: GpuTarget) -> Dialect:
@@ -122,7 +124,9 @@ class _Lowering:
         inputs = tuple(tensor for tensor in tensors(self.expression) if tensor in read)
         names = tuple(name for name, _, _ in named)
         known = {tensor: self._alignment(tensor) for tensor in (*inputs, self.output)}
-        return DeviceKernel(launches, inputs, self.output, self.scratch, names, self.strides, known)
+        return DeviceKernel(
+            launches, inputs, self.output, self.scratch, names, self.strides, known, self.context.choices
+        )
 
     def _bodies(self) -> list[tuple[str, Body, set[Tensor | Scope]]]:
         """The name, the body and the sources of every launch."""
@@ -155,7 +159,7 @@ class _Lowering:
         cuts = candidates(found, self.target) if found is not None else []
         if found is None or not cuts:
             return None
-        cut = cuts[min(int(self.context.variant.get("attention", 0)), len(cuts) - 1)]
+        cut = self.context.chosen("attention", cuts)
         self._written([found.values])
         self._place([found.values], {found.values.result})
         (name, body), used = self._used(lambda: attention.schedule(self.context, found, cut))

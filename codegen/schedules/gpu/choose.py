@@ -35,7 +35,7 @@ def steps(context: Context, stage: Stage) -> list[Step]:
     )
     if not found:
         return [Step(stage)]
-    chosen = found[min(int(context.variant.get("contraction", 0)), len(found) - 1)]
+    chosen = context.chosen("contraction", found)
     if chosen.parts == 1:
         return [Step(stage, chosen.tile)]
     sums, total = in_parts(stage, chosen.parts)
