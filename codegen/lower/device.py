@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from typing import Any
@@ -131,11 +131,11 @@ class _Lowering:
     def _bodies(self) -> list[tuple[str, Body, set[Tensor | Scope]]]:
         """The name, the body and the sources of every launch."""
         attending = self._attention()
-        if attending is not None:
-            return attending
+        if attending is not None and not self.context.chosen("stages", (False, True)):
+            return attending()
         stages = split_stages(self.expression)
-        found = self._rows(stages) if len(stages) > 1 else None
-        if found is not None:
+        found = self._rows(stages) if len(stages) > 1 and attending is None else None
+        if found is not None and not self.context.chosen("stages", (False, True)):
             own = {found.stages[-1].stage.result, *([] if found.in_place is None else [found.in_place])}
             self._place([one.stage for one in found.stages], own)
             where = "" if found.in_place is None else " in place"
@@ -153,17 +153,21 @@ class _Lowering:
             bodies.append((name, body, used))
         return bodies
 
-    def _attention(self) -> list[tuple[str, Body, set[Tensor | Scope]]] | None:
-        """The one launch of attention; None for another form, and where no block of it fits the device."""
+    def _attention(self) -> Callable[[], list[tuple[str, Body, set[Tensor | Scope]]]] | None:
+        """Makes the one launch of attention; None for another form, and where no block of it fits the device."""
         found = recognize(self.expression)
         cuts = candidates(found, self.target) if found is not None else []
         if found is None or not cuts:
             return None
-        cut = self.context.chosen("attention", cuts)
-        self._written([found.values])
-        self._place([found.values], {found.values.result})
-        (name, body), used = self._used(lambda: attention.schedule(self.context, found, cut))
-        return [(name, body, used)]
+
+        def launch() -> list[tuple[str, Body, set[Tensor | Scope]]]:
+            cut = self.context.chosen("attention", cuts)
+            self._written([found.values])
+            self._place([found.values], {found.values.result})
+            (name, body), used = self._used(lambda: attention.schedule(self.context, found, cut))
+            return [(name, body, used)]
+
+        return launch
 
     def _rows(self, stages: list[Stage]) -> common_rows.Rows | None:
         value = costly_value(self.expression)

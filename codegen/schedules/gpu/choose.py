@@ -33,7 +33,7 @@ def steps(context: Context, stage: Stage) -> list[Step]:
         if contraction is not None and _worthwhile(contraction)
         else []
     )
-    if not found:
+    if not found or context.chosen("unblocked", (False, True)):
         return [Step(stage)]
     chosen = context.chosen("contraction", found)
     if chosen.parts == 1:
