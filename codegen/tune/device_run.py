@@ -23,6 +23,7 @@ from tensoropt.ir.expression import Tensor
 from tensoropt.ir.program import Array
 
 _MOST_COPIES = 64
+"""So what is small is not as cold as it could be; in a model it is not either."""
 _UNIT = 256
 """Memory is given out in multiples of so many bytes."""
 
@@ -38,7 +39,7 @@ class GuardedDeviceRun:
         self._bench = bench
         strides = {step.statement.output.name: step.kernel.strides for step in built.steps}
         self._written = [(tensor, strides.get(tensor.name)) for tensor in built.signature.written_outputs]
-        size = sum(_room(zone) for zone in self._zones(built, feeds, layout))
+        size = max(1, sum(zone.size for zone in self._zones(built, feeds, layout)))
         count = 1 if size > bench.cache_bytes else min(_MOST_COPIES, 1 + -(-bench.cache_bytes // size))
         try:
             self._copies = [self._zones(built, feeds, layout) for _ in range(count)]
