@@ -17,6 +17,7 @@ from codegen.build import compile_program
 from codegen.runtime import configure_threads, load_runtime
 from codegen.targets.cpu import CpuTarget
 from codegen.tune.comparing import Judge, seeded
+from codegen.tune.device_building import build_for_device, digests, guarded
 from codegen.tune.guarded import Broken, GuardedRun
 from codegen.tune.requests import Build, Check, Forget, Time
 from tensoropt.allocation import ALIGNMENT, Placement
@@ -125,12 +126,10 @@ class _Bench:
     def _for_device(
         self, program: Program, plan: Placement, request: Build, feeds: dict[str, Array]
     ) -> tuple[Run, Any]:
-        from codegen.tune import device_building as building
-
-        built = building.build_for_device(program, plan, request)
+        built = build_for_device(program, plan, request)
         schedules = [name for step in built.steps for name in step.kernel.schedules]
-        found = built.signature.arena_bytes, schedules, building.digests(built)
-        return building.guarded(built, feeds, request), found
+        found = built.signature.arena_bytes, schedules, digests(built)
+        return guarded(built, feeds, request), found
 
     def _filling(self, request: Build) -> Values:
         """Integers of an alternative with operators of ONNX may be positions, which must exist."""

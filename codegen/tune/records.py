@@ -28,11 +28,13 @@ class Records:
 
     def __init__(self, database: Database, target: Target, device: str | None = None) -> None:
         self.database, self.target = database, target
+        if device is None:
+            device = device_name() if isinstance(target, CpuTarget) else device_here(target)
         self._parts = (
             json.dumps(target.describe(), sort_keys=True),
             _versions(target.kind),
             generator_version(),
-            device if device is not None else device_name() if isinstance(target, CpuTarget) else device_here(target),
+            device,
         )
 
     def read(self, kernel: str) -> dict[str, dict[str, Any]]:

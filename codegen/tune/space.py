@@ -69,11 +69,12 @@ def variants(
 def _for_device(
     kernel: Compute, constants: frozenset[str], target: GpuTarget, most: int, layout: Layout
 ) -> list[Variant]:
-    """One parameter at a time away from the default, those with a better number first."""
+    """One parameter at a time away from the default: better numbers first, of these the parameters that leave most to be chosen."""
     choices = lowered_for_device(kernel, constants, target, layout).choices
     found = [DEFAULT]
     for number in range(1, max(choices.values(), default=0)):
-        found += [Variant({name: number}) for name, count in choices.items() if number < count]
+        found += [Variant({name: number}) for name in sorted(choices, key=choices.__getitem__, reverse=True)
+                  if number < choices[name]]  # fmt: skip
     return found[: max(1, most)]
 
 
