@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from codegen.targets.gpu import GpuTarget
 from codegen.targets.named import NAMED
+from codegen.targets.parsing import Target
 from codegen.tune.database import Database
 from codegen.tune.kernels import distinct_kernels
 from codegen.tune.layout import Layout
@@ -145,9 +145,7 @@ def with_faults(
         )
         return Session(OPENCL, workers[-1])
 
-    def space(
-        kernel: Compute, constants: frozenset[str], target: GpuTarget, most: int, layout: Layout
-    ) -> list[Variant]:
+    def space(kernel: Compute, constants: frozenset[str], target: Target, most: int, layout: Layout) -> list[Variant]:
         return tried
 
     with Database(path) as database:
