@@ -66,7 +66,7 @@ def tune_program(
 ) -> Tuning:
     """The fastest known variant of every kernel of the program, measured where nothing is known.
 
-    ``space`` lists variants; where these are fewer than the trials, ``search`` looks for more, kernel by kernel. ``stop`` ends all
+    ``space`` lists variants; where these are fewer than the trials, ``search`` looks for more on CPUs, kernel by kernel. ``stop`` ends all
     of it at once when it is set; ``session`` makes a measuring process.
     """
     tuning = Tuning()
@@ -88,7 +88,7 @@ def tune_program(
         tuning.stopped = tuning.stopped or pool.stopped
 
     measure(tuning.kernels, progress)
-    if search is not None:
+    if search is not None and isinstance(target, CpuTarget):
         for number, tuned in enumerate(tuning.kernels):
             progress(number / len(tuning.kernels), tuned.kernel.uses[0].output.name)
             if _looked_further(tuned, tuning.kernels[number:], search, target, records, request, stop):
@@ -102,7 +102,7 @@ def _looked_further(
     tuned: TunedKernel,
     left: Sequence[TunedKernel],
     search: Search,
-    target: Target,
+    target: CpuTarget,
     records: Records,
     request: Request,
     stop: Event,
