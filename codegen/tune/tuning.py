@@ -66,8 +66,8 @@ def tune_program(
 ) -> Tuning:
     """The fastest known variant of every kernel of the program, measured where nothing is known.
 
-    ``space`` lists variants; where these are fewer than the trials, ``search`` looks for more on CPUs, kernel by kernel. ``stop`` ends all
-    of it at once when it is set; ``session`` makes a measuring process.
+    ``space`` lists variants; where these are fewer than the trials, ``search`` looks for more on CPUs, kernel by kernel. ``stop``
+    ends all of it at once when it is set; ``session`` makes a measuring process.
     """
     tuning = Tuning()
     if request.trials <= 1 and not request.thorough:
