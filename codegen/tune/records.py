@@ -17,15 +17,18 @@ from tensoropt.disk_cache import sources_digest
 
 
 class Records:
-    """What was measured for a target, by kernel (canonical text) and variant (text)."""
+    """What was measured for a target, by kernel (canonical text) and variant (text).
 
-    def __init__(self, database: Database, target: CpuTarget) -> None:
+    ``device`` is the name of its device where that is not in this machine.
+    """
+
+    def __init__(self, database: Database, target: CpuTarget, device: str | None = None) -> None:
         self.database, self.target = database, target
         self._parts = (
             json.dumps(target.describe(), sort_keys=True),
-            _versions(),
+            versions(),
             generator_version(),
-            device_name(),
+            device or device_name(),
         )
 
     def read(self, kernel: str) -> dict[str, dict[str, Any]]:
@@ -55,7 +58,8 @@ def device_name() -> str:
 
 
 @cache
-def _versions() -> str:
+def versions() -> str:
+    """The versions of TVM, as text."""
     found = {}
     for package in ("apache-tvm", "apache-tvm-ffi"):
         try:

@@ -1,0 +1,121 @@
+"""The program on a device's machine: offers the device through TVM's RPC to whoever tunes for it, under a key of TVM's tracker.
+
+    python -m codegen.tune.remote.server --tracker HOST:PORT --key NAME --target cpu|opencl|cuda [--threads N] [--port PORT]
+        [--host ADDRESS] [--announce ADDRESS]
+
+It listens at the address by which this machine reaches the tracker (``--host`` names another; ``--announce`` what the tracker
+shall tell, where a router stands between) and at the first free port from ``--port`` on, 9091 unless it is given. It serves one
+tuner at a time until it is ended, waits for a tracker that is not there, and registers again with one that comes back. Start one
+for each device; several for processors of one machine measure in turn.
+
+TVM's RPC does not ask who connects, and lets whoever does run any code as the user of this program, as do the requests that it
+answers: let it listen only where all machines and users are trusted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+
+from codegen.tune.remote.tracker import Address, Tracker, Unreachable
+from codegen.tune.session import MEASURING
+from tensoropt.errors import TensoroptError
+
+_PORT = 9091
+_PORTS = 100
+"""How many are tried."""
+_PAUSE_SECONDS = 1.0
+"""Between attempts to reach the tracker, and to listen again."""
+
+
+def serve(tracker: Address, key: str, target: str, options: argparse.Namespace, module: str = MEASURING) -> None:
+    """Serves without an end; ``module`` is the measuring process. UsageError for a target that is not here."""
+    from tvm.rpc.server import PopenRPCServerState
+
+    from codegen.targets.parsing import parse_target
+    from codegen.tune.remote.description import Description
+    from codegen.tune.remote.service import register
+
+    parsed = parse_target(target, options.threads)
+    description = Description.here(parsed)
+    register(description, parsed, module)
+    host = options.host or _host(tracker)
+    while True:
+        # what tvm.rpc.Server runs in a process of its own, which would outlive this one if this one were killed
+        state = PopenRPCServerState(
+            host, options.port, options.port + _PORTS, False, tracker, key, custom_addr=options.announce, silent=True
+        )
+        _say(
+            f"serving {description.device} ({target}) at {Address(host, state.port)} as {key!r} of the tracker at {tracker}"
+        )
+        state.thread.join()  # it ends with a session whose process died, and where the tracker is away for long
+        state.sock.close()
+        time.sleep(_PAUSE_SECONDS)
+        _host(tracker)
+
+
+def _host(tracker: Address) -> str:
+    """The address by which this machine reaches the tracker, as soon as it answers."""
+    told = False
+    while True:
+        try:
+            return Tracker(tracker).own_host()
+        except Unreachable as error:
+            if not told:
+                _say(f"{error}; waiting for it")
+                told = True
+            time.sleep(_PAUSE_SECONDS)
+
+
+def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m codegen.tune.remote.server", description=(__doc__ or "").partition("\n")[0]
+    )
+    parser.add_argument("--tracker", metavar="HOST:PORT", required=True, help="where TVM's tracker listens")
+    parser.add_argument("--key", metavar="NAME", required=True, help="what tuners ask the tracker for")
+    parser.add_argument(
+        "--target", default="cpu", help="cpu, cuda or opencl: the device that is offered; cpu by default"
+    )
+    parser.add_argument("--threads", type=int, help="of the target cpu; all processors by default")
+    parser.add_argument("--port", type=int, default=_PORT, help=f"the first port that is tried; {_PORT} by default")
+    parser.add_argument(
+        "--host", metavar="ADDRESS", help="where to listen; by default where the tracker sees this machine"
+    )
+    parser.add_argument("--announce", metavar="ADDRESS", help="what tuners connect to, where that is another address")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str], module: str = MEASURING) -> int:
+    """Serves as the arguments say; the exit status where that ends."""
+    options = _parsed(arguments)
+    try:
+        serve(Address.parse(options.tracker, "--tracker"), options.key, options.target, options, module)
+    except TensoroptError as error:
+        _say(str(error))
+        return error.exit_status
+    except OSError as error:  # no port is free, or the address is another machine's
+        _say(f"cannot listen at {options.host or 'this address'}, port {options.port}: {error}")
+        return 2
+    return 0
+
+
+def _say(text: str) -> None:
+    print(f"tensoropt server: {text}", file=sys.stderr, flush=True)
+
+
+def run() -> None:
+    """The program; a Ctrl-C ends it with its sessions."""
+    import os
+
+    sys.modules["torch"] = None  # type: ignore[assignment]  # TVM's interface would import it for nothing
+    try:
+        status = main(sys.argv[1:])
+    except KeyboardInterrupt:
+        status = 130
+    os._exit(status)  # the thread that listens would go on
+
+
+if __name__ == "__main__":
+    run()
