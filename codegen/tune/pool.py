@@ -11,7 +11,7 @@ from threading import Event, Lock, Thread
 from typing import Any
 
 from codegen.tune.records import Records
-from codegen.tune.session import Measured, Session, Trial
+from codegen.tune.session import LOSSES, Measured, Session, Trial
 from codegen.tune.space import DEFAULT, Variant
 from codegen.tune.tuned import TunedKernel
 from tensoropt.isolated import Lost
@@ -24,8 +24,6 @@ _TOGETHER = 8
 """Variants that are built, and stored, together at the most."""
 _TOGETHER_BYTES = 1 << 30
 """What their weights may take, which each has packed in its own way."""
-_LOSSES = 10
-"""Devices that are lost one after another while they measure one kernel: it may be what they die of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +151,7 @@ class Pool:
         with self._lock:
             key = tuned.kernel.key
             self._losses[key] = 0 if progressed else self._losses[key] + 1
-            if self._losses[key] < _LOSSES:
+            if self._losses[key] < LOSSES:
                 self._waiting.insert(0, tuned)
             else:
                 self.given_up.append(tuned.kernel.uses[0].output.name)

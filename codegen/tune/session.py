@@ -21,6 +21,9 @@ from tensoropt.quiet import Quiet
 
 MEASURING = "codegen.tune.process"
 
+LOSSES = 10
+"""Machines that are lost one after another while they measure one kernel: it may be what they die of."""
+
 _FIRST_BUILD_SECONDS = 60.0
 """The reference, of which nothing is known yet; a kernel takes a second."""
 _SLOWEST = 1e8

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from threading import Lock
 
-from codegen.targets.cpu import CpuTarget
+from codegen.targets.parsing import Target
 from codegen.tune.remote.description import Description
 from codegen.tune.remote.link import Link
 from codegen.tune.remote.tracker import Address, Tracker, Unreachable
@@ -26,7 +26,7 @@ class Fleet:
     """Devices that several threads ask for. All are like the first, which ``described`` finds; a warning tells of others."""
 
     def __init__(self, address: Address, key: str, patience: float = PATIENCE_SECONDS) -> None:
-        self.key, self.in_use, self.lost = key, 0, 0
+        self.key, self.in_use, self.most_in_use, self.lost = key, 0, 0, 0
         self.warnings: list[str] = []
         self._tracker, self._patience = Tracker(address), patience
         self._asking, self._counting = Lock(), Lock()
@@ -65,10 +65,19 @@ class Fleet:
         return self._first
 
     @property
-    def target(self) -> CpuTarget:
-        """What the devices are to code generation, once one has said it."""
-        assert self._first is not None
-        return self._first.parsed_target()
+    def description(self) -> Description:
+        """What the first device said."""
+        return self._first or self.described()
+
+    @property
+    def target(self) -> Target:
+        """What the devices are to code generation."""
+        return self.description.parsed_target()
+
+    @property
+    def told(self) -> str:
+        """How many devices are in use, and how often one was lost, in words."""
+        return f"{self.in_use} device{'s' * (self.in_use != 1)}" + (f", {self.lost} lost" if self.lost else "")
 
     @property
     def hopeless(self) -> bool:
@@ -122,6 +131,7 @@ class Fleet:
                 if self._is_fit(link.connect(place), place.address):
                     with self._counting:
                         self.in_use += 1
+                        self.most_in_use = max(self.most_in_use, self.in_use)
                     return link
         except (Unreachable, Lost) as error:
             self._problem = str(error)
