@@ -69,6 +69,8 @@ class Pool:
         self._trials = sum(len(tuned.missing) for tuned in self._waiting)
         self._done = 0
         self._name = ""
+        self._is_deserted = False
+        """Whether a session had nothing to measure on any more."""
         self._losses: Counter[str] = Counter()
         self._lock = Lock()
         self._errors: list[BaseException] = []
@@ -95,6 +97,8 @@ class Pool:
             self._stop_all(sessions, threads)
         if self._errors:
             raise self._errors[0]
+        if self._is_deserted and self._waiting:
+            self.stopped = self.stopped or "devices"
 
     def _stop_all(self, sessions: list[Session], threads: list[Thread]) -> None:
         while any(thread.is_alive() for thread in threads):
@@ -133,7 +137,7 @@ class Pool:
     def _next(self, session: Session) -> TunedKernel | None:
         """The next kernel, once there is something to measure it on."""
         if not session.ready(lambda: bool(self._waiting) and not self._request.is_late):
-            self.stopped = "devices"
+            self._is_deserted = True
             return None
         with self._lock:
             left = sum(tuned.kernel.weight for tuned in self._waiting)
