@@ -38,7 +38,7 @@ def measured(name: str, target: str, batch: int, tune: str) -> Row:
         model = Path(scratch) / f"{name}.onnx"
         model.write_bytes(BUILDERS[name](batch).SerializeToString())
         started = time.monotonic()
-        report = tensoropt.optimize(model, target, tune=tune if target.startswith("cuda") else None).report()
+        report = tensoropt.optimize(model, target, tune=tune if target.startswith("cuda") else "off").report()
         seconds = time.monotonic() - started
     return {
         "model": name,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tensoropt.api.device import rewritten_for_device
 from tensoropt.api.optimizing import rewritten
 from tensoropt.errors import UsageError
 from tensoropt.interrupts import first_interrupt
@@ -13,15 +16,16 @@ from tensoropt.isolated import Lost
 from tensoropt.pass_manager import Progress
 
 if TYPE_CHECKING:
-    from codegen.tune.database import Database
     from codegen.tune.pool import Request
     from codegen.tune.records import Records
     from codegen.tune.remote.fleet import Fleet
     from codegen.tune.tuned import Tuning
+    from tensoropt.frontend import LoadedModel
     from tensoropt.ir.program import Program
 
 _MOST = 32
 """Devices that are used at the same time."""
+_GIVEN_UP = "{}: not measured, since each device was lost that measured it; it may be what they die of"
 
 
 def fleet_for(path: Path, rpc: str | None, key: str | None, target: str | None, threads: int | None) -> Fleet:
@@ -49,38 +53,71 @@ def fleet_for(path: Path, rpc: str | None, key: str | None, target: str | None, 
 def tune_elsewhere(
     path: Path,
     fleet: Fleet,
-    database: Database,
+    db: str | os.PathLike[str] | None,
     request: Request,
     shapes: Mapping[str, Sequence[int]] | None,
     time_limit: float | None,
     progress: Progress,
     on_interrupt: Callable[[], None] | None,
-) -> Tuning:
-    """Tunes a model's kernels on the devices of a fleet. DeviceError where no device is left; what was measured is stored."""
+) -> dict[str, Any]:
+    """Tunes a model's kernels on the devices of a fleet; see ``tune``."""
+    from codegen.tune.database import Database
     from codegen.tune.records import Records
-    from codegen.tune.remote.session import RemoteSession
     from tensoropt.frontend import load_program
-
-    records = Records(database, fleet.target, fleet.description.device)
-    progress("import", 0.0, "")
-    imported = load_program(path, dict(shapes or {}))
 
     def telling(stage: str, share: float, detail: str) -> None:
         progress(stage, share, f"{fleet.told}: {detail}" if detail else fleet.told)
 
-    try:
-        _, program = rewritten(
-            imported, fleet.target, database, frozenset(), "fast", 0, time_limit, telling, RemoteSession(fleet), records
-        )
+    found = fleet.description
+    with Database(db) as database, closing(fleet):
+        records = Records(database, fleet.target, found.device, found.versions)
+        progress("import", 0.0, "")
+        imported = load_program(path, dict(shapes or {}))
+        try:
+            program = _rewritten(imported, fleet, records, time_limit, telling)
+        except Lost as lost:
+            raise fleet.exhausted(f"what was measured is stored in {database.path}") from lost
         tuning = _tuned(program, fleet, records, request, telling, on_interrupt)
-    except Lost as lost:
-        raise fleet.exhausted("what was measured before is stored") from lost
-    finally:
-        fleet.close()
-    if tuning.stopped == "devices":
-        done = sum(not tuned.missing for tuned in tuning.kernels)
-        raise fleet.exhausted(f"{done} of {len(tuning.kernels)} kernels are measured, and what was measured is stored")
-    return tuning
+        if tuning.stopped == "devices":
+            done = sum(not tuned.missing for tuned in tuning.kernels)
+            raise fleet.exhausted(
+                f"{done} of {len(tuning.kernels)} kernels are measured, and what was measured is stored in {database.path}"
+            )
+        progress("done", 1.0, "")
+        return {
+            "path": str(path),
+            **tuning.as_json(),
+            "artefact": None,
+            "database": {"path": str(database.path), "measurements": database.size()[0]},
+            "devices": {"key": fleet.key, "device": found.device, "used": fleet.most_in_use, "lost": fleet.lost},
+            "warnings": [*database.warnings, *fleet.warnings, *map(_GIVEN_UP.format, tuning.given_up)],
+        }
+
+
+def _rewritten(
+    imported: LoadedModel, fleet: Fleet, records: Records, time_limit: float | None, progress: Progress
+) -> Program:
+    """The program of kernels, as ``optimize`` makes it on a device's machine. Lost where no device is left."""
+    from codegen.targets.cpu import CpuTarget
+    from codegen.tune.remote.session import RemoteSession
+
+    target = fleet.target
+    if isinstance(target, CpuTarget):
+        _, program = rewritten(
+            imported,
+            target,
+            records.database,
+            frozenset(),
+            "fast",
+            0,
+            time_limit,
+            progress,
+            RemoteSession(fleet),
+            records,
+        )
+    else:
+        _, program = rewritten_for_device(imported, target, frozenset(), "fast", 0, time_limit, progress)
+    return program
 
 
 def _tuned(
@@ -107,14 +144,3 @@ def _tuned(
             session=lambda: RemoteSession(fleet),
             builders=_MOST,
         )
-
-
-def devices_as_json(fleet: Fleet) -> dict[str, Any]:
-    """What ``tune --json`` tells of the devices."""
-    return {"key": fleet.key, "device": fleet.description.device, "used": fleet.most_in_use, "lost": fleet.lost}
-
-
-def warnings_of(fleet: Fleet, tuning: Tuning) -> list[str]:
-    """A sentence for each device that was refused, and each kernel that was given up."""
-    lost = "{}: not measured, since each device that measured it was lost; it may be what they die of"
-    return [*fleet.warnings, *map(lost.format, tuning.given_up)]

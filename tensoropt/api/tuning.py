@@ -6,14 +6,19 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tensoropt.api.compiling import compiled
-from tensoropt.api.elsewhere import devices_as_json, fleet_for, tune_elsewhere, warnings_of
-from tensoropt.api.optimizing import rewritten, tuned
+from tensoropt.api.compiling import compiled, compiled_for_device
+from tensoropt.api.device import rewritten_for_device
+from tensoropt.api.elsewhere import fleet_for, tune_elsewhere
+from tensoropt.api.measuring import tuned
+from tensoropt.api.optimizing import rewritten
 from tensoropt.api.requirements import require_limits, require_tuned_here
 from tensoropt.pass_manager import Progress, silent
 from tensoropt.quiet import Quiet
+
+if TYPE_CHECKING:
+    from codegen.built import Built
 
 
 def tune(
@@ -42,7 +47,7 @@ def tune(
 
     ``on_interrupt`` as in ``optimize``.
     """
-    from codegen.targets.cpu import host_target
+    from codegen.targets.cpu import CpuTarget, host_target
     from codegen.tune.artefacts import replace_artefact, stored_target
     from codegen.tune.database import Database
     from codegen.tune.pool import Request
@@ -50,36 +55,44 @@ def tune(
     from tensoropt.frontend import load_program
     from tensoropt.stored import stored_program
 
-    source, quiet, replaced = Path(path), Quiet(), None
     require_limits(threads, 0, time_limit)
-    fleet = None
-    if rpc is None and key is None:
-        require_tuned_here(target or "cpu")
-    else:
-        fleet = fleet_for(source, rpc, key, target, threads)
     deadline = None if time_limit is None else time.monotonic() + time_limit
     request = Request(trials or TRIALS["full"], deadline, thorough=True)
+    if rpc is not None or key is not None:
+        fleet = fleet_for(Path(path), rpc, key, target, threads)
+        return tune_elsewhere(Path(path), fleet, db, request, shapes, time_limit, progress, on_interrupt)
+    source, target = Path(path), target or "cpu"
+    gpu = require_tuned_here(target, threads)
+    tuned_for = stored_target(source, target, threads) if source.is_dir() else gpu or host_target(threads)
+    quiet, replaced = Quiet(), None
     with Database(db) as database:
-        if fleet is not None:
-            tuning = tune_elsewhere(source, fleet, database, request, shapes, time_limit, progress, on_interrupt)
+        if source.is_dir():
+            program = stored_program(source)
         else:
-            if source.is_dir():
-                cpu, program = stored_target(source, threads), stored_program(source)
-            else:
-                progress("import", 0.0, "")
-                cpu, imported = host_target(threads), load_program(source, dict(shapes or {}))
-                context, program = rewritten(imported, cpu, database, frozenset(), "fast", 0, time_limit, progress)
+            progress("import", 0.0, "")
+            imported = load_program(source, dict(shapes or {}))
+            if isinstance(tuned_for, CpuTarget):
+                context, program = rewritten(
+                    imported, tuned_for, database, frozenset(), "fast", 0, time_limit, progress
+                )
                 quiet = context.quiet
-            tuning = tuned(program, cpu, database, request, quiet, progress, on_interrupt)
-            if source.is_dir():
-                progress("compile", 0.0, "")
-                replaced = replace_artefact(source, compiled(program, cpu, tuning.variants), tuning).as_json()
+            else:
+                _, program = rewritten_for_device(imported, tuned_for, frozenset(), "fast", 0, time_limit, progress)
+        tuning = tuned(program, tuned_for, database, request, quiet, progress, on_interrupt)
+        if source.is_dir():
+            progress("compile", 0.0, "")
+            built: Built = (
+                compiled(program, tuned_for, tuning.variants)
+                if isinstance(tuned_for, CpuTarget)
+                else compiled_for_device(program, tuned_for, variants=tuning.variants)
+            )
+            replaced = replace_artefact(source, built, tuning).as_json()
         progress("done", 1.0, "")
         return {
             "path": str(path),
             **tuning.as_json(),
             "artefact": replaced,
             "database": {"path": str(database.path), "measurements": database.size()[0]},
-            "devices": None if fleet is None else devices_as_json(fleet),
-            "warnings": [*database.warnings, *([] if fleet is None else warnings_of(fleet, tuning))],
+            "devices": None,
+            "warnings": list(database.warnings),
         }

@@ -54,7 +54,7 @@ def test_an_unknown_target_is_refused_before_any_work(capsys: pytest.CaptureFixt
     assert "did you mean" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("option", [["--threads", "2"], ["--db", "times.sqlite"], ["--memory-budget", "80%"]])
+@pytest.mark.parametrize("option", [["--threads", "2"], ["--memory-budget", "80%"]])
 def test_options_of_cpus_are_refused_before_any_work(option: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["optimize", "absent.onnx", "--target", "cuda:h200", *option]) == 2
     assert f"{option[0]} is for the target cpu, not for cuda:h200" in capsys.readouterr().err
@@ -66,8 +66,15 @@ def test_kernels_of_an_absent_gpu_cannot_be_timed(monkeypatch: pytest.MonkeyPatc
         UsageError, match=r"cuda:h200 compiles here and cannot be timed here: no NVIDIA driver is installed"
     ):
         api.bench("absent.onnx", target="cuda:h200")
-    with pytest.raises(UsageError, match="only kernels for the CPU are tuned"):
+    with pytest.raises(
+        UsageError,
+        match=r"cuda:h200 are tuned where they run, and not here: no NVIDIA driver is installed; run this on",
+    ):
         api.tune("absent.onnx", target="cuda:h200")
+    with pytest.raises(
+        UsageError, match=r"--db is for kernels that are measured, and those for cuda:h200 cannot be here: no"
+    ):
+        api.optimize("absent.onnx", target="cuda:h200", db="times.sqlite")
 
 
 @pytest.mark.skipif(shutil.which("nvcc") is None, reason="needs nvcc")

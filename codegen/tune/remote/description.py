@@ -10,7 +10,7 @@ from typing import Any
 from codegen.targets.cpu import CpuTarget
 from codegen.targets.gpu import GpuTarget
 from codegen.targets.parsing import Target
-from codegen.tune.records import device_name, generator_version, versions
+from codegen.tune.records import device_of, generator_version, versions_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ class Description:
     @staticmethod
     def here(target: Target) -> Description:
         """That of a device of this machine."""
-        return Description(target.describe(), device_name(), versions(), generator_version())
+        return Description(target.describe(), device_of(target), versions_for(target.kind), generator_version())
 
     @staticmethod
     def parse(text: str) -> Description:
@@ -45,7 +45,7 @@ class Description:
     def problem(self) -> str:
         """Why kernels of this program cannot be measured there, where they cannot."""
         for what, theirs, ours in (
-            ("other versions of TVM", self.versions, versions()),
+            ("another TVM", _of_tvm(self.versions), _of_tvm(versions_for("cpu"))),
             ("another code generator", self.generator, generator_version()),
         ):
             if theirs != ours:
@@ -62,3 +62,8 @@ class Description:
             return GpuTarget.described(self.target)
         except (TypeError, KeyError) as error:
             raise ValueError(f"the server's target is damaged ({error!r})") from error
+
+
+def _of_tvm(versions: str) -> str:
+    """The versions of TVM alone: kernels are compiled on the device's machine, so what else does that there need not be here."""
+    return ", ".join(f"{name} {version}" for name, version in sorted(json.loads(versions).items()) if "tvm" in name)

@@ -30,8 +30,8 @@ _PAUSE_SECONDS = 1.0
 """Between attempts to reach the tracker, and to listen again."""
 
 
-def serve(tracker: Address, key: str, target: str, options: argparse.Namespace, module: str = MEASURING) -> None:
-    """Serves without an end; ``module`` is the measuring process. UsageError for a target that is not here."""
+def serve(tracker: Address, key: str, target: str, options: argparse.Namespace, module: str | None = None) -> None:
+    """Serves without an end, by the measuring process ``module`` where one is given. UsageError for a target that is not here."""
     from tvm.rpc.server import PopenRPCServerState
 
     from codegen.targets.parsing import parse_target
@@ -40,7 +40,7 @@ def serve(tracker: Address, key: str, target: str, options: argparse.Namespace, 
 
     parsed = parse_target(target, options.threads)
     description = Description.here(parsed)
-    register(description, parsed, module)
+    register(description, parsed, module or MEASURING[parsed.kind])
     host = options.host or _host(tracker)
     while True:
         # what tvm.rpc.Server runs in a process of its own, which would outlive this one if this one were killed
@@ -87,7 +87,7 @@ def _parsed(arguments: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def main(arguments: Sequence[str], module: str = MEASURING) -> int:
+def main(arguments: Sequence[str], module: str | None = None) -> int:
     """Serves as the arguments say; the exit status where that ends."""
     options = _parsed(arguments)
     try:

@@ -11,7 +11,7 @@ from typing import Any
 
 sys.modules["torch"] = None  # type: ignore[assignment]  # it would be imported for nothing, at every start
 
-from codegen.targets.cpu import host_target  # noqa: E402
+from codegen.targets.parsing import parse_target  # noqa: E402
 from codegen.tune.database import Database  # noqa: E402
 from codegen.tune.pool import Request  # noqa: E402
 from codegen.tune.records import Records  # noqa: E402
@@ -46,8 +46,8 @@ class Talking(Records):
 
 
 def main() -> None:
-    """Tunes with the database and the number of trials that the arguments name."""
-    target = host_target(2)
+    """Tunes with the database, the number of trials and for the target that the arguments name."""
+    target = parse_target(sys.argv[3], 2 if sys.argv[3] == "cpu" else None)
     with Database(Path(sys.argv[1])) as database:
         made, plan = network()
         tune_program(made, plan, target, Talking(database, target), Request(int(sys.argv[2]), thorough=True))

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from codegen.targets.cpu import CpuTarget, host_target
+from codegen.targets.cpu import host_target
+from codegen.targets.parsing import Target
 from codegen.tune.database import Database
+from codegen.tune.layout import Layout
 from codegen.tune.pool import Request
 from codegen.tune.records import Records
 from codegen.tune.session import Session
@@ -58,7 +60,7 @@ def tune(path: Path, variants: list[Variant], workers: list[Worker], default_fau
         workers.append(Worker("faulty_measuring", memory_bytes=16 << 30, environment=environment))
         return Session(target, workers[-1])
 
-    def space(kernel: Compute, constants: frozenset[str], target: CpuTarget, most: int) -> list[Variant]:
+    def space(kernel: Compute, constants: frozenset[str], target: Target, most: int, layout: Layout) -> list[Variant]:
         return variants
 
     target = host_target(2)

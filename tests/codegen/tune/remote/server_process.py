@@ -10,4 +10,4 @@ sys.modules["torch"] = None  # type: ignore[assignment]
 from codegen.tune.remote.server import main  # noqa: E402
 
 if __name__ == "__main__":
-    os._exit(main(sys.argv[1:], os.environ.get("MEASURING", "codegen.tune.process")))
+    os._exit(main(sys.argv[1:], os.environ.get("MEASURING")))

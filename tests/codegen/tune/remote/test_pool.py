@@ -1,4 +1,4 @@
-"""What a lost device was measuring is put back; where none is left tuning ends, and a kernel that costs one after another is left."""
+"""What a lost device was measuring is put back; tuning ends where none is left, and leaves out what costs one after another."""
 
 from __future__ import annotations
 
