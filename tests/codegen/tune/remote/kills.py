@@ -106,6 +106,11 @@ class Tuner:
         """Whether it is not done."""
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def has_said_something(self) -> bool:
+        """Whether it has stored something since it was started."""
+        return self._output.exists() and self._output.stat().st_size > 0
+
     def kill(self) -> None:
         """Kills it, and takes note of what it said."""
         assert self._process is not None
