@@ -14,8 +14,8 @@ from codegen.tune.remote.fleet import Fleet
 from codegen.tune.remote.link import Link
 from tensoropt.isolated import Failed, Late, Lost
 
-_LEASE_SECONDS = 600.0
-"""After so long a device is given back before it is used on, so that other tuners have their turn."""
+_LEASE_SECONDS = 20.0
+"""After so long a device is given back between two kernels where other tuners wait, so that they have their turn."""
 _POLL_SECONDS = 1.0
 """How long one call waits for a reply: a server whose tuner is gone notices it after so long."""
 
@@ -39,7 +39,7 @@ class RemoteDevice:
 
     def acquire(self, wanted: Callable[[], bool]) -> bool:
         """Waits until there is a device, and whether there is; not longer than it is ``wanted``."""
-        if self._link is not None and time.monotonic() - self._since > _LEASE_SECONDS:
+        if self._link is not None and time.monotonic() - self._since > _LEASE_SECONDS and self._fleet.is_shared:
             self.stop()
         if self._link is None:
             self._link = self._fleet.acquire(lambda: wanted() and not self._killed)

@@ -30,7 +30,8 @@ class Fleet:
         self.warnings: list[str] = []
         self._tracker, self._patience = Tracker(address), patience
         self._asking, self._counting = Lock(), Lock()
-        self._last_used = time.monotonic()
+        self._since, self._waiting = time.monotonic(), 0
+        """Since when there has been no device for those who wait, and how many do."""
         self._spare: Link | None = None
         self._first: Description | None = None
         self._problem = ""
@@ -81,8 +82,16 @@ class Fleet:
 
     @property
     def hopeless(self) -> bool:
-        """Whether there has been no device for so long that there will be none."""
-        return not self.in_use and time.monotonic() - self._last_used > self._patience
+        """Whether who waits has waited so long, and nobody has a device, that there will be none."""
+        return not self.in_use and self._waiting > 0 and time.monotonic() - self._since > self._patience
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other tuners wait for devices under the key."""
+        try:
+            return self._tracker.waiting(self.key) > self._asking.locked()
+        except Unreachable:
+            return False
 
     def exhausted(self, done: str) -> DeviceError:
         """What is told where it is hopeless; ``done`` says what there is nevertheless."""
@@ -93,16 +102,24 @@ class Fleet:
 
     def acquire(self, wanted: Callable[[], bool]) -> Link | None:
         """A device, as soon as one is free. None where that is hopeless, or not ``wanted`` any more."""
-        while wanted() and not self.hopeless:
-            if not self._asking.acquire(timeout=_TICK_SECONDS):
-                continue  # one request of this tuner waits at the tracker, so that other tuners have their turn
-            try:
-                found = self._acquired(wanted)
-            finally:
-                self._asking.release()
-            if found is not None:
-                return found
-        return None
+        with self._counting:
+            if not self._waiting:
+                self._since = time.monotonic()
+            self._waiting += 1
+        try:
+            while wanted() and not self.hopeless:
+                if not self._asking.acquire(timeout=_TICK_SECONDS):
+                    continue  # one request of this tuner waits at the tracker, so that other tuners have their turn
+                try:
+                    found = self._acquired(wanted)
+                finally:
+                    self._asking.release()
+                if found is not None:
+                    return found
+            return None
+        finally:
+            with self._counting:
+                self._waiting -= 1
 
     def release(self, link: Link, lost: bool = False) -> None:
         """Gives a device back, or says that it is lost."""
@@ -110,7 +127,7 @@ class Fleet:
         with self._counting:
             self.in_use -= 1
             self.lost += lost
-            self._last_used = time.monotonic()
+            self._since = time.monotonic()
 
     def close(self) -> None:
         """Ends what is kept for the next device."""

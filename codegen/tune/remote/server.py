@@ -15,13 +15,15 @@ answers: let it listen only where all machines and users are trusted.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import threading
 import time
 from collections.abc import Sequence
 
 from codegen.tune.remote.tracker import Address, Tracker, Unreachable
 from codegen.tune.session import MEASURING
-from tensoropt.errors import TensoroptError
+from tensoropt.errors import TensoroptError, UsageError
 
 _PORT = 9091
 _PORTS = 100
@@ -38,10 +40,13 @@ def serve(tracker: Address, key: str, target: str, options: argparse.Namespace, 
     from codegen.tune.remote.description import Description
     from codegen.tune.remote.service import register
 
+    if options.threads is not None and options.threads < 1:
+        raise UsageError(f"--threads is a positive number, not {options.threads}")
     parsed = parse_target(target, options.threads)
     description = Description.here(parsed)
     register(description, parsed, module or MEASURING[parsed.kind])
-    host = options.host or _host(tracker)
+    host, folder = options.host or _host(tracker), os.getcwd()
+    threading.excepthook = _tell_of_session
     while True:
         # what tvm.rpc.Server runs in a process of its own, which would outlive this one if this one were killed
         state = PopenRPCServerState(
@@ -52,8 +57,13 @@ def serve(tracker: Address, key: str, target: str, options: argparse.Namespace, 
         )
         state.thread.join()  # it ends with a session whose process died, and where the tracker is away for long
         state.sock.close()
+        os.chdir(folder)  # such a session leaves its own, which is removed
         time.sleep(_PAUSE_SECONDS)
         _host(tracker)
+
+
+def _tell_of_session(problem: threading.ExceptHookArgs) -> None:
+    _say(f"a session ended before it was closed ({problem.exc_value}); serving again")
 
 
 def _host(tracker: Address) -> str:
@@ -107,8 +117,6 @@ def _say(text: str) -> None:
 
 def run() -> None:
     """The program; a Ctrl-C ends it with its sessions."""
-    import os
-
     sys.modules["torch"] = None  # type: ignore[assignment]  # TVM's interface would import it for nothing
     try:
         status = main(sys.argv[1:])

@@ -2,8 +2,8 @@
 
 The functions are those of ``calls``. What became of a request is JSON: ``reply`` (the measuring process's own), ``failed`` or
 ``late`` (why there is none), or ``lost`` (this server cannot go on); with it whether the measuring process is ``running`` and how
-often it has ``starts``. Requests are pickled, as TVM's RPC lets whoever connects load and run code anyway; replies are data, so who
-tunes need not trust the devices.
+often it has ``starts``. Requests are pickled, as TVM's RPC lets whoever connects load and run code anyway; replies are data, of
+which the tuner runs nothing.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from codegen.tune.session import physical_bytes
 from tensoropt.isolated import Failed, Late, Worker
 from tensoropt.serving import end_with_parent, reason
 
-SILENCE_SECONDS = 120
-"""A session in which nothing was asked for so long has lost who asks: the process ends, and the server serves another."""
+SILENCE_SECONDS = 45
+"""A session in which nothing was called for so long has lost who calls: the process ends, and the server serves another."""
 
 
 class Service:

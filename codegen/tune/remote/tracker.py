@@ -71,12 +71,13 @@ class Tracker:
 
     def servers(self) -> Counter[str]:
         """How many servers are registered under each key, busy ones too. Unreachable."""
-        from tvm.rpc.base import TrackerCode
-
-        with self._connected() as connection, _speaking_of(self.address):
-            _send(connection, [TrackerCode.SUMMARY])
-            _, summary = _receive(connection)
+        with self._summarised() as summary:
             return Counter(str(server["key"]).removeprefix("server:") for server in summary["server_info"])
+
+    def waiting(self, key: str) -> int:
+        """How many requests wait for a device under a key. Unreachable."""
+        with self._summarised() as summary:
+            return int(summary["queue_info"].get(key, {"pending": 0})["pending"])
 
     @contextlib.contextmanager
     def requested(self, key: str, priority: int) -> Iterator[Pending]:
@@ -92,6 +93,15 @@ class Tracker:
         """The address of this machine that the tracker sees. Unreachable."""
         with self._connected() as connection:
             return str(connection.getsockname()[0])
+
+    @contextlib.contextmanager
+    def _summarised(self) -> Iterator[Any]:
+        from tvm.rpc.base import TrackerCode
+
+        with self._connected() as connection, _speaking_of(self.address):
+            _send(connection, [TrackerCode.SUMMARY])
+            _, summary = _receive(connection)
+            yield summary
 
     @contextlib.contextmanager
     def _connected(self) -> Iterator[socket.socket]:
@@ -117,7 +127,7 @@ def _speaking_of(address: Address) -> Iterator[None]:
     """Whatever goes wrong within is the tracker's."""
     try:
         yield
-    except (OSError, ValueError, TypeError, LookupError, struct.error) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, struct.error) as error:
         raise Unreachable(f"what listens at {address} does not answer as TVM's tracker does") from error
 
 

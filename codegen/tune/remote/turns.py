@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import fcntl
-import getpass
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ class Turns:
     """A lock of this machine by name, which processes that were killed do not hold."""
 
     def __init__(self, name: str) -> None:
-        digest = hashlib.blake2b(f"{getpass.getuser()} {name}".encode(), digest_size=8).hexdigest()
+        digest = hashlib.blake2b(f"{os.getuid()} {name}".encode(), digest_size=8).hexdigest()
         self._path = Path(tempfile.gettempdir()) / f"tensoropt-turns-{digest}"
 
     @contextmanager

@@ -48,7 +48,7 @@ class Lending:
 
     def __init__(self, *links: Scripted) -> None:
         self.links, self.released = list(links), list[tuple[Scripted, bool]]()
-        self.hopeless = False
+        self.hopeless = self.is_shared = False
 
     def acquire(self, wanted: Callable[[], bool]) -> Scripted | None:
         """See ``Fleet``."""
@@ -161,13 +161,16 @@ def test_who_is_killed_asks_for_no_other_device() -> None:
     assert not asked.acquire(lambda: True)
 
 
-def test_a_device_is_given_back_after_long(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_device_is_given_back_after_long_where_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = Scripted(), Scripted()
     asked, lending = lent(first, second)
     assert asked.acquire(lambda: True)
     assert asked.acquire(lambda: True)
     assert lending.released == []
     monkeypatch.setattr(device, "_LEASE_SECONDS", -1.0)
+    assert asked.acquire(lambda: True)
+    assert lending.released == [], "nobody else waits"
+    lending.is_shared = True
     assert asked.acquire(lambda: True)
     assert lending.released == [(first, False)]
     assert cast(Link, second) is asked._link

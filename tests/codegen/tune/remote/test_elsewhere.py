@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,14 +17,16 @@ from codegen.tune.database import Database
 from codegen.tune.kernels import distinct_kernels
 from codegen.tune.records import device_name
 from codegen.tune.remote import description, fleet
+from codegen.tune.remote.calls import DESCRIBE
 from codegen.tune.remote.fleet import Fleet
 from codegen.tune.remote.session import RemoteSession
 from codegen.tune.session import Trial
 from codegen.tune.space import DEFAULT, Variant
 from tensoropt.cli import main
+from tensoropt.isolated import Lost
 from tests.cli.test_tune import convolutions
 from tests.codegen.tune.killed_tuning import network as kernels_in_a_row
-from tests.codegen.tune.remote.network import KEY, Network, free_ports
+from tests.codegen.tune.remote.network import KEY, Network, descendants, free_ports
 from tests.codegen.tune.test_faults import FAULTS, faulty
 
 
@@ -132,6 +136,26 @@ def test_a_device_of_another_version_is_refused(
     error = capsys.readouterr().err
     assert "cannot be used: it has another" in error
     assert "install the same tensoropt on both" in error
+
+
+def test_a_session_that_is_killed_does_not_cost_the_server(network: Network) -> None:
+    """Nor one whose tuner says nothing any more."""
+    for number in (signal.SIGKILL, signal.SIGALRM):
+        found = Fleet(network.address, KEY)
+        link = found.acquire(lambda: True)
+        assert link is not None
+        (session,) = [pid for server in network.servers if server is not None for pid in descendants(server.pid)]
+        os.kill(session, number)
+        with pytest.raises(Lost):
+            link.call(DESCRIBE)
+        found.release(link, lost=True)
+        links = [found.acquire(lambda: True), found.acquire(lambda: True)]
+        for one in links:
+            assert one is not None, "both serve again"
+            assert one.call(DESCRIBE)
+            found.release(one)
+        found.close()
+        assert (found.in_use, found.lost, found.most_in_use) == (0, 1, 2)
 
 
 def test_no_device_is_free(
