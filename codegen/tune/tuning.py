@@ -67,8 +67,8 @@ def tune_program(
 ) -> Tuning:
     """The fastest known variant of every kernel of the program, measured where nothing is known.
 
-    ``space`` lists variants; where these are fewer than the trials, ``search`` looks for more, kernel by kernel. ``stop`` ends all
-    of it at once when it is set; ``session`` makes a measuring process, of which there are ``builders`` at the most.
+    ``space`` lists variants; where these are fewer than the trials, ``search`` looks for more on CPUs, kernel by kernel. ``stop``
+    ends all of it at once when it is set; ``session`` makes a measuring process, of which there are ``builders`` at the most.
     """
     tuning = Tuning()
     if request.trials <= 1 and not request.thorough:
@@ -91,7 +91,7 @@ def tune_program(
         tuning.given_up += pool.given_up
 
     measure(tuning.kernels, progress)
-    if search is not None:
+    if search is not None and isinstance(target, CpuTarget):
         for number, tuned in enumerate(tuning.kernels):
             progress(number / len(tuning.kernels), tuned.kernel.uses[0].output.name)
             if _looked_further(tuned, tuning.kernels[number:], search, target, records, request, stop):
@@ -105,7 +105,7 @@ def _looked_further(
     tuned: TunedKernel,
     left: Sequence[TunedKernel],
     search: Search,
-    target: Target,
+    target: CpuTarget,
     records: Records,
     request: Request,
     stop: Event,

@@ -151,10 +151,9 @@ def prefer(path: Path) -> int:
     """Has the database say that every variant of a second contraction is the fastest: which one is, is not this test's question."""
     with Database(path) as database:
         records, changed = Records(database, OPENCL), 0
-        rows = database._connection.execute(
-            "SELECT kernel FROM measurements WHERE variant = ?", ('{"contraction": 1}',)
-        )  # type: ignore[union-attr]
-        for (kernel,) in rows.fetchall():
+        assert database._connection is not None
+        asked = "SELECT kernel FROM measurements WHERE variant = ?"
+        for (kernel,) in database._connection.execute(asked, ('{"contraction": 1}',)).fetchall():
             entry = records.read(kernel)['{"contraction": 1}']
             records.write(kernel, {'{"contraction": 1}': {**entry, "seconds": 1e-7, "default_seconds": 1e-6}})
             changed += 1

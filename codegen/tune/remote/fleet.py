@@ -27,6 +27,8 @@ class Fleet:
 
     def __init__(self, address: Address, key: str, patience: float = PATIENCE_SECONDS) -> None:
         self.key, self.in_use, self.most_in_use, self.lost = key, 0, 0, 0
+        self.hopeless = False
+        """Whether there has been no device for so long that nobody waits for one any more."""
         self.warnings: list[str] = []
         self._tracker, self._patience = Tracker(address), patience
         self._asking, self._counting = Lock(), Lock()
@@ -80,10 +82,11 @@ class Fleet:
         """How many devices are in use, and how often one was lost, in words."""
         return f"{self.in_use} device{'s' * (self.in_use != 1)}" + (f", {self.lost} lost" if self.lost else "")
 
-    @property
-    def hopeless(self) -> bool:
+    def _gives_up(self) -> bool:
         """Whether who waits has waited so long, and nobody has a device, that there will be none."""
-        return not self.in_use and self._waiting > 0 and time.monotonic() - self._since > self._patience
+        if not self.in_use and time.monotonic() - self._since > self._patience:
+            self.hopeless = True
+        return self.hopeless
 
     @property
     def is_shared(self) -> bool:
@@ -101,13 +104,13 @@ class Fleet:
         )
 
     def acquire(self, wanted: Callable[[], bool]) -> Link | None:
-        """A device, as soon as one is free. None where that is hopeless, or not ``wanted`` any more."""
+        """A device, as soon as one is free. None where it is ``hopeless``, or not ``wanted`` any more."""
         with self._counting:
             if not self._waiting:
                 self._since = time.monotonic()
             self._waiting += 1
         try:
-            while wanted() and not self.hopeless:
+            while wanted() and not self._gives_up():
                 if not self._asking.acquire(timeout=_TICK_SECONDS):
                     continue  # one request of this tuner waits at the tracker, so that other tuners have their turn
                 try:
@@ -142,7 +145,7 @@ class Fleet:
             link.prepare()
             with self._tracker.requested(self.key, _PRIORITY) as pending:
                 while (place := pending.poll(_TICK_SECONDS)) is None:
-                    if not wanted() or self.hopeless:
+                    if not wanted() or self._gives_up():
                         return None
                 self._spare = None
                 if self._is_fit(link.connect(place), place.address):

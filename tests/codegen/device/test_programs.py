@@ -175,7 +175,7 @@ def test_kernels_that_the_device_does_not_compile() -> None:
 def test_out_of_the_devices_memory_is_one_sentence() -> None:
     code = opencl.Code("__kernel void none(__global float* x) { x[0] = 0.0f; }")
     with pytest.raises(UsageError) as caught:
-        opencl._Memory(code, 1 << 60)
+        opencl.Memory(code, 1 << 60)
     assert str(caught.value).endswith(f"has no room for {1 << 60} bytes; free memory there, or run a smaller batch")
 
 
