@@ -27,6 +27,7 @@ from tensoropt.api.compiling import compiled_for_device
 from tensoropt.errors import UsageError
 from tensoropt.ir.interpreter import run_program
 from tensoropt.ir.program import Compute, Program
+from tensoropt.isolated import Worker
 from tensoropt.pass_manager import Context
 from tests.strategies.compilers import OPENCL
 from tests.strategies.networks import convolution, program, random_array, tensor
