@@ -51,11 +51,12 @@ def is_alive(pid: int) -> bool:
 
 
 class Network:
-    """A tracker and ``servers`` servers of the target cpu with two threads."""
+    """A tracker and ``servers`` servers of a target, with two threads where that is the cpu."""
 
-    def __init__(self, servers: int, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, servers: int, environment: Mapping[str, str] | None = None, target: str = "cpu") -> None:
         port, *self._ports = free_ports(1 + servers)
         self.address = Address("127.0.0.1", port)
+        self._target = ("--target", target, *(("--threads", "2") if target == "cpu" else ()))
         self._environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{TESTS}", **(environment or {})}
         self.tracker: subprocess.Popen[bytes] | None = None
         self.servers: list[subprocess.Popen[bytes] | None] = [None] * servers
@@ -85,7 +86,7 @@ class Network:
 
     def start_server(self, number: int) -> None:
         """Starts a server, where it was before."""
-        options = ("--tracker", str(self.address), "--key", KEY, "--threads", "2", "--port", str(self._ports[number]))
+        options = ("--tracker", str(self.address), "--key", KEY, *self._target, "--port", str(self._ports[number]))
         self.servers[number] = self._started("server_process.py", *options)
 
     def kill_server(self, number: int) -> None:

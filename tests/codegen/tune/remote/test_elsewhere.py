@@ -15,12 +15,12 @@ import tensoropt
 from codegen.targets.cpu import host_target
 from codegen.tune.database import Database
 from codegen.tune.kernels import distinct_kernels
-from codegen.tune.records import device_name
+from codegen.tune.records import device_name, device_of
 from codegen.tune.remote import description, fleet
 from codegen.tune.remote.calls import DESCRIBE
 from codegen.tune.remote.fleet import Fleet
 from codegen.tune.remote.session import RemoteSession
-from codegen.tune.session import Trial
+from codegen.tune.session import Session, Trial
 from codegen.tune.space import DEFAULT, Variant
 from tensoropt.cli import main
 from tensoropt.isolated import Lost
@@ -28,6 +28,7 @@ from tests.cli.test_tune import convolutions
 from tests.codegen.tune.killed_tuning import network as kernels_in_a_row
 from tests.codegen.tune.remote.network import KEY, Network, descendants, free_ports
 from tests.codegen.tune.test_faults import FAULTS, faulty
+from tests.strategies.compilers import OPENCL
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +75,35 @@ def test_what_devices_measure_is_used_by_optimize_there(
     known = {key for key in before if key[0].startswith("kernel: ")}
     assert len({kernel for kernel, _ in known}) == len(compiled.tuning["kernels"]) == 2
     assert {kernel for kernel, _ in rows(there)} == {kernel for kernel, _ in before}, "the same kernels and comparisons"
+
+
+def test_devices_of_opencl_measure_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And what they measured is not measured again on their machine."""
+    model, db = convolutions(tmp_path / "model.onnx", 4, 8, 16), tmp_path / "t.sqlite"
+    with Network(2, target="opencl") as network:
+        network.registered(2)
+        arguments = [
+            "--rpc",
+            str(network.address),
+            "--key",
+            KEY,
+            "--target",
+            "opencl",
+            "--trials",
+            "2",
+            "--db",
+            str(db),
+        ]
+        assert main(["tune", str(model), *arguments, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert all(kernel["measured"] + len(kernel["failed"]) == 2 for kernel in found["kernels"])
+    assert all(0 < kernel["tuned_ms"] <= kernel["default_ms"] for kernel in found["kernels"])
+    before = rows(db)
+    assert {device for _, device in before.values()} == {device_of(OPENCL)}
+    with pytest.MonkeyPatch.context() as here:
+        here.setattr(Session, "measure", None)
+        assert main(["tune", str(model), "--target", "opencl", "--trials", "2", "--db", str(db)]) == 0
+    assert rows(db) == before
 
 
 def test_the_faults_of_candidates_elsewhere_cost_nothing_else(network: Network) -> None:
