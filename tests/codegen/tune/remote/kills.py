@@ -30,6 +30,8 @@ from tests.codegen.tune.remote.network import KEY, LONGEST, ROOT, Network
 
 VICTIMS = ("server", "tracker", "tuner")
 SERVERS = 2
+_GAPS = {"server": 0.25, "tracker": 0.25, "tuner": 1.0}
+"""The longest time between two kills, as a share of what tuning takes that nobody disturbs."""
 
 Entries = dict[tuple[str, str], dict[str, Any]]
 
@@ -153,7 +155,7 @@ def held(path: Path, kernels: set[str]) -> Entries:
         return {(kernel, variant): entry for kernel in kernels for variant, entry in records.read(kernel).items()}
 
 
-def disturbed(victim: str, kills: int, seed: int, folder: Path, kernels: int = 8, trials: int = 12) -> Report:
+def disturbed(victim: str, kills: int, seed: int, folder: Path, kernels: int = 6, trials: int = 10) -> Report:
     """Kills so many times, in as many rounds as that takes."""
     report, moments = Report(victim), random.Random(seed)
     began = time.monotonic()
@@ -161,11 +163,13 @@ def disturbed(victim: str, kills: int, seed: int, folder: Path, kernels: int = 8
         network.registered(SERVERS)
         calm = Tuner(network, folder / "calm.sqlite", kernels, trials)
         calm.start()
+        started = time.monotonic()
         assert calm.ended() == "done"
         assert len(calm.told) == kernels * trials
+        longest = (time.monotonic() - started) * _GAPS[victim]
         while report.kills < kills:
             tuner = Tuner(network, folder / f"{victim}-{report.rounds}.sqlite", kernels, trials)
-            _one_round(tuner, report, kills, moments)
+            _one_round(tuner, report, kills, moments, longest)
             found = held(tuner.database, {kernel for kernel, _ in calm.told})
             report.rounds += 1
             report.stored += tuner.stored
@@ -177,10 +181,10 @@ def disturbed(victim: str, kills: int, seed: int, folder: Path, kernels: int = 8
     return report
 
 
-def _one_round(tuner: Tuner, report: Report, kills: int, moments: random.Random) -> None:
+def _one_round(tuner: Tuner, report: Report, kills: int, moments: random.Random, longest: float) -> None:
     tuner.start()
     while tuner.running and report.kills < kills:
-        until = time.monotonic() + moments.uniform(0.2, 3.0)
+        until = time.monotonic() + moments.uniform(0.0, longest)
         while tuner.running and time.monotonic() < until:
             time.sleep(0.02)
         if not tuner.running:
