@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from typing import Any
 
 from codegen.tune.remote.tracker import Address, Tracker, Unreachable
 from codegen.tune.session import MEASURING
@@ -33,9 +34,10 @@ _PAUSE_SECONDS = 1.0
 
 
 def serve(tracker: Address, key: str, target: str, options: argparse.Namespace, module: str | None = None) -> None:
-    """Serves without an end, by the measuring process ``module`` where one is given. UsageError for a target that is not here."""
-    from tvm.rpc.server import PopenRPCServerState
+    """Serves without an end, by the measuring process ``module`` where one is given.
 
+    UsageError for a target that is not here, or an address where it cannot listen.
+    """
     from codegen.targets.parsing import parse_target
     from codegen.tune.remote.description import Description
     from codegen.tune.remote.service import register
@@ -48,18 +50,24 @@ def serve(tracker: Address, key: str, target: str, options: argparse.Namespace, 
     host, folder = options.host or _host(tracker), os.getcwd()
     threading.excepthook = _tell_of_session
     while True:
-        # what tvm.rpc.Server runs in a process of its own, which would outlive this one if this one were killed
-        state = PopenRPCServerState(
-            host, options.port, options.port + _PORTS, False, tracker, key, custom_addr=options.announce, silent=True
-        )
-        _say(
-            f"serving {description.device} ({target}) at {Address(host, state.port)} as {key!r} of the tracker at {tracker}"
-        )
+        state = _listening(host, options.port, tracker, key, options.announce)
+        address = Address(host, state.port)
+        _say(f"serving {description.device} ({target}) at {address} as {key!r} of the tracker at {tracker}")
         state.thread.join()  # it ends with a session whose process died, and where the tracker is away for long
         state.sock.close()
         os.chdir(folder)  # such a session leaves its own, which is removed
         time.sleep(_PAUSE_SECONDS)
         _host(tracker)
+
+
+def _listening(host: str, port: int, tracker: Address, key: str, announced: str | None) -> Any:
+    """A thread that serves: what ``tvm.rpc.Server`` runs in a process of its own, which would go on where this one is killed."""
+    from tvm.rpc.server import PopenRPCServerState
+
+    try:
+        return PopenRPCServerState(host, port, port + _PORTS, False, tracker, key, custom_addr=announced, silent=True)
+    except (OSError, ValueError, OverflowError) as error:
+        raise UsageError(f"nothing can listen at {Address(host, port)} or at the ports after it: {error}") from error
 
 
 def _tell_of_session(problem: threading.ExceptHookArgs) -> None:
@@ -105,9 +113,6 @@ def main(arguments: Sequence[str], module: str | None = None) -> int:
     except TensoroptError as error:
         _say(str(error))
         return error.exit_status
-    except OSError as error:  # no port is free, or the address is another machine's
-        _say(f"cannot listen at {options.host or 'this address'}, port {options.port}: {error}")
-        return 2
     return 0
 
 
