@@ -68,3 +68,9 @@ class CheckError(TensoroptError):
     """The compiled model's result differs from the reference."""
 
     exit_status = 4
+
+
+class DeviceError(TensoroptError):
+    """Devices behind a network that were there when something was begun, and are not any more."""
+
+    exit_status = 5

@@ -27,6 +27,10 @@ class Late(Failed):
     """A request that took too long."""
 
 
+class Lost(Exception):
+    """A request whose result is not known, as the machine that it was sent to is out of reach; the message says why."""
+
+
 class Worker:
     """A process that is started when it is needed, and again after it died.
 

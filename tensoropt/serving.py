@@ -49,7 +49,12 @@ def _serve_alone() -> None:
     Ending with it works on Linux only; elsewhere a process that computes, or is paused, would not notice that it is gone.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end_with_parent()
+    if sys.platform == "linux" and str(os.getppid()) != os.environ.get(PARENT):
+        sys.exit(0)  # it was gone before it could be watched
+
+
+def end_with_parent() -> None:
+    """Has the system kill this process when the thread that started it ends, on Linux."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if str(os.getppid()) != os.environ.get(PARENT):  # it was gone before it could be watched
-            sys.exit(0)

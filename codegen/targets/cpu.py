@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,11 @@ class CpuTarget:
     def describe(self) -> dict[str, Any]:
         """The target as plain data for a manifest."""
         return {**asdict(self), "features": list(self.features)}
+
+    @staticmethod
+    def described(data: Mapping[str, Any]) -> CpuTarget:
+        """The target of a description. KeyError or TypeError where it is none."""
+        return CpuTarget(**{**data, "features": tuple(data["features"])})
 
     def tvm(self) -> Any:
         """The target as TVM takes it."""

@@ -1,8 +1,9 @@
-"""Measuring processes side by side: each builds variants of a kernel of its own, and one times at a time."""
+"""Measuring processes side by side: each builds variants of a kernel of its own, and one of those here times at a time."""
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from signal import SIG_BLOCK, SIGINT, pthread_sigmask
@@ -10,9 +11,10 @@ from threading import Event, Lock, Thread
 from typing import Any
 
 from codegen.tune.records import Records
-from codegen.tune.session import Measured, Session, Trial
+from codegen.tune.session import LOSSES, Measured, Session, Trial
 from codegen.tune.space import DEFAULT, Variant
 from codegen.tune.tuned import TunedKernel
+from tensoropt.isolated import Lost
 from tensoropt.quiet import Quiet
 
 _TIMED_SECONDS = 0.25
@@ -58,13 +60,18 @@ class Pool:
         negligible: float = 0.0,
     ) -> None:
         self.stopped = ""
-        """What ended it early: "time", "interrupt", or nothing."""
+        """What ended it early: "time", "interrupt", "devices" (none was left), or nothing."""
+        self.given_up: list[str] = []
+        """Kernels during whose measuring device after device was lost."""
         self._request, self._records, self._negligible = request, records, negligible
         self._stop, self._quiet = stop, quiet
         self._waiting = [tuned for tuned in kernels if tuned.missing]
         self._trials = sum(len(tuned.missing) for tuned in self._waiting)
         self._done = 0
         self._name = ""
+        self._is_deserted = False
+        """Whether a session had nothing to measure on any more."""
+        self._losses: Counter[str] = Counter()
         self._lock = Lock()
         self._errors: list[BaseException] = []
 
@@ -90,6 +97,8 @@ class Pool:
             self._stop_all(sessions, threads)
         if self._errors:
             raise self._errors[0]
+        if self._is_deserted and self._waiting:
+            self.stopped = self.stopped or "devices"
 
     def _stop_all(self, sessions: list[Session], threads: list[Thread]) -> None:
         while any(thread.is_alive() for thread in threads):
@@ -112,16 +121,24 @@ class Pool:
         pthread_sigmask(SIG_BLOCK, {SIGINT})
         try:
             with self._quiet.pausing(session):
-                while (tuned := self._next()) is not None and not session.abandoned:
+                while (tuned := self._next(session)) is not None and not session.abandoned:
                     count = len(tuned.missing)
-                    self._measure(session, tuned)
+                    try:
+                        self._measure(session, tuned)
+                    except Lost:
+                        count -= len(tuned.missing)
+                        self._put_back(tuned, progressed=count > 0)
                     self._done += count
         except BaseException as error:  # told to whoever waits for the threads
             self._errors.append(error)
         finally:
             session.worker.stop()
 
-    def _next(self) -> TunedKernel | None:
+    def _next(self, session: Session) -> TunedKernel | None:
+        """The next kernel, once there is something to measure it on."""
+        if not session.ready(lambda: bool(self._waiting) and not self._request.is_late):
+            self._is_deserted = True
+            return None
         with self._lock:
             left = sum(tuned.kernel.weight for tuned in self._waiting)
             if not self._waiting or left < self._negligible:
@@ -132,6 +149,16 @@ class Pool:
             tuned = self._waiting.pop(0)
             self._name = tuned.kernel.uses[0].output.name
             return tuned
+
+    def _put_back(self, tuned: TunedKernel, progressed: bool) -> None:
+        """Leaves the rest of a kernel, whose device was lost, to whoever comes next."""
+        with self._lock:
+            key = tuned.kernel.key
+            self._losses[key] = 0 if progressed else self._losses[key] + 1
+            if self._losses[key] < LOSSES:
+                self._waiting.insert(0, tuned)
+            else:
+                self.given_up.append(tuned.kernel.uses[0].output.name)
 
     def _measure(self, session: Session, tuned: TunedKernel) -> None:
         """Measures what is missing, some at a time beside the default, and stores each time what was found out."""

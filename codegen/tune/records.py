@@ -22,19 +22,19 @@ from tensoropt.disk_cache import sources_digest
 class Records:
     """What was measured for a target, by kernel (canonical text) and variant (text).
 
-    ``device``: the name of what it was measured on, with its driver, where that is not this machine's. UsageError where this
-    machine's is meant and it has none.
+    ``device`` is the name of what it was measured on, with its driver, and ``versions`` are those of what made the kernels, where
+    that is not this machine's. UsageError where this machine's device is meant and it has none.
     """
 
-    def __init__(self, database: Database, target: Target, device: str | None = None) -> None:
+    def __init__(
+        self, database: Database, target: Target, device: str | None = None, versions: str | None = None
+    ) -> None:
         self.database, self.target = database, target
-        if device is None:
-            device = device_name() if isinstance(target, CpuTarget) else device_here(target)
         self._parts = (
             json.dumps(target.describe(), sort_keys=True),
-            _versions(target.kind),
+            versions or versions_for(target.kind),
             generator_version(),
-            device,
+            device or device_of(target),
         )
 
     def read(self, kernel: str) -> dict[str, dict[str, Any]]:
@@ -52,6 +52,11 @@ def generator_version() -> str:
     return sources_digest([Path(__file__).resolve().parent.parent])
 
 
+def device_of(target: Target) -> str:
+    """The name of this machine's device for a target. UsageError where it has none."""
+    return device_name() if isinstance(target, CpuTarget) else device_here(target)
+
+
 @cache
 def device_name() -> str:
     """The processor as the system names it."""
@@ -64,7 +69,8 @@ def device_name() -> str:
 
 
 @cache
-def _versions(kind: str) -> str:
+def versions_for(kind: str) -> str:
+    """The versions of what makes kernels of a kind of target on this machine, as text."""
     found = {"nvcc": find_nvcc().version} if kind == "cuda" else {}
     for package in ("apache-tvm", "apache-tvm-ffi"):
         try:

@@ -6,8 +6,8 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from signal import SIGKILL
-from typing import Any
+from signal import SIGKILL, Signals
+from typing import Any, Protocol
 
 from codegen.targets.parsing import Target
 from codegen.tune.exactness import exact_range
@@ -26,6 +26,9 @@ MEASURING = {
     "opencl": "codegen.tune.device_process",
 }
 """The program of a measuring process, by the kind of its target."""
+
+LOSSES = 10
+"""Machines that are lost one after another while they measure one kernel: it may be what they die of."""
 
 _FIRST_BUILD_SECONDS = 60.0
 """The reference, of which nothing is known yet; a kernel takes a second."""
@@ -79,12 +82,32 @@ class _Patience:
         self.run = 3.0 + _PATIENCE * run
 
 
+class Process(Protocol):
+    """A measuring process, here (``tensoropt.isolated.Worker``) or on another machine."""
+
+    @property
+    def running(self) -> bool: ...
+
+    @property
+    def starts(self) -> int: ...
+
+    def ask(self, request: Any, timeout: float | None = None) -> tuple[str, Any]: ...
+
+    def signal(self, number: Signals) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def stop(self) -> None: ...
+
+
 class Session:
     """Measures trials in a process of its own. ``quiet`` is kept, for all but this process, while something is timed."""
 
-    def __init__(self, target: Target, worker: Worker | None = None, quiet: Quiet | None = None) -> None:
+    def __init__(self, target: Target, worker: Process | None = None, quiet: Quiet | None = None) -> None:
         self.target = target
-        self.worker = worker or Worker(MEASURING[target.kind], memory_bytes=_physical_bytes())
+        self.worker: Process = worker or Worker(MEASURING[target.kind], memory_bytes=physical_bytes())
         self.quiet = quiet or Quiet()
         self.abandoned = False
         self._present: dict[int, int] = {}
@@ -103,12 +126,16 @@ class Session:
         self.abandoned = True
         self.worker.signal(SIGKILL)
 
+    def ready(self, wanted: Callable[[], bool]) -> bool:
+        """Whether there is something to measure on, waited for while it is ``wanted``. Here, there always is."""
+        return True
+
     def measure(
         self, trials: Sequence[Trial], seconds: float, stop: Callable[[], bool] = lambda: False
     ) -> list[Measured]:
         """What became of each trial. The first that works is the reference for the others; ``stop`` is asked between them.
 
-        ``seconds`` is how long all are timed together.
+        ``seconds`` is how long all are timed together. Lost where the machine that measures is out of reach.
         """
         ranges = [exact_range(trial.alternative.kernels) for trial in trials]
         found = [None if trial.growth is not None else reach for trial, reach in zip(trials, ranges, strict=True)]
@@ -243,7 +270,7 @@ class _Run:
         return Measured(KernelCost.failed(str(failure)), self._schedules.get(number, ()), late)
 
 
-def _physical_bytes() -> int:
+def physical_bytes() -> int:
     """The memory of this machine, which no candidate may take more of."""
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 

@@ -83,13 +83,15 @@ class TunedKernel:
 
 @dataclass(slots=True)
 class Tuning:
-    """What tuning found. ``stopped`` says what ended it early: "time", "interrupt", or nothing."""
+    """What tuning found. ``stopped`` says what ended it early: "time", "interrupt", "devices" (none was left), or nothing."""
 
     kernels: list[TunedKernel] = field(default_factory=list)
     variants: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """Schedule parameters by the name of a statement's output, for ``compile_program``."""
     stopped: str = ""
     seconds: float = 0.0
+    given_up: list[str] = field(default_factory=list)
+    """Kernels that are not measured, since each device was lost that tried."""
 
     def as_json(self) -> dict[str, Any]:
         """What ``--json`` tells of it; times in milliseconds, of all kernels together."""

@@ -63,11 +63,12 @@ def tune_program(
     space: Space = variants,
     search: Search | None = None,
     session: Callable[[], Session] | None = None,
+    builders: int | None = None,
 ) -> Tuning:
     """The fastest known variant of every kernel of the program, measured where nothing is known.
 
     ``space`` lists variants; where these are fewer than the trials, ``search`` looks for more on CPUs, kernel by kernel. ``stop``
-    ends all of it at once when it is set; ``session`` makes a measuring process.
+    ends all of it at once when it is set; ``session`` makes a measuring process, of which there are ``builders`` at the most.
     """
     tuning = Tuning()
     if request.trials <= 1 and not request.thorough:
@@ -80,12 +81,14 @@ def tune_program(
         found = space(kernel.kernel, kernel.constants, target, request.trials, kernel.layout)
         if len(found) > 1 or request.thorough:
             tuning.kernels.append(TunedKernel(kernel, found, records.read(kernel.key)))
+    most = builders or _builders(target)
     make = session or (lambda: Session(target, quiet=quiet))
 
     def measure(some: Sequence[TunedKernel], show: Callable[[float, str], None]) -> None:
         pool = Pool(some, request, records, stop, quiet, 0.0 if request.thorough else _NEGLIGIBLE * total)
-        pool.run([make() for _ in range(min(_builders(target), pool.jobs))], show)
+        pool.run([make() for _ in range(min(most, pool.jobs))], show)
         tuning.stopped = tuning.stopped or pool.stopped
+        tuning.given_up += pool.given_up
 
     measure(tuning.kernels, progress)
     if search is not None and isinstance(target, CpuTarget):

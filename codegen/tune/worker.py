@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
 from codegen.targets.cpu import CpuTarget
 from codegen.tune.database import Database
 from codegen.tune.records import Records
-from codegen.tune.session import Session, Trial
+from codegen.tune.session import LOSSES, Measured, Process, Session, Trial
 from tensoropt.cost import Alternative, KernelCost
 from tensoropt.ir.canonical import canonical_kernel_key
 from tensoropt.ir.program import Compute, Statement
-from tensoropt.isolated import Worker
+from tensoropt.isolated import Lost, Worker
 from tensoropt.quiet import Quiet
 
 
@@ -22,7 +23,7 @@ class MeasuredCost:
     """``tensoropt.cost.CostModel`` of the CPU: kernels compiled, run and timed; results kept in the tuning database.
 
     ``seconds`` is how long the alternatives of one comparison are timed together; ``quiet`` is kept meanwhile. ``records`` are
-    those of the user's own database unless they are given.
+    those of the user's own database unless they are given, and ``session`` measures where that is not to be here.
     """
 
     def __init__(
@@ -32,15 +33,16 @@ class MeasuredCost:
         seconds: float = 0.25,
         quiet: Quiet | None = None,
         records: Records | None = None,
+        session: Session | None = None,
     ) -> None:
         self.target, self.seconds = target, seconds
-        self.session = Session(target, worker, quiet)
+        self.session = session or Session(target, worker, quiet)
         self.records = records or Records(Database(), target)
         self.spent = 0.0
         """Seconds of building and timing so far."""
 
     @property
-    def worker(self) -> Worker:
+    def worker(self) -> Process:
         """The measuring process."""
         return self.session.worker
 
@@ -68,7 +70,7 @@ class MeasuredCost:
         if all(cost is not None for cost in costs):
             return [cost for cost in costs if cost is not None]
         started = time.monotonic()
-        measured = self.session.measure([Trial(alternative) for alternative in alternatives], self.seconds)
+        measured = self._measured(alternatives)
         if measured[0].cost.source == "failed":  # there is nothing to compare with
             why = f"the reference failed: {measured[0].cost.reason}"
             costs = [measured[0].cost, *(KernelCost.failed(why) for _ in measured[1:])]
@@ -79,6 +81,17 @@ class MeasuredCost:
         if not any(outcome.late for outcome in measured):  # a busy machine explains that too, so it is not remembered
             self.records.write(key, {str(position): _as_entry(cost) for position, cost in enumerate(found)})
         return found
+
+    def _measured(self, alternatives: Sequence[Alternative]) -> list[Measured]:
+        """What became of them; on another machine where one is lost meanwhile. Lost where there is no other."""
+        trials = [Trial(alternative) for alternative in alternatives]
+        for _ in range(LOSSES):
+            if not self.session.ready(lambda: True):
+                raise Lost("there is no device left")
+            with suppress(Lost):
+                return self.session.measure(trials, self.seconds)
+        reason = "one device after another was lost while it was measured"
+        return [Measured(KernelCost.failed(reason), late=True) for _ in trials]
 
 
 def alternative_key(alternative: Alternative) -> str:

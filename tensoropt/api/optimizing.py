@@ -26,6 +26,8 @@ from tensoropt.timing import Clock
 if TYPE_CHECKING:
     from codegen.targets.cpu import CpuTarget
     from codegen.tune.database import Database
+    from codegen.tune.records import Records
+    from codegen.tune.session import Session
     from tensoropt.frontend import LoadedModel as ImportedModel
 
 
@@ -212,16 +214,21 @@ def rewritten(
     seed: int,
     time_limit: float | None,
     progress: Progress,
+    elsewhere: Session | None = None,
+    records: Records | None = None,
 ) -> tuple[Context, Program]:
-    """The program of kernels, and what is known of how it came about."""
+    """The program of kernels, and what is known of how it came about.
+
+    What is compared is measured by the session ``elsewhere``, and its times kept in its ``records``, where these are given.
+    """
     from codegen.targets.cpu import available_threads
     from codegen.tune.records import Records
     from codegen.tune.worker import MeasuredCost
     from passes.pipeline import optimize as optimize_program
 
     quiet = Quiet()
-    with MeasuredCost(cpu, quiet=quiet, records=Records(database, cpu)) as cost_model:
-        workers = min(cpu.threads, available_threads())
+    with MeasuredCost(cpu, quiet=quiet, records=records or Records(database, cpu), session=elsewhere) as cost_model:
+        workers = available_threads() if elsewhere else min(cpu.threads, available_threads())
         context = Context(cost_model, excluded, tune, seed, time_limit, progress, workers, quiet)
         context.stages.append(("import", imported.program))
         return context, optimize_program(imported.program, context)

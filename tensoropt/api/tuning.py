@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tensoropt.api.compiling import compiled, compiled_for_device
 from tensoropt.api.device import rewritten_for_device
+from tensoropt.api.elsewhere import fleet_for, tune_elsewhere
 from tensoropt.api.measuring import tuned
 from tensoropt.api.optimizing import rewritten
 from tensoropt.api.requirements import require_limits, require_tuned_here
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
 
 def tune(
     path: str | os.PathLike[str],
-    target: str = "cpu",
+    target: str | None = None,
     *,
+    rpc: str | None = None,
+    key: str | None = None,
     trials: int | None = None,
     time_limit: float | None = None,
     db: str | os.PathLike[str] | None = None,
@@ -37,6 +40,11 @@ def tune(
     What is measured goes to the tuning database (``db``, or the user's own), so that the next ``optimize`` of the model is quick
     and uses it. ``trials`` is how many variants of a kernel are measured at the most. Returns what is known of each kernel.
     NoPlanError where an artefact's memory budget would not hold what the faster kernels need.
+
+    With ``rpc`` (HOST:PORT of TVM's tracker) and ``key``, kernels of a model are measured on all devices under that key, whose
+    machines run ``codegen.tune.remote.server``, and stored for these; ``target`` may then be left out. DeviceError where no device
+    is left before all is measured.
+
     ``on_interrupt`` as in ``optimize``.
     """
     from codegen.targets.cpu import CpuTarget, host_target
@@ -47,12 +55,15 @@ def tune(
     from tensoropt.frontend import load_program
     from tensoropt.stored import stored_program
 
-    source = Path(path)
-    gpu = require_tuned_here(target, threads)
-    tuned_for = stored_target(source, target, threads) if source.is_dir() else gpu or host_target(threads)
     require_limits(threads, 0, time_limit)
     deadline = None if time_limit is None else time.monotonic() + time_limit
     request = Request(trials or TRIALS["full"], deadline, thorough=True)
+    if rpc is not None or key is not None:
+        fleet = fleet_for(Path(path), rpc, key, target, threads)
+        return tune_elsewhere(Path(path), fleet, db, request, shapes, time_limit, progress, on_interrupt)
+    source, target = Path(path), target or "cpu"
+    gpu = require_tuned_here(target, threads)
+    tuned_for = stored_target(source, target, threads) if source.is_dir() else gpu or host_target(threads)
     quiet, replaced = Quiet(), None
     with Database(db) as database:
         if source.is_dir():
@@ -82,5 +93,6 @@ def tune(
             **tuning.as_json(),
             "artefact": replaced,
             "database": {"path": str(database.path), "measurements": database.size()[0]},
+            "devices": None,
             "warnings": list(database.warnings),
         }

@@ -54,7 +54,10 @@ def common(
 
 
 def run(arguments: list[str]) -> int:
-    """The exit status of the contract: 0 done, 1 internal error, 2 usage or model, 3 no plan, 4 wrong result, 130 interrupted."""
+    """The exit status of the contract.
+
+    0 done, 1 internal error, 2 usage or model, 3 no plan, 4 wrong result, 5 all devices lost, 130 interrupted.
+    """
     wants_json = "--json" in arguments
     try:
         status = _status(lambda: app(arguments, prog_name="tensoropt", standalone_mode=True))

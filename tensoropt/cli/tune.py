@@ -14,7 +14,20 @@ from tensoropt.cli.progress import progress_display, tell_of_interrupt
 
 def tune(
     path: Annotated[str, typer.Argument(metavar="DIR|MODEL.onnx", help="An artefact folder or a model.")],
-    target: Annotated[str, typer.Option("--target", help="What to tune for; see `tensoropt targets`.")] = "cpu",
+    target: Annotated[
+        str | None,
+        typer.Option(
+            "--target", help="What to tune for; see `tensoropt targets`. By default cpu, or what --rpc leads to."
+        ),
+    ] = None,
+    rpc: Annotated[
+        str | None,
+        typer.Option("--rpc", metavar="HOST:PORT", help="TVM's tracker, whose devices under --key measure."),
+    ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option("--key", metavar="NAME", help="The key under which the devices' servers are registered."),
+    ] = None,
     trials: Annotated[
         int | None,
         typer.Option("--trials", metavar="N", min=1, help="Variants of a kernel that are measured at the most."),
@@ -32,6 +45,8 @@ def tune(
         found = api.tune(
             path,
             target,
+            rpc=rpc,
+            key=key,
             trials=trials,
             time_limit=time_limit,
             db=db,
@@ -62,6 +77,10 @@ def _show(found: dict[str, Any]) -> None:
     reasons = {"time": "the time limit had passed", "interrupt": "it was interrupted"}
     if found["stopped"]:
         _say(f"not all kernels were measured: {reasons[found['stopped']]}; run it again to go on")
+    if found["devices"]:
+        devices = found["devices"]
+        lost = f", {devices['lost']} lost" if devices["lost"] else ""
+        _say(f"measured on {devices['used']} of {devices['device']} under the key {devices['key']}{lost}")
     failed = sum(len(kernel["failed"]) for kernel in found["kernels"])
     if failed:
         _say(f"{failed} variants failed and were not used; --json says why")

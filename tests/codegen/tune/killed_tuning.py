@@ -23,16 +23,16 @@ from tests.strategies.networks import convolution, program, random_array, tensor
 KERNELS = 3
 
 
-def network() -> tuple[Program, Placement]:
+def network(kernels: int = KERNELS) -> tuple[Program, Placement]:
     """Convolutions one after another, all of them different kernels."""
-    values = [tensor(f"v{number}", 1, 8 + 8 * number, 9, 9) for number in range(KERNELS + 1)]
+    values = [tensor(f"v{number}", 1, 8 + 8 * number, 9, 9) for number in range(kernels + 1)]
     weights, statements = {}, []
     for number, (source, target) in enumerate(pairwise(values)):
         kernel = tensor(f"k{number}", int(target.shape[1]), int(source.shape[1]), 3, 3)
         weights[kernel.name] = random_array(kernel, number)
         statements.append(convolution(target, source, kernel, 1))
     offsets = {value.name: number << 20 for number, value in enumerate(values[1:-1])}
-    return program(statements, [values[0]], [values[-1]], **weights), Placement(offsets, KERNELS << 20, KERNELS << 20)
+    return program(statements, [values[0]], [values[-1]], **weights), Placement(offsets, kernels << 20, kernels << 20)
 
 
 class Talking(Records):

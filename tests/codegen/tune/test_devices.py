@@ -16,7 +16,7 @@ from codegen.tune.kernels import distinct_kernels
 from codegen.tune.layout import Layout
 from codegen.tune.pool import Request
 from codegen.tune.records import Records
-from codegen.tune.session import Session
+from codegen.tune.session import Process, Session
 from codegen.tune.space import DEFAULT, Variant
 from codegen.tune.tuned import MARGIN, TunedKernel, Tuning
 from codegen.tune.tuning import tune_program
@@ -46,7 +46,7 @@ JOINED = model(
 """Two kernels that write every other stretch of five elements, the second from the sixth on: one is aligned, one is not."""
 
 
-def tune(path: Path, network: Program, where: Placement, request: Request, *, workers: list[Worker]) -> Tuning:
+def tune(path: Path, network: Program, where: Placement, request: Request, *, workers: list[Process]) -> Tuning:
     """What tuning finds, by processes that are kept in ``workers``."""
 
     def session() -> Session:
@@ -61,7 +61,7 @@ def tune(path: Path, network: Program, where: Placement, request: Request, *, wo
 
 
 def test_variants_are_measured_and_the_fastest_is_chosen(tmp_path: Path) -> None:
-    workers: list[Worker] = []
+    workers: list[Process] = []
     found = tune(tmp_path / "t", NETWORK, PLAN, Request(6, thorough=True), workers=workers)
     (tuned,) = found.kernels
     seconds = {key: entry["seconds"] / entry["default_seconds"] for key, entry in tuned.entries.items()}
@@ -78,7 +78,7 @@ def test_variants_are_measured_and_the_fastest_is_chosen(tmp_path: Path) -> None
     (kernel,) = built.kernels_as_json()
     assert ", ".join(kernel["schedules"]) == tuned.entries[fastest]["schedule"]
 
-    again: list[Worker] = []
+    again: list[Process] = []
     assert tune(tmp_path / "t", NETWORK, PLAN, Request(6, thorough=True), workers=again).variants == found.variants
     assert again == []
 
@@ -131,7 +131,7 @@ FAULTS = {
 
 
 def with_faults(
-    path: Path, network: Program, where: Placement, tried: list[Variant], workers: list[Worker]
+    path: Path, network: Program, where: Placement, tried: list[Variant], workers: list[Process]
 ) -> TunedKernel:
     """The heaviest kernel of a network tuned over the variants by processes that know the faults."""
 
@@ -168,14 +168,14 @@ def modules_of_tests(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_no_fault_costs_anything_but_its_candidate(faults: tuple[str, ...], tmp_path: Path) -> None:
     wrong = {fault: Variant({"contraction": 2 + number, "fault": fault}) for number, fault in enumerate(faults)}
-    workers: list[Worker] = []
+    workers: list[Process] = []
     tuned = with_faults(tmp_path / "t", NETWORK, PLAN, [DEFAULT, *wrong.values(), HONEST], workers)
     for fault in faults:
         assert FAULTS[fault] in tuned.entries[wrong[fault].key]["failed"], fault
     assert tuned.entries[DEFAULT.key]["seconds"] > 0
     assert tuned.entries[HONEST.key]["seconds"] > 0
     assert sum(worker.starts for worker in workers) > 1, "a process that is not to be trusted is replaced"
-    again: list[Worker] = []
+    again: list[Process] = []
     assert (
         with_faults(tmp_path / "t", NETWORK, PLAN, [DEFAULT, *wrong.values(), HONEST], again).entries == tuned.entries
     )

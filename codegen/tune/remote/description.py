@@ -1,0 +1,69 @@
+"""What a server says of its device, and whether what is built here is what would be built there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from codegen.targets.cpu import CpuTarget
+from codegen.targets.gpu import GpuTarget
+from codegen.targets.parsing import Target
+from codegen.tune.records import device_of, generator_version, versions_for
+
+
+@dataclass(frozen=True, slots=True)
+class Description:
+    """A device: its target as plain data, its name in the tuning database, and what makes kernels there."""
+
+    target: Mapping[str, Any]
+    device: str
+    versions: str
+    generator: str
+
+    @staticmethod
+    def here(target: Target) -> Description:
+        """That of a device of this machine."""
+        return Description(target.describe(), device_of(target), versions_for(target.kind), generator_version())
+
+    @staticmethod
+    def parse(text: str) -> Description:
+        """What ``text`` says, the reverse of ``as_text``. ValueError for what no server of this version says."""
+        try:
+            found = Description(**json.loads(text))
+        except (TypeError, RecursionError) as error:
+            raise ValueError(str(error)) from error
+        found.parsed_target()
+        return found
+
+    def as_text(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @property
+    def problem(self) -> str:
+        """Why kernels of this program cannot be measured there, where they cannot."""
+        for what, theirs, ours in (
+            ("another TVM", _of_tvm(self.versions), _of_tvm(versions_for("cpu"))),
+            ("another code generator", self.generator, generator_version()),
+        ):
+            if theirs != ours:
+                return (
+                    f"it has {what} than this machine ({theirs} there, {ours} here); install the same tensoropt on both"
+                )
+        return ""
+
+    def parsed_target(self) -> Target:
+        """The target. ValueError where it is none."""
+        try:
+            if self.target["kind"] == "cpu":
+                return CpuTarget.described(self.target)
+            return GpuTarget.described(self.target)
+        except (TypeError, KeyError) as error:
+            raise ValueError(f"the server's target is damaged ({error!r})") from error
+
+
+def _of_tvm(versions: str) -> str:
+    """The versions of TVM alone: kernels are compiled on the device's machine, so what else does that there need not be here."""
+    return ", ".join(f"{name} {version}" for name, version in sorted(json.loads(versions).items()) if "tvm" in name)
