@@ -12,7 +12,7 @@ from codegen.lower import tir
 from codegen.lower.dialect import Cuda, Dialect, OpenCl, written_in
 from codegen.lower.stages import Stage, costly_value, split_stages
 from codegen.schedules import common_rows
-from codegen.schedules.context import Buffers
+from codegen.schedules.context import Buffers, Offer
 from codegen.schedules.gpu import choose, rows
 from codegen.schedules.gpu.attention import emit as attention
 from codegen.schedules.gpu.attention.form import recognize
@@ -48,7 +48,8 @@ class DeviceKernel:
     """A compiled statement: its launches, in order, over tensors and scratch memory of ``workspace_bytes``.
 
     ``strides`` are the output's in elements, where it is not written row-major. ``alignments``: a tensor's first byte must be at a
-    multiple of so many, and the first one of the scratch memory at one of ``ALIGNED``.
+    multiple of so many, and the first one of the scratch memory at one of ``ALIGNED``. ``offers`` tells how its stages could have
+    been cut.
     """
 
     launches: tuple[Launch, ...]
@@ -58,6 +59,7 @@ class DeviceKernel:
     schedules: tuple[str, ...]
     strides: tuple[int, ...] | None
     alignments: Mapping[Tensor, int]
+    offers: tuple[Offer, ...] = ()
 
 
 def dialect_of(target: GpuTarget) -> Dialect:
@@ -122,7 +124,8 @@ class _Lowering:
         inputs = tuple(tensor for tensor in tensors(self.expression) if tensor in read)
         names = tuple(name for name, _, _ in named)
         known = {tensor: self._alignment(tensor) for tensor in (*inputs, self.output)}
-        return DeviceKernel(launches, inputs, self.output, self.scratch, names, self.strides, known)
+        offers = tuple(self.context.offers)
+        return DeviceKernel(launches, inputs, self.output, self.scratch, names, self.strides, known, offers)
 
     def _bodies(self) -> list[tuple[str, Body, set[Tensor | Scope]]]:
         """The name, the body and the sources of every launch."""
@@ -155,6 +158,7 @@ class _Lowering:
         cuts = candidates(found, self.target) if found is not None else []
         if found is None or not cuts:
             return None
+        self.context.offers.append(Offer("attention", found, cuts))
         cut = cuts[min(int(self.context.variant.get("attention", 0)), len(cuts) - 1)]
         self._written([found.values])
         self._place([found.values], {found.values.result})
