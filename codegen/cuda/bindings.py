@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import ctypes
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from codegen.cuda.clocks import clocks_of
 from codegen.cuda.driver import LEAST_DRIVER, Device, DriverError, NoDevice
 from tensoropt.ir.program import Array
 
@@ -26,6 +27,7 @@ class BindingsDriver:
         version = _ready(self._api)
         try:
             device = self._call("cuDeviceGet", 0)
+            self._number = device
             self._context = self._call("cuDevicePrimaryCtxRetain", device)
             self.bind()
             self._stream = self._call("cuStreamCreate", int(self._api.CUstream_flags.CU_STREAM_NON_BLOCKING))
@@ -129,6 +131,23 @@ class BindingsDriver:
     def drop(self, graph: Any) -> None:
         """See ``Driver``."""
         self._call("cuGraphExecDestroy", graph)
+
+    def event(self) -> Any:
+        """See ``Driver``."""
+        return self._call("cuEventCreate", int(self._api.CUevent_flags.CU_EVENT_DEFAULT))
+
+    def record(self, event: Any) -> None:
+        """See ``Driver``."""
+        self._call("cuEventRecord", event, self._stream)
+
+    def seconds_between(self, first: Any, last: Any) -> float:
+        """See ``Driver``."""
+        return float(self._call("cuEventElapsedTime", first, last)) * 1e-3
+
+    def clocks(self) -> Mapping[str, int] | None:
+        """See ``Driver``."""
+        bus = self._call("cuDeviceGetPCIBusId", 32, self._number).split(b"\0")[0].decode(errors="replace")
+        return clocks_of(bus)
 
     def synchronise(self) -> None:
         """See ``Driver``."""

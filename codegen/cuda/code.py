@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from codegen.cuda.bench import CudaBench
 from codegen.cuda.cubins import Cubin, compile_functions
-from codegen.cuda.driver import NoDevice, open_driver
+from codegen.cuda.driver import Driver, NoDevice, open_driver
 from codegen.cuda.files import write_cubins
 from codegen.cuda.occupancy import beyond, occupancy
 from codegen.cuda.runtime import CudaModel, Image
@@ -19,6 +21,9 @@ from codegen.signature import Signature
 from codegen.targets.gpu import GpuTarget
 from tensoropt.errors import ModelError, UsageError
 from tensoropt.ir.program import Array
+
+_L2_BYTES = 64 << 20
+"""Of a GPU of which it is not known."""
 
 
 class CudaCode:
@@ -31,12 +36,20 @@ class CudaCode:
 
     def model(self, starts: Sequence[Start], signature: Signature, weights: Array) -> CudaModel:
         """See ``DeviceCode``. ArtefactError where the GPU that is here is another one."""
-        images = [Image(cubin.code, self.target.arch, dict.fromkeys(cubin.kernels, 0)) for cubin in self.cubins]
+        return CudaModel(self._driver(open_driver), self._images(), starts, signature, weights)
+
+    def bench(self) -> CudaBench:
+        """See ``DeviceCode``. ArtefactError where the GPU that is here is another one."""
+        return CudaBench(self._driver(_one_driver), self._images(), self.target.ceilings.l2_bytes or _L2_BYTES)
+
+    def _images(self) -> list[Image]:
+        return [Image(cubin.code, self.target.arch, dict.fromkeys(cubin.kernels, 0)) for cubin in self.cubins]
+
+    def _driver(self, opened: Callable[[], Driver]) -> Driver:
         try:
-            driver = open_driver()
+            return opened()
         except NoDevice as error:
             raise UsageError(f"what was compiled for {self.target.name} does not run here: {error}") from error
-        return CudaModel(driver, images, starts, signature, weights)
 
     def write(self, folder: Path) -> None:
         """See ``DeviceCode``."""
@@ -48,6 +61,12 @@ class CudaCode:
         found = self.resources[kernel]
         resident = occupancy(self.target, found, self._threads[kernel])
         return {**asdict(found), "occupancy": resident.share, "limited_by": resident.limited_by}
+
+
+@cache
+def _one_driver() -> Driver:
+    """A driver for all candidates that this process measures."""
+    return open_driver()
 
 
 def cuda_code(functions: Mapping[str, Any], target: GpuTarget, starts: Sequence[Start]) -> CudaCode:

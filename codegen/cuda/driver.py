@@ -6,7 +6,7 @@ driver that records calls and runs nothing, and the bindings with a library of o
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -123,6 +123,22 @@ class Driver(Protocol):
 
     def drop(self, graph: Any) -> None:
         """Forgets what was recorded."""
+        ...
+
+    def event(self) -> Any:
+        """A mark that is set on the stream, for timing."""
+        ...
+
+    def record(self, event: Any) -> None:
+        """Sets a mark behind what is on the stream."""
+        ...
+
+    def seconds_between(self, first: Any, last: Any) -> float:
+        """How long the device took from one mark to another; after ``synchronise``."""
+        ...
+
+    def clocks(self) -> Mapping[str, int] | None:
+        """Clocks in MHz now, by what they drive; None where they are not told."""
         ...
 
     def synchronise(self) -> None:

@@ -59,7 +59,7 @@ class CudaModel(Signed):
     def _prepare(self, images: Sequence[Image], starts: Sequence[Start]) -> None:
         driver, signature, weights = self._driver, self._signature, self._host_weights
         driver.bind()
-        kernels = self._loaded(images)
+        kernels = loaded_kernels(driver, images)
         missing = next((start.kernel for start in starts if start.kernel not in kernels), None)
         if missing is not None:
             raise ArtefactError(f"the code of {missing} is missing from the artefact; optimize the model again")
@@ -137,24 +137,6 @@ class CudaModel(Signed):
             for address in [*self._allocated, *(address for idle in self._idle.values() for address in idle)]:
                 self._driver.free(address)
             self._graphs, self._allocated, self._idle = {}, [], {}
-
-    def _loaded(self, images: Sequence[Image]) -> dict[str, Any]:
-        found = {}
-        device = self._driver.device
-        for image in images:
-            if not runs_on(image.arch, device.capability):
-                raise _for_another(image.arch, device.name, device.capability)
-            try:
-                module = self._driver.load(image.code)
-                for name, shared in image.kernels.items():
-                    found[name] = self._driver.kernel(module, name, shared), shared
-            except DriverError as error:
-                if error.code == NO_IMAGE:
-                    raise _for_another(image.arch, device.name, device.capability) from error
-                raise ArtefactError(
-                    f"the GPU does not take the compiled kernels ({error}); optimize the model again"
-                ) from error
-        return found
 
     def _given(self, feeds: Mapping[str, Any]) -> list[_Given]:
         """Where each input lies on the device: uploaded to the model's own memory, or the caller's."""
@@ -290,6 +272,26 @@ class CudaModel(Signed):
             ) from error
         self._allocated.append(address)
         return address
+
+
+def loaded_kernels(driver: Driver, images: Sequence[Image]) -> dict[str, tuple[Any, int]]:
+    """The kernels of images by name, each with its dynamic shared memory. ArtefactError where the GPU does not take them."""
+    found = {}
+    device = driver.device
+    for image in images:
+        if not runs_on(image.arch, device.capability):
+            raise _for_another(image.arch, device.name, device.capability)
+        try:
+            module = driver.load(image.code)
+            for name, shared in image.kernels.items():
+                found[name] = driver.kernel(module, name, shared), shared
+        except DriverError as error:
+            if error.code == NO_IMAGE:
+                raise _for_another(image.arch, device.name, device.capability) from error
+            raise ArtefactError(
+                f"the GPU does not take the compiled kernels ({error}); optimize the model again"
+            ) from error
+    return found
 
 
 _NOTHING = np.empty(0)

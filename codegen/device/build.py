@@ -132,9 +132,10 @@ def lowered(
         output = Tensor("out", statement.output.type)
         places = {**{one: tensor.name for one, tensor in actual.items()}, output.name: name}
         alignments = {one: gcd(ALIGNED, start(place)) for one, place in places.items()}
-        key = (expression, constants, layout, tuple(alignments.items()))
+        variant = (variants or {}).get(name)
+        key = (expression, constants, layout, tuple(alignments.items()), json.dumps(variant, sort_keys=True))
         if key not in kernels:
-            kernel = lower(output, expression, target, constants, (variants or {}).get(name), layout, alignments)
+            kernel = lower(output, expression, target, constants, variant, layout, alignments)
             kernels[key] = kernel, f"kernel_{len(kernels)}"
         steps.append(Step(statement, *kernels[key], actual))
     return steps

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from codegen.built import Model
+from codegen.device.bench import Bench
 from codegen.device.files import SOURCES
 from codegen.device.opencl import Code, DeviceModel
+from codegen.device.opencl_bench import OpenClBench
 from codegen.device.sources import opencl_source
 from codegen.device.table import Start
 from codegen.signature import Signature
@@ -21,6 +23,10 @@ class DeviceCode(Protocol):
 
     def model(self, starts: Sequence[Start], signature: Signature, weights: Array) -> Model:
         """The kernels started as a table says. UsageError where no device is here to run them."""
+        ...
+
+    def bench(self) -> Bench:
+        """The device that is here with the kernels, to measure them on. UsageError where there is none."""
         ...
 
     def write(self, folder: Path) -> None:
@@ -41,9 +47,16 @@ class OpenClCode:
 
     def model(self, starts: Sequence[Start], signature: Signature, weights: Array) -> DeviceModel:
         """See ``DeviceCode``."""
+        return DeviceModel(self._compiled(), starts, signature, weights)
+
+    def bench(self) -> OpenClBench:
+        """See ``DeviceCode``."""
+        return OpenClBench(self._compiled())
+
+    def _compiled(self) -> Code:
         if self._code is None:
             self._code = Code(self.source)
-        return DeviceModel(self._code, starts, signature, weights)
+        return self._code
 
     def write(self, folder: Path) -> None:
         """See ``DeviceCode``."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from math import prod
 from typing import Any
@@ -110,7 +110,7 @@ class DeviceModel(Signed):
 
     def __init__(self, code: Code, starts: Sequence[Start], signature: Signature, weights: Array) -> None:
         self._code, self._starts, self._signature, self._host_weights = code, starts, signature, weights
-        self._weights = _Memory(code, weights.nbytes)
+        self._weights = Memory(code, weights.nbytes)
         queue = _queue(code)
         self._weights.write(queue, weights)
         queue.finish()
@@ -133,16 +133,20 @@ class DeviceModel(Signed):
 class _Run:
     """What one call at a time uses: a queue, memory for everything but the weights, and kernels that know their places."""
 
-    def __init__(self, code: Code, starts: Iterable[Start], signature: Signature, weights: _Memory) -> None:
+    def __init__(self, code: Code, starts: Iterable[Start], signature: Signature, weights: Memory) -> None:
         self._signature, self._queue = signature, _queue(code)
-        self._inputs = [_Memory(code, tensor.type.bytes) for tensor in signature.inputs]
-        self._outputs = [_Memory(code, tensor.type.bytes) for tensor in signature.written_outputs]
+        self._inputs = [Memory(code, tensor.type.bytes) for tensor in signature.inputs]
+        self._outputs = [Memory(code, tensor.type.bytes) for tensor in signature.written_outputs]
         self._arena, self._weights = (
-            _Memory(code, signature.arena_bytes),
+            Memory(code, signature.arena_bytes),
             weights,
         )  # a kernel's argument keeps no memory alive
         regions = {"input": self._inputs, "output": self._outputs, "arena": [self._arena], "weights": [weights]}
-        self._launches = [_launch(code, start, regions) for start in starts]
+
+        def at(place: Place) -> Any:
+            return regions[place.region][place.number].at(place.offset)
+
+        self._launches = [launch_of(code, start, at) for start in starts]
 
     def __call__(self, inputs: Sequence[Array]) -> list[Array]:
         """The arrays that the program writes, for its inputs. ArtefactError where the device fails."""
@@ -169,7 +173,7 @@ class _Run:
             memory.read(self._queue, array)
 
 
-class _Memory:
+class Memory:
     """Bytes on the device."""
 
     def __init__(self, code: Code, size: int) -> None:
@@ -225,8 +229,8 @@ def _queue(code: Code) -> Any:
     return cl.CommandQueue(code.context)
 
 
-def _launch(code: Code, start: Start, regions: Mapping[str, Sequence[_Memory]]) -> tuple[Any, Any, Any]:
-    """A kernel with its arguments, all threads and those of a block along each axis."""
+def launch_of(code: Code, start: Start, at: Callable[[Place], Any]) -> tuple[Any, Any, Any]:
+    """A kernel with its arguments, all threads and those of a block along each axis; ``at`` gives the memory of a place."""
     import pyopencl as cl
 
     kernel = code.kernel(start.kernel)
@@ -236,9 +240,6 @@ def _launch(code: Code, start: Start, regions: Mapping[str, Sequence[_Memory]]) 
             f"a block of {start.kernel} has {prod(start.block)} threads and {code.device.name.strip()} runs {most}; "
             "optimize the model on this machine"
         )
-
-    def at(place: Place) -> Any:
-        return regions[place.region][place.number].at(place.offset)
 
     for number, place in enumerate(start.arguments):
         kernel.set_arg(number, at(place))

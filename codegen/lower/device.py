@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any
 
@@ -48,7 +48,8 @@ class DeviceKernel:
     """A compiled statement: its launches, in order, over tensors and scratch memory of ``workspace_bytes``.
 
     ``strides`` are the output's in elements, where it is not written row-major. ``alignments``: a tensor's first byte must be at a
-    multiple of so many, and the first one of the scratch memory at one of ``ALIGNED``. ``offers`` tells how its stages could have
+    multiple of so many, and the first one of the scratch memory at one of ``ALIGNED``. ``choices`` says how many ways there were to
+    schedule it, by the name of a variant's parameter; numbers below that are variants. ``offers`` tells how its stages could have
     been cut.
     """
 
@@ -59,6 +60,7 @@ class DeviceKernel:
     schedules: tuple[str, ...]
     strides: tuple[int, ...] | None
     alignments: Mapping[Tensor, int]
+    choices: Mapping[str, int] = field(default_factory=dict)
     offers: tuple[Offer, ...] = ()
 
 
@@ -124,17 +126,26 @@ class _Lowering:
         inputs = tuple(tensor for tensor in tensors(self.expression) if tensor in read)
         names = tuple(name for name, _, _ in named)
         known = {tensor: self._alignment(tensor) for tensor in (*inputs, self.output)}
-        offers = tuple(self.context.offers)
-        return DeviceKernel(launches, inputs, self.output, self.scratch, names, self.strides, known, offers)
+        return DeviceKernel(
+            launches,
+            inputs,
+            self.output,
+            self.scratch,
+            names,
+            self.strides,
+            known,
+            self.context.choices,
+            tuple(self.context.offers),
+        )
 
     def _bodies(self) -> list[tuple[str, Body, set[Tensor | Scope]]]:
         """The name, the body and the sources of every launch."""
         attending = self._attention()
-        if attending is not None:
-            return attending
+        if attending is not None and not self.context.chosen("stages", (False, True)):
+            return attending()
         stages = split_stages(self.expression)
-        found = self._rows(stages) if len(stages) > 1 else None
-        if found is not None:
+        found = self._rows(stages) if len(stages) > 1 and attending is None else None
+        if found is not None and not self.context.chosen("stages", (False, True)):
             own = {found.stages[-1].stage.result, *([] if found.in_place is None else [found.in_place])}
             self._place([one.stage for one in found.stages], own)
             where = "" if found.in_place is None else " in place"
@@ -152,18 +163,22 @@ class _Lowering:
             bodies.append((name, body, used))
         return bodies
 
-    def _attention(self) -> list[tuple[str, Body, set[Tensor | Scope]]] | None:
-        """The one launch of attention; None for another form, and where no block of it fits the device."""
+    def _attention(self) -> Callable[[], list[tuple[str, Body, set[Tensor | Scope]]]] | None:
+        """Makes the one launch of attention; None for another form, and where no block of it fits the device."""
         found = recognize(self.expression)
         cuts = candidates(found, self.target) if found is not None else []
         if found is None or not cuts:
             return None
-        self.context.offers.append(Offer("attention", found, cuts))
-        cut = cuts[min(int(self.context.variant.get("attention", 0)), len(cuts) - 1)]
-        self._written([found.values])
-        self._place([found.values], {found.values.result})
-        (name, body), used = self._used(lambda: attention.schedule(self.context, found, cut))
-        return [(name, body, used)]
+
+        def launch() -> list[tuple[str, Body, set[Tensor | Scope]]]:
+            self.context.offers.append(Offer("attention", found, cuts))
+            cut = self.context.chosen("attention", cuts)
+            self._written([found.values])
+            self._place([found.values], {found.values.result})
+            (name, body), used = self._used(lambda: attention.schedule(self.context, found, cut))
+            return [(name, body, used)]
+
+        return launch
 
     def _rows(self, stages: list[Stage]) -> common_rows.Rows | None:
         value = costly_value(self.expression)

@@ -7,6 +7,7 @@ from collections.abc import Collection
 from codegen.cuda.driver import Device, NoDevice, open_driver
 from codegen.targets.architectures import runs_on
 from codegen.targets.gpu import GpuTarget
+from tensoropt.errors import UsageError
 
 
 def why_not_here(targets: Collection[GpuTarget]) -> dict[str, str]:
@@ -20,6 +21,20 @@ def why_not_here(targets: Collection[GpuTarget]) -> dict[str, str]:
     except NoDevice as error:
         return found | {target.name: str(error) for target in asked}
     return found | {target.name: "" if runs_on(target.arch, device.capability) else _other(device) for target in asked}
+
+
+def device_here(target: GpuTarget) -> str:
+    """What times of kernels depend on beside the target: the device and its driver. UsageError where there is none."""
+    if target.kind == "opencl":
+        from codegen.device.opencl import find_device
+
+        found = find_device()
+        return f"{found.name.strip()}, {found.version.strip()}, {found.driver_version}"
+    try:
+        device = open_driver().device
+    except NoDevice as error:
+        raise UsageError(f"kernels for {target.name} cannot be measured here: {error}") from error
+    return f"{device.name}, CUDA {device.driver}"
 
 
 def _other(device: Device) -> str:

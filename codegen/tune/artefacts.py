@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from codegen.artefact import save
-from codegen.build import BuiltProgram
-from codegen.reading import LIBRARY, MANIFEST, WEIGHTS, load, read_manifest
-from codegen.targets.cpu import CpuTarget, available_threads, host_target
+from codegen.built import Built
+from codegen.reading import MANIFEST, load, read_manifest
+from codegen.targets.cpu import available_threads, host_target
+from codegen.targets.gpu import GpuTarget
+from codegen.targets.here import why_not_here
+from codegen.targets.parsing import Target, parse_target
 from codegen.tune.tuned import Tuning
 from tensoropt.errors import ArtefactError, CheckError, NoPlanError, UsageError
 from tensoropt.folder_check import folder_agreement, folder_feeds
@@ -31,22 +34,37 @@ class Replacement:
         return {"replaced": self.replaced, "latency_ms": dict(self.latency_ms)}
 
 
-def stored_target(folder: Path, threads: int | None) -> CpuTarget:
-    """This machine with the threads that the artefact was compiled for, unless others are asked for.
+def stored_target(folder: Path, asked: str, threads: int | None) -> Target:
+    """What a folder is tuned for: this machine with the threads that it was compiled for, unless others are asked for, or the
+    device that it was compiled for.
 
-    UsageError for an artefact of another target than a CPU.
+    ``asked``: the target that the user named, ``cpu`` where none was. UsageError for a folder of another target, and where its
+    device is not here.
     """
     try:
         manifest = read_manifest(folder)
-        compiled_for, kind = int(manifest["threads"]), str(manifest["target"]["kind"])
+        compiled_for, described = int(manifest["threads"]), manifest["target"]
+        kind = str(described["kind"])
+        gpu = None if kind == "cpu" else GpuTarget.described(described)
     except (KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"{folder}: the manifest is damaged ({error!r}); optimize the model again") from error
-    if kind != "cpu":
-        raise UsageError(f"{folder}: the artefact is for {kind}, and only kernels for CPUs are tuned")
-    return host_target(threads or min(compiled_for, available_threads()))
+    if asked != "cpu" and parse_target(asked).kind != kind:
+        raise UsageError(
+            f"{folder}: the artefact is for {kind}, so it is tuned for that and not for {asked}; leave --target out"
+        )
+    if gpu is None:
+        return host_target(threads or min(compiled_for, available_threads()))
+    if threads is not None:
+        raise UsageError(f"{folder}: the artefact is for {kind}, and --threads is for the target cpu")
+    if kind == "opencl":
+        return parse_target(kind)
+    why = why_not_here([gpu])[gpu.name]
+    if why:
+        raise UsageError(f"{folder}: its kernels for {gpu.name} are tuned where they run, and not here: {why}")
+    return gpu
 
 
-def replace_artefact(folder: Path, built: BuiltProgram, tuning: Tuning) -> Replacement:
+def replace_artefact(folder: Path, built: Built, tuning: Tuning) -> Replacement:
     """Puts the folder's program, compiled with what tuning found, in the folder's place, in one step.
 
     Nothing happens where the schedules are those that it has. NoPlanError where the arena would be larger than the memory budget
@@ -55,7 +73,7 @@ def replace_artefact(folder: Path, built: BuiltProgram, tuning: Tuning) -> Repla
     """
     before, manifest = load(folder), read_manifest(folder)
     kernels = built.kernels_as_json()
-    if built.target.threads == manifest["threads"] and _schedules(kernels) == _schedules(manifest["kernels"]):
+    if built.signature.threads == manifest["threads"] and _schedules(kernels) == _schedules(manifest["kernels"]):
         return Replacement(False, {})
     budget = manifest.get("report", {}).get("memory", {}).get("budget_bytes")
     if budget is not None and built.signature.arena_bytes - built.plan.host_bytes > budget:
@@ -64,7 +82,7 @@ def replace_artefact(folder: Path, built: BuiltProgram, tuning: Tuning) -> Repla
             f"{budget}, so it is as it was; optimize the model again with --memory-budget, which plans with these kernels"
         )
     feeds = folder_feeds(folder, built.program.inputs, 0)
-    _require_agreement(folder, built, feeds, built.target.threads)
+    _require_agreement(folder, built, feeds, built.signature.threads)
     model = built.model()
     series = alternate({"before": lambda: before.run(feeds), "after": lambda: model.run(feeds)}, 5, budget=2.0)
     latency = {name: one.median for name, one in series.items()}
@@ -81,7 +99,7 @@ def _schedules(kernels: list[dict[str, Any]]) -> list[tuple[Any, Any]]:
     return [(kernel["output"], kernel["schedules"]) for kernel in kernels]
 
 
-def _require_agreement(folder: Path, built: BuiltProgram, feeds: Mapping[str, Array], threads: int) -> None:
+def _require_agreement(folder: Path, built: Built, feeds: Mapping[str, Array], threads: int) -> None:
     results = built.model().run(feeds)
     worst = folder_agreement(folder, built.program.outputs, results, feeds, threads).worst
     if worst is not None:
@@ -92,10 +110,9 @@ def _require_agreement(folder: Path, built: BuiltProgram, feeds: Mapping[str, Ar
 
 
 def _copy_rest(folder: Path, partial: Path) -> None:
-    """Everything that compiling again does not change."""
-    written = {LIBRARY, WEIGHTS, MANIFEST}
+    """Everything that compiling again does not change: not what is written already, nor more cubins than there are now."""
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder)
-        if path.is_file() and str(name) not in written:
+        if path.is_file() and name.name != MANIFEST and name.suffix != ".cubin" and not (partial / name).exists():
             (partial / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, partial / name)

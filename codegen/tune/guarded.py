@@ -6,6 +6,7 @@ Outputs and scratch memory hold garbage before (NaN, as numbers), so what a kern
 from __future__ import annotations
 
 import ctypes
+import time
 import zlib
 from collections.abc import Mapping
 
@@ -20,11 +21,15 @@ from tensoropt.ir.program import Array
 GUARD_BYTES = 4096
 """Before and after each buffer."""
 
-_GUARD, _GARBAGE = 0xA5, 0xFF
+GUARD, GARBAGE = 0xA5, 0xFF
 
 
-class Trespass(Exception):
-    """A candidate wrote where it must not; the process cannot be trusted any more."""
+class Broken(Exception):
+    """What a candidate did to the process, or to the device: neither can be trusted any more."""
+
+
+class Trespass(Broken):
+    """A candidate wrote where it must not."""
 
 
 class _Zone:
@@ -33,15 +38,15 @@ class _Zone:
     def __init__(self, size: int, name: str) -> None:
         self.name = name
         self._whole = aligned_empty(GUARD_BYTES + size + GUARD_BYTES)
-        self._whole[:] = _GUARD
+        self._whole[:] = GUARD
         self.bytes = self._whole[GUARD_BYTES : GUARD_BYTES + size]
-        self.bytes[:] = _GARBAGE
+        self.bytes[:] = GARBAGE
 
     def require_whole(self) -> None:
         """Trespass where a guard zone was written to."""
         end = GUARD_BYTES + self.bytes.size
         for zone, side in ((self._whole[:GUARD_BYTES], "before"), (self._whole[end:], "after")):
-            if (zone != _GUARD).any():
+            if (zone != GUARD).any():
                 raise Trespass(f"wrote {side} {self.name}")
 
     def require_unchanged(self, array: Array) -> None:
@@ -75,6 +80,17 @@ class GuardedRun:
     def __call__(self) -> None:
         """One run."""
         self._function(*self._arguments)
+
+    def seconds(self) -> float:
+        """How long a run takes after another, which brings back to the caches what other candidates displaced."""
+        self()
+        started = time.perf_counter()
+        self()
+        return time.perf_counter() - started
+
+    def clocks(self) -> None:
+        """Those of processors change too quickly to say anything."""
+        return None
 
     def finish(self) -> dict[str, Array]:
         """The outputs by name. Trespass where anything else was written."""

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from codegen.build import compile_program
 from codegen.runtime import configure_threads, load_runtime
+from codegen.targets.cpu import CpuTarget
 from codegen.tune.comparing import Judge, seeded
-from codegen.tune.guarded import GuardedRun, Trespass
+from codegen.tune.guarded import Broken, GuardedRun
 from codegen.tune.requests import Build, Check, Forget, Time
 from tensoropt.allocation import ALIGNMENT, Placement
 from tensoropt.cost import Alternative
@@ -30,6 +31,26 @@ _ROUNDS = 200
 """Runs of each at the most; the fastest of so many does not get faster."""
 _DROPPED = ((1, 2.0), (3, 1.25))
 """(rounds, factor): what is so many times slower than the fastest after so many rounds is not timed on."""
+
+
+class Run(Protocol):
+    """What was built, with buffers of its own."""
+
+    def __call__(self) -> None:
+        """One run."""
+        ...
+
+    def seconds(self) -> float:
+        """How long one more run takes."""
+        ...
+
+    def finish(self) -> dict[str, Array]:
+        """The outputs by name. Broken where the run did something else."""
+        ...
+
+    def clocks(self) -> Mapping[str, int] | None:
+        """Clocks in MHz of what runs it; None where they are not told."""
+        ...
 
 
 Values = Callable[[Tensor], Array]
@@ -68,30 +89,48 @@ def as_program(alternative: Alternative, values: Values) -> tuple[Program, Place
 class _Bench:
     """What is built in this process."""
 
-    def __init__(self) -> None:
-        self.runs: dict[int, tuple[GuardedRun, Judge, Check]] = {}
+    def __init__(self, limited: int) -> None:
+        self.runs: dict[int, tuple[Run, Judge, Check]] = {}
         self.reference: dict[str, Array] | None = None
+        self._limited = limited
         self._threads = 0
         self._values: dict[tuple[Tensor, int | None, bool], Array] = {}
         """What tensors hold, shared by all alternatives: weights are large."""
 
     def build(self, request: Build) -> tuple[str, Any]:
-        from tvm_ffi import structural_hash
-
-        _allow(request.memory_bytes)
+        _allow(request.memory_bytes, self._limited)
         values = self._filling(request)
         program, plan = as_program(request.alternative, values)
+        feeds = {tensor.name: values(tensor) for tensor in program.inputs}
+        run, found = (self._for_cpu if isinstance(request.target, CpuTarget) else self._for_device)(
+            program, plan, request, feeds
+        )
+        judge = self._judge(program, feeds)
+        self.runs[request.number] = run, judge, Check(request.number, exact=True)
+        return "built", found
+
+    def _for_cpu(self, program: Program, plan: Placement, request: Build, feeds: dict[str, Array]) -> tuple[Run, Any]:
+        from tvm_ffi import structural_hash
+
+        assert isinstance(request.target, CpuTarget)
         built = compile_program(program, plan, request.target, variants=request.variants)
         if self._threads != request.target.threads:
             self._threads = request.target.threads
             configure_threads(self._threads)
-        feeds = {tensor.name: values(tensor) for tensor in program.inputs}
-        judge = self._judge(program, feeds)
-        self.runs[request.number] = GuardedRun(built, feeds), judge, Check(request.number, exact=True)
         kernels = [step.shared.kernel for step in built.steps]
         schedules = [name for kernel in kernels for name in kernel.schedules]
         code = [structural_hash(kernel.function, map_free_vars=True) for kernel in kernels]
-        return "built", (built.signature.arena_bytes, schedules, code)
+        return GuardedRun(built, feeds), (built.signature.arena_bytes, schedules, code)
+
+    def _for_device(
+        self, program: Program, plan: Placement, request: Build, feeds: dict[str, Array]
+    ) -> tuple[Run, Any]:
+        from codegen.tune import device_building as building
+
+        built = building.build_for_device(program, plan, request)
+        schedules = [name for step in built.steps for name in step.kernel.schedules]
+        found = built.signature.arena_bytes, schedules, building.digests(built)
+        return building.guarded(built, feeds, request), found
 
     def _filling(self, request: Build) -> Values:
         """Integers of an alternative with operators of ONNX may be positions, which must exist."""
@@ -128,11 +167,13 @@ class _Bench:
 
     def time(self, request: Time) -> tuple[str, Any]:
         runs = [self.runs[number] for number in request.numbers]
+        clocks = [runs[0][0].clocks()]
         best = _raced([run for run, _, _ in runs], request.seconds)
+        clocks.append(runs[0][0].clocks())
         problems = [  # looked at once more: threads that race do not collide every time
             judge.problem(run.finish(), self.reference, check.exact, check.growth) for run, judge, check in runs
         ]
-        return "timed", list(zip(best, problems, strict=True))
+        return "timed", (list(zip(best, problems, strict=True)), None if None in clocks else clocks)
 
     def serve(self, request: Any) -> tuple[str, Any]:
         match request:
@@ -151,7 +192,7 @@ class _Bench:
                 return "failed", f"no such request: {request!r}"
 
 
-def _raced(runs: Sequence[GuardedRun], seconds: float) -> list[float]:
+def _raced(runs: Sequence[Run], seconds: float) -> list[float]:
     """The fastest run of each, in seconds: on a busy machine only the fastest say something."""
     deadline = time.perf_counter() + seconds
     best = [float("inf")] * len(runs)
@@ -160,11 +201,7 @@ def _raced(runs: Sequence[GuardedRun], seconds: float) -> list[float]:
         run()
     for round in range(1, _ROUNDS + 1):
         for position in racing:
-            for _ in range(2):  # the first brings back to the caches what the others displaced
-                started = time.perf_counter()
-                runs[position]()
-                lasted = time.perf_counter() - started
-            best[position] = min(best[position], lasted)
+            best[position] = min(best[position], runs[position].seconds())
         for after, factor in _DROPPED:
             if round == after:
                 racing = [position for position in racing if position == 0 or best[position] <= factor * min(best)]
@@ -173,33 +210,34 @@ def _raced(runs: Sequence[GuardedRun], seconds: float) -> list[float]:
     return best
 
 
-def _allow(more: int) -> None:
-    """Lets the process take so many bytes of address space more than it has, within what it may take at all."""
+def _allow(more: int, limited: int) -> None:
+    """Lets the process take so many bytes more than it has of what is ``limited``, within what it may take at all."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        sizes = Path("/proc/self/statm").read_text().split()
     except OSError:
         return  # not Linux: what it may take at all is the limit
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    resource.setrlimit(resource.RLIMIT_AS, (min(pages * resource.getpagesize() + more, hard), hard))
+    pages = int(sizes[0] if limited == resource.RLIMIT_AS else sizes[5])
+    _, hard = resource.getrlimit(limited)
+    resource.setrlimit(limited, (min(pages * resource.getpagesize() + more, hard), hard))
 
 
-def main(arguments: Sequence[str]) -> None:
-    """Serves one connection (a file descriptor) until it closes, within a limit of address space in bytes."""
-    serve(arguments, lambda request: _answer(_bench(), request))
+def main(arguments: Sequence[str], limited: int = resource.RLIMIT_AS) -> None:
+    """Serves one connection (a file descriptor) until it closes, within a limit in bytes of what is ``limited``."""
+    serve(arguments, lambda request: _answer(_bench(limited), request), limited)
 
 
 @cache
-def _bench() -> _Bench:
+def _bench(limited: int) -> _Bench:
     """Made at the first request, when the process has its limits."""
     load_runtime()
-    return _Bench()
+    return _Bench(limited)
 
 
 def _answer(bench: _Bench, request: Any) -> tuple[str, Any]:
     try:
         return bench.serve(request)
-    except Trespass as trespass:
-        return "broken", str(trespass)
+    except Broken as broken:
+        return "broken", str(broken)
     except MemoryError:
         return "broken", "ran out of memory"
     except Exception as error:  # a candidate that does not compile must not end the process

@@ -146,7 +146,12 @@ class Pool:
     def _measure_some(self, session: Session, tuned: TunedKernel, tried: list[Variant]) -> None:
         name, alternative = tuned.kernel.kernel.output.name, tuned.kernel.alternative()
         trials = [
-            Trial(alternative, {name: variant.parameters} if variant.parameters else {}, variant.growth)
+            Trial(
+                alternative,
+                {name: variant.parameters} if variant.parameters else {},
+                variant.growth,
+                tuned.kernel.layout,
+            )
             for variant in tried
         ]
         outcomes = session.measure(trials, _TIMED_SECONDS, lambda: self._request.is_late)
@@ -169,9 +174,11 @@ def _entry(outcome: Measured, default: Measured) -> dict[str, Any] | None:
         unknown = outcome.late and (outcome is default or "longer than" not in outcome.cost.reason)
         return None if unknown else {"failed": outcome.cost.reason}
     beside = default.cost.seconds if default.cost.source == "measured" else None
+    clocks = {"clocks": [dict(one) for one in outcome.clocks]} if outcome.clocks else {}
     return {
         "seconds": outcome.cost.seconds,
         "default_seconds": beside,
         "workspace": outcome.cost.workspace_bytes,
         "schedule": ", ".join(outcome.schedules),
+        **clocks,
     }

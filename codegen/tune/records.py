@@ -10,22 +10,29 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from codegen.cuda.nvcc import find_nvcc
 from codegen.targets.cpu import CpuTarget
+from codegen.targets.here import device_here
+from codegen.targets.parsing import Target
 from codegen.tune.database import Database
 from codegen.tune.rows import Key
 from tensoropt.disk_cache import sources_digest
 
 
 class Records:
-    """What was measured for a target, by kernel (canonical text) and variant (text)."""
+    """What was measured for a target, by kernel (canonical text) and variant (text).
 
-    def __init__(self, database: Database, target: CpuTarget) -> None:
+    ``device``: the name of what it was measured on, with its driver, where that is not this machine's. UsageError where this
+    machine's is meant and it has none.
+    """
+
+    def __init__(self, database: Database, target: Target, device: str | None = None) -> None:
         self.database, self.target = database, target
         self._parts = (
             json.dumps(target.describe(), sort_keys=True),
-            _versions(),
+            _versions(target.kind),
             generator_version(),
-            device_name(),
+            device if device is not None else device_name() if isinstance(target, CpuTarget) else device_here(target),
         )
 
     def read(self, kernel: str) -> dict[str, dict[str, Any]]:
@@ -55,8 +62,8 @@ def device_name() -> str:
 
 
 @cache
-def _versions() -> str:
-    found = {}
+def _versions(kind: str) -> str:
+    found = {"nvcc": find_nvcc().version} if kind == "cuda" else {}
     for package in ("apache-tvm", "apache-tvm-ffi"):
         try:
             found[package] = version(package)

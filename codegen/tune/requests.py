@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from codegen.targets.cpu import CpuTarget
+from codegen.targets.parsing import Target
+from codegen.tune.layout import Layout
 from tensoropt.cost import Alternative
 
 
@@ -15,15 +16,17 @@ class Build:
     """Compile an alternative. The reply is (workspace in bytes, names of the schedules, digests of the kernels).
 
     ``variants`` gives schedule parameters by the name of a kernel's output. Inputs are integers of at most ``largest`` in
-    absolute value, or standard normal numbers where that is None. The process may take ``memory_bytes`` more than it has.
+    absolute value, or standard normal numbers where that is None. The process may take ``memory_bytes`` more than it has. On a
+    device the alternative's tensors lie as ``layout`` says.
     """
 
     number: int
     alternative: Alternative
-    target: CpuTarget
+    target: Target
     memory_bytes: int
     largest: int | None = None
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    layout: Layout = field(default_factory=Layout)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """Time what was built, in turns. The reply is (seconds, what is wrong with the outputs now) of each.
+    """Time what was built, in turns. The reply is (seconds, what is wrong with the outputs now) of each, and the device's clocks.
 
     The first is what the others are compared with, and is timed to the end; what is much slower than the fastest is not.
     """

@@ -17,7 +17,7 @@ class Key:
     """Everything that a measurement of a kernel depends on, but the variant.
 
     ``kernel`` is canonical text, ``target`` the full description (features, caches, threads), ``versions`` those of TVM,
-    ``generator`` a digest of the sources that make kernels, ``device`` the name of the processor.
+    ``generator`` a digest of the sources that make kernels, ``device`` the name of the processor, or of the GPU.
     """
 
     kernel: str

@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from signal import SIGKILL
 from typing import Any
 
-from codegen.targets.cpu import CpuTarget
+from codegen.targets.parsing import Target
 from codegen.tune.exactness import exact_range
+from codegen.tune.layout import Layout
 from codegen.tune.requests import Build, Check, Forget, Time
 from tensoropt.cost import Alternative, KernelCost
 from tensoropt.ir.expression import Scope, scopes
@@ -19,7 +20,12 @@ from tensoropt.ir.structure import arithmetic
 from tensoropt.isolated import GIB, Failed, Late, Worker
 from tensoropt.quiet import Quiet
 
-MEASURING = "codegen.tune.process"
+MEASURING = {
+    "cpu": "codegen.tune.process",
+    "cuda": "codegen.tune.device_process",
+    "opencl": "codegen.tune.device_process",
+}
+"""The program of a measuring process, by the kind of its target."""
 
 _FIRST_BUILD_SECONDS = 60.0
 """The reference, of which nothing is known yet; a kernel takes a second."""
@@ -39,21 +45,26 @@ class Trial:
     """What is built and timed: kernels, and schedule parameters by the name of a kernel's output.
 
     ``growth`` is how many times the usual rounding the candidate may show; None for one that adds and multiplies the same
-    numbers in another order, which is exact where numbers are small integers.
+    numbers in another order, which is exact where numbers are small integers. ``layout``: as in ``requests.Build``.
     """
 
     alternative: Alternative
     variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     growth: float | None = None
+    layout: Layout = field(default_factory=Layout)
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What became of a trial: its cost, the names of its schedules, and whether it failed only by taking too long."""
+    """What became of a trial: its cost, the names of its schedules, and whether it failed only by taking too long.
+
+    ``clocks`` are the device's in MHz before and after it was timed, where it tells them.
+    """
 
     cost: KernelCost
     schedules: tuple[str, ...] = ()
     late: bool = False
+    clocks: tuple[Mapping[str, int], ...] = ()
 
 
 @dataclass(slots=True)
@@ -71,9 +82,9 @@ class _Patience:
 class Session:
     """Measures trials in a process of its own. ``quiet`` is kept, for all but this process, while something is timed."""
 
-    def __init__(self, target: CpuTarget, worker: Worker | None = None, quiet: Quiet | None = None) -> None:
+    def __init__(self, target: Target, worker: Worker | None = None, quiet: Quiet | None = None) -> None:
         self.target = target
-        self.worker = worker or Worker(MEASURING, memory_bytes=_physical_bytes())
+        self.worker = worker or Worker(MEASURING[target.kind], memory_bytes=_physical_bytes())
         self.quiet = quiet or Quiet()
         self.abandoned = False
         self._present: dict[int, int] = {}
@@ -181,7 +192,8 @@ class _Run:
 
     def _build(self, number: int) -> None:
         trial = self._trials[number]
-        request = Build(number, trial.alternative, self._session.target, self._memory, self._largest, trial.variants)
+        request = Build(number, trial.alternative, self._session.target, self._memory, self._largest, trial.variants,
+                        trial.layout)  # fmt: skip
         started = time.monotonic()
         workspace, schedules, code = self._session.ask(request, self._patience.build)
         built = time.monotonic() - started
@@ -219,11 +231,11 @@ class _Run:
                 self._prepare(number)
         patience = 5.0 + 4 * self._seconds + len(numbers) * self._patience.run
         with self._session.quiet.kept(besides=self._session):
-            times = self._session.ask(Time(tuple(numbers), self._seconds), patience)
+            times, clocks = self._session.ask(Time(tuple(numbers), self._seconds), patience)
         found = {}
         for number, (seconds, problem) in zip(numbers, times, strict=True):
             cost = KernelCost.failed(problem) if problem else KernelCost(seconds, self._workspace[number])
-            found[number] = Measured(cost, self._schedules[number])
+            found[number] = Measured(cost, self._schedules[number], clocks=tuple(clocks or ()))
         return found
 
     def _failed(self, number: int, failure: Failed) -> Measured:

@@ -13,12 +13,13 @@ from threading import Event
 from typing import Any
 
 from codegen.lower.kernel import lower
-from codegen.targets.cpu import CpuTarget
-from codegen.tune.kernels import distinct_kernels, numbered_kernel
+from codegen.targets.cpu import CpuTarget, available_threads
+from codegen.targets.parsing import Target
+from codegen.tune.kernels import ProgramKernel, distinct_kernels, program_kernel
 from codegen.tune.pool import Pool, Request
 from codegen.tune.records import Records
 from codegen.tune.session import Session
-from codegen.tune.space import DEFAULT, Search, Space, variants
+from codegen.tune.space import DEFAULT, Search, Space, lowered_for_device, variants
 from codegen.tune.tuned import TunedKernel, Tuning
 from tensoropt.allocation import Placement
 from tensoropt.ir.program import Program
@@ -37,6 +38,8 @@ _SEARCHED = "searched"
 """The row of a kernel that says for how many trials a search was made."""
 _BUILDERS = 2
 """Processes at the most: each takes some hundred MB, and timing holds all others."""
+_DEVICE_BUILDERS = 8
+"""Of a device: each takes some hundred MB of its memory too."""
 
 
 def requested(effort: str, deadline: float | None) -> Request:
@@ -50,7 +53,7 @@ def requested(effort: str, deadline: float | None) -> Request:
 def tune_program(
     program: Program,
     plan: Placement,
-    target: CpuTarget,
+    target: Target,
     records: Records,
     request: Request,
     *,
@@ -74,14 +77,14 @@ def tune_program(
     kernels = distinct_kernels(program, plan, target)
     total = sum(kernel.weight for kernel in kernels)
     for kernel in kernels:
-        found = space(kernel.kernel, kernel.constants, target, request.trials)
+        found = space(kernel.kernel, kernel.constants, target, request.trials, kernel.layout)
         if len(found) > 1 or request.thorough:
             tuning.kernels.append(TunedKernel(kernel, found, records.read(kernel.key)))
     make = session or (lambda: Session(target, quiet=quiet))
 
     def measure(some: Sequence[TunedKernel], show: Callable[[float, str], None]) -> None:
         pool = Pool(some, request, records, stop, quiet, 0.0 if request.thorough else _NEGLIGIBLE * total)
-        pool.run([make() for _ in range(min(_BUILDERS, target.threads, pool.jobs))], show)
+        pool.run([make() for _ in range(min(_builders(target), pool.jobs))], show)
         tuning.stopped = tuning.stopped or pool.stopped
 
     measure(tuning.kernels, progress)
@@ -90,7 +93,7 @@ def tune_program(
             progress(number / len(tuning.kernels), tuned.kernel.uses[0].output.name)
             if _looked_further(tuned, tuning.kernels[number:], search, target, records, request, stop):
                 measure([tuned], lambda share, detail: None)
-    tuning.variants = _chosen(tuning, program, target, request.trials)
+    tuning.variants = _chosen(tuning, program, plan, target)
     tuning.seconds = time.monotonic() - started
     return tuning
 
@@ -99,7 +102,7 @@ def _looked_further(
     tuned: TunedKernel,
     left: Sequence[TunedKernel],
     search: Search,
-    target: CpuTarget,
+    target: Target,
     records: Records,
     request: Request,
     stop: Event,
@@ -120,7 +123,7 @@ def _looked_further(
     return bool(tuned.missing)
 
 
-def _chosen(tuning: Tuning, program: Program, target: CpuTarget, trials: int) -> dict[str, Mapping[str, Any]]:
+def _chosen(tuning: Tuning, program: Program, plan: Placement, target: Target) -> dict[str, Mapping[str, Any]]:
     """The best variant for each statement, by the name of its output, where that is not the default."""
     chosen: dict[str, Mapping[str, Any]] = {}
     for tuned in tuning.kernels:
@@ -128,11 +131,25 @@ def _chosen(tuning: Tuning, program: Program, target: CpuTarget, trials: int) ->
             continue
         parameters = json.loads(tuned.best)
         for statement in tuned.kernel.uses:
-            kernel, constants = numbered_kernel(statement, program)
-            if kernel.expression is not tuned.kernel.kernel.expression:
+            own = program_kernel(statement, program, target, plan)
+            if own.kernel.expression is not tuned.kernel.kernel.expression:
                 # equal up to the order of its terms, in which the same parameters may mean another schedule
-                names = lower(kernel.output, kernel.expression, target, constants, parameters).schedules
+                names = _schedules(own, target, parameters)
                 if ", ".join(names) != tuned.entries[tuned.best].get("schedule"):
                     continue
             chosen[statement.output.name] = parameters
     return chosen
+
+
+def _schedules(one: ProgramKernel, target: Target, parameters: Mapping[str, Any]) -> tuple[str, ...]:
+    kernel = one.kernel
+    if isinstance(target, CpuTarget):
+        return lower(kernel.output, kernel.expression, target, one.constants, parameters).schedules
+    return lowered_for_device(kernel, one.constants, target, one.layout, parameters).schedules
+
+
+def _builders(target: Target) -> int:
+    """How many measuring processes there are at the most. A device's work is elsewhere, so every processor builds for it."""
+    return (
+        min(_BUILDERS, target.threads) if isinstance(target, CpuTarget) else min(_DEVICE_BUILDERS, available_threads())
+    )

@@ -37,7 +37,10 @@ def compiled(
 
 
 def compiled_for_device(
-    program: Program, gpu: GpuTarget, progress: Callable[[float, str], None] = lambda share, detail: None
+    program: Program,
+    gpu: GpuTarget,
+    progress: Callable[[float, str], None] = lambda share, detail: None,
+    variants: Mapping[str, Any] | None = None,
 ) -> BuiltDeviceProgram:
     """The program as kernels of a GPU, in the order of its statements. ModelError for what is not compiled for GPUs."""
     from codegen.device.build import link, lowered, workspaces_of
@@ -45,7 +48,7 @@ def compiled_for_device(
     from passes.plan.lifetimes import joined_storage
 
     storage = joined_storage(program)
-    steps = lowered(program, storage.idle, gpu, progress, strides=storage.strides, start=storage.start)
+    steps = lowered(program, storage.idle, gpu, progress, variants, storage.strides, storage.start)
     return link(program, plan(program, workspaces_of(steps), storage, gpu.alignment), gpu, steps, progress)
 
 

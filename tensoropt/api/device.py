@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tensoropt.api.checking import check_model, export, latencies, require_agreement
 from tensoropt.api.compiled import CompiledModel
-from tensoropt.api.compiling import compiled, compiled_for_device
+from tensoropt.api.compiling import compiled, compiled_for_device, variants_of
+from tensoropt.api.measuring import tuned
 from tensoropt.check import CheckResult, random_feeds
-from tensoropt.pass_manager import Context, Progress
+from tensoropt.ir.program import Program
+from tensoropt.pass_manager import Context, Pass, Progress
+from tensoropt.quiet import Quiet
 from tensoropt.timing import Clock
 
 if TYPE_CHECKING:
     from codegen.built import Built
     from codegen.targets.gpu import GpuTarget
+    from codegen.tune.database import Database
     from tensoropt.frontend import LoadedModel as ImportedModel
 
 
 def optimize_for_device(
     imported: ImportedModel,
     gpu: GpuTarget,
+    database: Database,
     excluded: frozenset[str],
     tune: str,
     seed: int,
@@ -27,25 +33,37 @@ def optimize_for_device(
     check: bool,
     clock: Clock,
     progress: Progress,
+    on_interrupt: Callable[[], None] | None,
 ) -> CompiledModel:
     """A model compiled for a device, and checked there where it is here; otherwise its program is checked on the CPU.
 
-    What is derived for CUDA is chosen by the GPU's data. No cost is known of other devices, so nothing is derived for them.
+    What is derived for CUDA is chosen by the GPU's data. No cost is known of other devices, so nothing is derived for them. Kernels
+    are tuned where the device is here.
     ModelError for what is not compiled for devices, CheckError where the result differs from ONNX Runtime's.
     """
-    from codegen.schedules.gpu.attention.geometry import fits
     from codegen.targets.cpu import available_threads, host_target
     from codegen.targets.here import why_not_here
-    from passes.pipeline import device_kernels, optimize, portable
+    from codegen.tune.tuned import Tuning
+    from codegen.tune.tuning import requested
+    from passes.pipeline import compile_as_written, portable
 
     absent = why_not_here([gpu])[gpu.name]
-    context = _context(gpu, excluded, tune, seed, time_limit, progress)
-    context.stages.append(("import", imported.program))
-    program = optimize(imported.program, context, device_kernels(lambda expression: fits(expression, gpu)))
+    context, program = rewritten_for_device(imported, gpu, excluded, tune, seed, time_limit, progress)
     clock.lap("optimize")
+    tuning = Tuning()
+    if not absent:
+        request = requested("off" if context.time_is_up() else tune, context.deadline())
+        tuning = tuned(program, gpu, database, request, Quiet(), progress, on_interrupt)
+        clock.lap("tune")
     progress("compile", 0.0, "")
-    built = compiled_for_device(program, gpu, lambda share, detail: progress("compile", share, detail))
+    built = compiled_for_device(program, gpu, lambda share, detail: progress("compile", share, detail), tuning.variants)
     clock.lap("compile")
+    before = built
+    changed = not absent and any(entry["kept"] for entry in context.derivations)
+    if changed:
+        as_written = compile_as_written(imported.program, Context(context.cost_model), kernels_of(gpu))
+        before = compiled_for_device(as_written, gpu, variants=variants_of(as_written, program, tuning.variants))
+        clock.lap("compile as written")
     progress("check", 0.0, "")
     feeds = {**random_feeds(imported.program.inputs, seed), **imported.values}
     result = CheckResult(reason="the check was switched off")
@@ -58,10 +76,10 @@ def optimize_for_device(
     clock.lap("export")
     latency: dict[str, float | None] = {"before": None, "after": None}
     if not absent:
-        latency = latencies(built, built, feeds, rewritten=False)
+        latency = latencies(before, built, feeds, changed)
         clock.lap("latency")
     progress("done", 1.0, "")
-    peak = built.plan.peak_bytes
+    unrun = f"the kernels for {gpu.name} have not run here ({absent}); the program was checked on the CPU"
     return CompiledModel(
         imported=imported,
         program=program,
@@ -72,19 +90,46 @@ def optimize_for_device(
         searches=tuple(context.searches),
         search=context.search,
         latency_ms=latency,
-        peak_bytes={"before": peak, "after": peak, "arena": built.signature.arena_bytes},
+        peak_bytes={
+            "before": before.plan.peak_bytes,
+            "after": built.plan.peak_bytes,
+            "arena": built.signature.arena_bytes,
+        },
         seconds={**clock.seconds, **context.seconds},
         target=gpu,
-        tuning={"kernels": [], "before_ms": 0.0, "after_ms": 0.0, "stopped": "", "seconds": 0.0},
+        tuning=tuning.as_json(),
         memory={},
-        notices=(f"the kernels for {gpu.name} have not run here ({absent}); the program was checked on the CPU",)
-        if absent
-        else (),
+        notices=(*database.warnings, *([unrun] if absent else [])),
         unplanned=None,
         _built=built,
         _exported=exported,
         _exported_latency=exported_latency,
     )
+
+
+def rewritten_for_device(
+    imported: ImportedModel,
+    gpu: GpuTarget,
+    excluded: frozenset[str],
+    tune: str,
+    seed: int,
+    time_limit: float | None,
+    progress: Progress,
+) -> tuple[Context, Program]:
+    """The program of kernels for a device, and what is known of how it came about."""
+    from passes.pipeline import optimize
+
+    context = _context(gpu, excluded, tune, seed, time_limit, progress)
+    context.stages.append(("import", imported.program))
+    return context, optimize(imported.program, context, kernels_of(gpu))
+
+
+def kernels_of(gpu: GpuTarget) -> tuple[Pass, ...]:
+    """The passes that make kernels of statements for a device."""
+    from codegen.schedules.gpu.attention.geometry import fits
+    from passes.pipeline import device_kernels
+
+    return device_kernels(lambda expression: fits(expression, gpu))
 
 
 def _context(
@@ -95,6 +140,6 @@ def _context(
     from passes.derive.cost import EstimatedCosts
 
     if gpu.kind != "cuda":
-        return Context(EstimatedCosts(), frozenset({"all"}), tune="off", seed=seed, progress=progress)
+        return Context(EstimatedCosts(), frozenset({"all"}), "off", seed, time_limit, progress)
     without = excluded | {"winograd"}  # its kernels are written for CPUs
     return Context(RooflineCost(gpu), without, tune, seed, time_limit, progress, available_threads())

@@ -12,12 +12,12 @@ from tensoropt.api.checking import check_model, export, latencies, require_agree
 from tensoropt.api.compiled import CompiledModel
 from tensoropt.api.compiling import compiled, variants_of
 from tensoropt.api.device import optimize_for_device
+from tensoropt.api.measuring import tuned
 from tensoropt.api.requirements import require_budget, require_device_options, require_limits, require_target
 from tensoropt.api.stated import percent_longer
 from tensoropt.api.training import load_training
 from tensoropt.check import CheckResult, random_feeds
 from tensoropt.errors import ModelError, NoPlanError, UsageError
-from tensoropt.interrupts import first_interrupt
 from tensoropt.ir.program import Program
 from tensoropt.paging import require_rate
 from tensoropt.pass_manager import Context, Progress, silent
@@ -27,8 +27,6 @@ from tensoropt.timing import Clock
 if TYPE_CHECKING:
     from codegen.targets.cpu import CpuTarget
     from codegen.tune.database import Database
-    from codegen.tune.pool import Request
-    from codegen.tune.tuned import Tuning
     from tensoropt.frontend import LoadedModel as ImportedModel
 
 
@@ -71,9 +69,7 @@ def optimize(
     excluded = frozenset([exclude_rules] if isinstance(exclude_rules, str) else exclude_rules)
     gpu = require_target(target)
     if gpu is not None:
-        require_device_options(
-            gpu, target, memory_budget=memory_budget, excluded=excluded, tune=tune, threads=threads, time_limit=time_limit, db=db
-        )  # fmt: skip
+        require_device_options(gpu, target, memory_budget=memory_budget, excluded=excluded, threads=threads, db=db)
     tune = tune or "fast"
     if tune not in ("off", "fast", "full"):
         raise UsageError(f"--tune is off, fast or full, not {tune!r}")
@@ -107,7 +103,9 @@ def optimize(
                 f"{imported.path or 'the model'} has no outputs, so there is nothing to compute; declare at least one"
             )
         if gpu is not None:
-            return optimize_for_device(imported, gpu, excluded, tune, seed, time_limit, check, clock, progress)
+            return optimize_for_device(
+                imported, gpu, database, excluded, tune, seed, time_limit, check, clock, progress, on_interrupt
+            )
         cpu = host_target(threads)
         context, program = rewritten(imported, cpu, database, excluded, tune, seed, time_limit, progress)
         clock.lap("optimize")
@@ -238,33 +236,3 @@ def rewritten(
         context = Context(cost_model, excluded, tune, seed, time_limit, progress, workers, quiet)
         context.stages.append(("import", imported.program))
         return context, optimize_program(imported.program, context)
-
-
-def tuned(
-    program: Program,
-    cpu: CpuTarget,
-    database: Database,
-    request: Request,
-    quiet: Quiet,
-    progress: Progress,
-    on_interrupt: Callable[[], None] | None,
-) -> Tuning:
-    """The fastest known variants of the program's kernels."""
-    from codegen.tune.metaschedule import looked_further
-    from codegen.tune.records import Records
-    from codegen.tune.space import TEMPLATES
-    from codegen.tune.tuning import tune_program
-    from passes.pipeline import plan
-
-    with first_interrupt(on_interrupt) as stop:
-        return tune_program(
-            program,
-            plan(program),
-            cpu,
-            Records(database, cpu),
-            request,
-            quiet=quiet,
-            progress=lambda share, detail: progress("tune", share, detail),
-            stop=stop,
-            search=looked_further if request.trials > TEMPLATES else None,
-        )

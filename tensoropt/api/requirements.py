@@ -30,22 +30,22 @@ def require_device_options(
     *,
     memory_budget: object,
     excluded: frozenset[str],
-    tune: str | None,
     threads: int | None,
-    time_limit: float | None,
     db: object,
 ) -> None:
     """UsageError for an option of ``optimize`` that was given and would do nothing for this target."""
-    for option, value in (("--memory-budget", memory_budget), ("--threads", threads), ("--db", db)):
+    from codegen.targets.here import why_not_here
+
+    for option, value in (("--memory-budget", memory_budget), ("--threads", threads)):
         if value is not None:
             raise UsageError(f"{option} is for the target cpu, not for {target}")
-    if gpu.kind == "cuda":
-        return
-    given = {"--tune": tune not in (None, "off"), "--time-limit": time_limit is not None}
-    given["--exclude-rule"] = not excluded <= {"all"}
-    for option, unused in given.items():
-        if unused:
-            raise UsageError(f"nothing is derived or tuned for {target}, where {option} would matter; leave it out")
+    why = why_not_here([gpu])[gpu.name]
+    if db is not None and why:
+        raise UsageError(
+            f"--db is for kernels that are measured, and those for {target} cannot be here: {why}; leave it out"
+        )
+    if gpu.kind != "cuda" and not excluded <= {"all"}:
+        raise UsageError(f"nothing is derived for {target}, where --exclude-rule would matter; leave it out")
 
 
 def require_timed_here(target: str) -> None:
@@ -63,10 +63,21 @@ def require_timed_here(target: str) -> None:
         )
 
 
-def require_tuned_here(target: str) -> None:
-    """UsageError for a target whose kernels are not tuned."""
-    if require_target(target) is not None:
-        raise UsageError(f"only kernels for the CPU are tuned, not those for {target}; use --target cpu")
+def require_tuned_here(target: str, threads: int | None) -> GpuTarget | None:
+    """The device whose kernels are tuned, None for the CPU. UsageError where they cannot be measured on this machine."""
+    from codegen.targets.here import why_not_here
+
+    found = require_target(target)
+    if found is None:
+        return None
+    why = why_not_here([found])[found.name]
+    if why:
+        raise UsageError(
+            f"kernels for {target} are tuned where they run, and not here: {why}; run this on the machine with the GPU"
+        )
+    if threads is not None:
+        raise UsageError(f"--threads is for the target cpu, not for {target}")
+    return found
 
 
 def require_limits(threads: int | None, seed: int, time_limit: float | None) -> None:

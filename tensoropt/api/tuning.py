@@ -6,13 +6,18 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from tensoropt.api.compiling import compiled
-from tensoropt.api.optimizing import rewritten, tuned
+from tensoropt.api.compiling import compiled, compiled_for_device
+from tensoropt.api.device import rewritten_for_device
+from tensoropt.api.measuring import tuned
+from tensoropt.api.optimizing import rewritten
 from tensoropt.api.requirements import require_limits, require_tuned_here
 from tensoropt.pass_manager import Progress, silent
 from tensoropt.quiet import Quiet
+
+if TYPE_CHECKING:
+    from codegen.built import Built
 
 
 def tune(
@@ -34,7 +39,7 @@ def tune(
     NoPlanError where an artefact's memory budget would not hold what the faster kernels need.
     ``on_interrupt`` as in ``optimize``.
     """
-    from codegen.targets.cpu import host_target
+    from codegen.targets.cpu import CpuTarget, host_target
     from codegen.tune.artefacts import replace_artefact, stored_target
     from codegen.tune.database import Database
     from codegen.tune.pool import Request
@@ -42,23 +47,35 @@ def tune(
     from tensoropt.frontend import load_program
     from tensoropt.stored import stored_program
 
-    require_tuned_here(target)
+    source = Path(path)
+    gpu = require_tuned_here(target, threads)
+    tuned_for = stored_target(source, target, threads) if source.is_dir() else gpu or host_target(threads)
     require_limits(threads, 0, time_limit)
     deadline = None if time_limit is None else time.monotonic() + time_limit
     request = Request(trials or TRIALS["full"], deadline, thorough=True)
-    source, quiet, replaced = Path(path), Quiet(), None
+    quiet, replaced = Quiet(), None
     with Database(db) as database:
         if source.is_dir():
-            cpu, program = stored_target(source, threads), stored_program(source)
+            program = stored_program(source)
         else:
             progress("import", 0.0, "")
-            cpu, imported = host_target(threads), load_program(source, dict(shapes or {}))
-            context, program = rewritten(imported, cpu, database, frozenset(), "fast", 0, time_limit, progress)
-            quiet = context.quiet
-        tuning = tuned(program, cpu, database, request, quiet, progress, on_interrupt)
+            imported = load_program(source, dict(shapes or {}))
+            if isinstance(tuned_for, CpuTarget):
+                context, program = rewritten(
+                    imported, tuned_for, database, frozenset(), "fast", 0, time_limit, progress
+                )
+                quiet = context.quiet
+            else:
+                _, program = rewritten_for_device(imported, tuned_for, frozenset(), "fast", 0, time_limit, progress)
+        tuning = tuned(program, tuned_for, database, request, quiet, progress, on_interrupt)
         if source.is_dir():
             progress("compile", 0.0, "")
-            replaced = replace_artefact(source, compiled(program, cpu, tuning.variants), tuning).as_json()
+            built: Built = (
+                compiled(program, tuned_for, tuning.variants)
+                if isinstance(tuned_for, CpuTarget)
+                else compiled_for_device(program, tuned_for, variants=tuning.variants)
+            )
+            replaced = replace_artefact(source, built, tuning).as_json()
         progress("done", 1.0, "")
         return {
             "path": str(path),

@@ -31,6 +31,7 @@ class FakeDriver:
         self.failing: dict[str, str] = {}
         self.allocations: dict[int, Any] = {}
         self.kernels = kernels
+        self.replayed = 0.0
         self._left = memory_bytes
         self._recording: list[Callable[[], None]] | None = None
 
@@ -129,12 +130,29 @@ class FakeDriver:
 
     def replay(self, graph: list[Callable[[], None]]) -> None:
         self._called("replay")
+        self.replayed += len(graph)
         for work in graph:
             work()
 
     def drop(self, graph: list[Callable[[], None]]) -> None:
         self._called("drop")
         graph.clear()
+
+    def event(self) -> list[float]:
+        self._called("event")
+        return []
+
+    def record(self, event: list[float]) -> None:
+        """Time stands still but for replays: a graph takes as many seconds as it has launches."""
+        self._called("record")
+        event.append(self.replayed)
+
+    def seconds_between(self, first: list[float], last: list[float]) -> float:
+        self._called("seconds_between")
+        return last[-1] - first[-1]
+
+    def clocks(self) -> dict[str, int] | None:
+        return {"graphics": 1980, "memory": 3201}
 
     def synchronise(self) -> None:
         self._called("synchronise")

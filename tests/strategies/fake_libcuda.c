@@ -110,6 +110,18 @@ Result cuGraphLaunch(void *graph, void *stream) {
   said("replay", ((Graph *)graph)->count, 0);
   return stream != (void *)0x2000;
 }
+Result cuDeviceGetPCIBusId(char *bus, int length, int device) { strncpy(bus, "0000:17:00.0", length); return device != 3; }
+Result cuEventCreate(void **event, unsigned flags) { *event = malloc(sizeof(float)); said("event", flags, 0); return flags != 0; }
+Result cuEventRecord(void *event, void *stream) {
+  static float now = 0;
+  *(float *)event = now += 2.5f;
+  said("record", 0, 0);
+  return stream != (void *)0x2000;
+}
+Result cuEventElapsedTime_v2(float *milliseconds, void *first, void *last) {
+  *milliseconds = *(float *)last - *(float *)first;
+  return 0;
+}
 
 Result cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags, int *status);
 #define KNOWN(name) {#name, (void *)name}
@@ -120,6 +132,7 @@ static const struct { const char *name; void *function; } known[] = {
   KNOWN(cuFuncSetAttribute), KNOWN(cuMemAlloc_v2), KNOWN(cuMemFree_v2), KNOWN(cuMemGetInfo_v2), KNOWN(cuMemcpyHtoDAsync_v2),
   KNOWN(cuMemcpyDtoHAsync_v2), KNOWN(cuMemcpyDtoDAsync_v2), KNOWN(cuMemsetD8Async), KNOWN(cuLaunchKernel),
   KNOWN(cuStreamBeginCapture_v2), KNOWN(cuStreamEndCapture), KNOWN(cuGraphInstantiateWithFlags), KNOWN(cuGraphDestroy),
+  KNOWN(cuDeviceGetPCIBusId), KNOWN(cuEventCreate), KNOWN(cuEventRecord), KNOWN(cuEventElapsedTime_v2),
   KNOWN(cuGraphExecDestroy), KNOWN(cuGraphLaunch), KNOWN(cuGetProcAddress_v2),
 };
 Result cuGetProcAddress_v2(const char *symbol, void **function, int version, uint64_t flags, int *status) {

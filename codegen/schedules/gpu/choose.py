@@ -34,11 +34,11 @@ def steps(context: Context, stage: Stage) -> list[Step]:
         if contraction is not None and _worthwhile(contraction)
         else []
     )
-    if not found:
+    if not found or context.chosen("unblocked", (False, True)):
         return [Step(stage)]
     ordered = sides(contraction, innermost(context.epilogue(stage), contraction))
     context.offers.append(Offer("contraction", replace(contraction, sides=ordered), found))
-    chosen = found[min(int(context.variant.get("contraction", 0)), len(found) - 1)]
+    chosen = context.chosen("contraction", found)
     if chosen.parts == 1:
         return [Step(stage, chosen.tile)]
     sums, total = in_parts(stage, chosen.parts)

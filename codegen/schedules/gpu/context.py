@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from tvm import tirx
 
@@ -13,6 +13,8 @@ from codegen.lower import tir
 from codegen.lower.emitter import Source
 from codegen.schedules.context import Surroundings
 from codegen.targets.gpu import GpuTarget
+
+Way = TypeVar("Way")
 
 
 @dataclass
@@ -25,6 +27,13 @@ class Context(Surroundings):
     target: GpuTarget
     variant: Mapping[str, Any] = field(default_factory=dict)
     alignments: Mapping[Source, int] = field(default_factory=dict)
+    choices: dict[str, int] = field(default_factory=dict)
+    """How many ways there were, by the name of a parameter of the variant, so that the others can be tried."""
+
+    def chosen(self, parameter: str, ways: Sequence[Way]) -> Way:
+        """The way that the variant names by its number, or the first; the last where there are fewer."""
+        self.choices[parameter] = max(self.choices.get(parameter, 0), len(ways))
+        return ways[min(int(self.variant.get(parameter, 0)), len(ways) - 1)]
 
 
 @dataclass(frozen=True)

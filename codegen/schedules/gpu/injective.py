@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
+from codegen.device.table import ALIGNED
 from codegen.lower import tir
 from codegen.lower.reads import Axes, contiguous_groups, merge, reads, unflatten
 from codegen.schedules.context import Epilogue
 from codegen.schedules.gpu.context import Body, Context, Threads, wide
-from codegen.schedules.gpu.neighbours import at_once, each, neighbours, write
+from codegen.schedules.gpu.neighbours import Neighbours, at_once, each, neighbours, write
 from tensoropt.ir.expression import Scalar, substitute
 from tensoropt.ir.index import Index, Iterator
 
 THREADS = 256
 """Of a block, where nothing else decides: few blocks fill a multiprocessor, and each thread has registers enough."""
+
+_SIZES = (128, 64)
+"""Of a block, besides."""
 
 
 def schedule(context: Context, epilogue: Epilogue) -> Body:
@@ -25,11 +30,18 @@ def schedule(context: Context, epilogue: Epilogue) -> Body:
     *outer, inner = axes.loops
     body, position = _over_loops(epilogue, axes)
 
-    def wanted(count: int, chunk: Iterator) -> bool:
-        enough = axes.points // count >= THREADS * context.target.multiprocessors
-        return enough and at_once(context, scope, each(position, inner, chunk, count))
+    def at_most(most: int) -> Neighbours:
+        def wanted(count: int, chunk: Iterator) -> bool:
+            return count <= most and at_once(context, scope, each(position, inner, chunk, count))
 
-    found = neighbours(context, body, inner, scope.dtype.itemsize, wanted)
+        return neighbours(context, body, inner, scope.dtype.itemsize, wanted)
+
+    filled = axes.points // (THREADS * context.target.multiprocessors)
+    together = [at_most(filled)]
+    for most in (ALIGNED, *(1 << power for power in reversed(range(ALIGNED.bit_length() - 1)))):
+        if all(one.count != most for one in together) and (other := at_most(most)).count == most:
+            together.append(other)
+    found, size = context.chosen("injective", list(product(together, block_sizes(context))))
     element = Iterator("element", axes.points // found.count)
     where = unflatten(Index.of(element), [*outer, found.chunk])
 
@@ -39,7 +51,7 @@ def schedule(context: Context, epilogue: Epilogue) -> Body:
         values = [emitter.stored(one) for one in found.bodies]
         return write(context, emitter, scope, found.places(position)[0], values)
 
-    return one_each(context, element.extent, some)
+    return one_each(context, element.extent, some, size)
 
 
 def _over_loops(epilogue: Epilogue, axes: Axes) -> tuple[Scalar, Index]:
@@ -49,9 +61,14 @@ def _over_loops(epilogue: Epilogue, axes: Axes) -> tuple[Scalar, Index]:
     return substitute(scope.body, full), epilogue.output_index().substitute(full)
 
 
-def one_each(context: Context, count: int, body: Any) -> Body:
-    """A launch with one thread for each of so many points; ``body`` gets the point's number."""
-    size = min(THREADS, context.target.max_threads)
+def block_sizes(context: Context) -> list[int]:
+    """Threads of a block, where nothing else decides: what is taken, and what can be tried."""
+    usual = min(THREADS, context.target.max_threads)
+    return [usual, *(size for size in _SIZES if size < usual)]
+
+
+def one_each(context: Context, count: int, body: Any, size: int) -> Body:
+    """A launch with one thread for each of so many points, ``size`` in a block; ``body`` gets the point's number."""
     threads = Threads((-(-count // size),), (size,))
     first = wide(threads.block[0], context.width) * tir.integer(size, context.width)
     cell, number = tir.cell(first + wide(threads.thread[0], context.width))

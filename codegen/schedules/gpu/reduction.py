@@ -8,6 +8,8 @@ in shared memory.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 from tvm import tirx
@@ -17,30 +19,62 @@ from codegen.lower.reads import unflatten
 from codegen.schedules.context import Epilogue
 from codegen.schedules.gpu import strips
 from codegen.schedules.gpu.context import Body, Context, Threads, allocate, barrier, shared, wide
-from codegen.schedules.gpu.injective import THREADS, one_each
+from codegen.schedules.gpu.injective import THREADS, block_sizes, one_each
 from codegen.schedules.reducing import Reduction, along_output, merged
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.types import DataType
 
 SHARED = 32
-"""Reductions of fewer points are not worth a block's barriers."""
+"""Reductions of fewer points are not worth a block's barriers, as far as is known without measuring."""
+_LEAST_SHARED = 8
+"""Of fewer it is not even tried."""
 
+_LEAST_THREADS = 16
+"""Of a block for a row."""
 RESIDENT = 1024
 """Threads on a multiprocessor from which on it has something to do while others wait for memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a reduction may be computed: ``neighbours`` outputs by a thread, or where that is 0 an output by a block; blocks have
+    ``size`` threads."""
+
+    neighbours: int
+    size: int
+
+    def label(self, usual: int) -> str:
+        """A name for reports; blocks that have the ``usual`` size are not described."""
+        size = "" if self.size == usual else f" of {self.size}"
+        if not self.neighbours:
+            return f"reduction by blocks{size}"
+        beside = f" with {self.neighbours} neighbours" if self.neighbours > 1 else ""
+        return f"reduction by threads{beside}{size and f' in blocks{size}'}"
 
 
 def schedule(context: Context, epilogue: Epilogue) -> tuple[str, Body]:
     """The name of the form and the launch that computes a reduction stage with its epilogue."""
     kept, folded = merged(context, epilogue)
     fold = Fold(context, epilogue, kept, folded)
-    few = kept.points < RESIDENT * context.target.multiprocessors
-    along = along_output(context, epilogue.stage.scope, kept, folded)
-    if folded.points >= SHARED and (few or not along):
-        return "reduction by blocks", fold.by_blocks()
-    neighbours = strips.length(fold)
-    if neighbours > 1:
-        return f"reduction by threads with {neighbours} neighbours", strips.schedule(fold, neighbours)
-    return "reduction by threads", fold.by_threads()
+    form = context.chosen("reduction", _forms(fold))
+    if not form.neighbours:
+        return form.label(block_size(context, folded.points)), fold.by_blocks(form.size)
+    label = form.label(block_sizes(context)[0])
+    if form.neighbours > 1:
+        return label, strips.schedule(fold, form.neighbours, form.size)
+    return label, fold.by_threads(form.size)
+
+
+def _forms(fold: Fold) -> list[Form]:
+    """What is taken first, and what else there is: by blocks where the points of one output are more than a thread or two want."""
+    context, points = fold.context, fold.folded.points
+    few = fold.kept.points < RESIDENT * context.target.multiprocessors
+    by_blocks = points >= SHARED and (
+        few or not along_output(context, fold.epilogue.stage.scope, fold.kept, fold.folded)
+    )
+    blocks = [Form(0, size) for size in row_sizes(context, points)] if points >= _LEAST_SHARED else []
+    threads = [Form(count, size) for size, count in product(block_sizes(context), strips.lengths(fold))]
+    return [*blocks, *threads] if by_blocks else [*threads, *blocks]
 
 
 class Fold(Reduction[Context]):
@@ -48,8 +82,8 @@ class Fold(Reduction[Context]):
 
     unrolled_taps = 1
 
-    def by_threads(self) -> Body:
-        """A thread for each output."""
+    def by_threads(self, size: int) -> Body:
+        """A thread for each output, ``size`` in a block."""
         element = Iterator("element", self.kept.points)
         where = unflatten(Index.of(element), self.kept.loops)
 
@@ -63,11 +97,10 @@ class Fold(Reduction[Context]):
             ends = self.finish(where, variables, None, 1, total.read())
             return tir.sequence([total.allocate(), total.write(self.start(1)), self.loops(step), ends])
 
-        return one_each(self.context, self.kept.points, one)
+        return one_each(self.context, self.kept.points, one, size)
 
-    def by_blocks(self) -> Body:
-        """A block for each output."""
-        size = block_size(self.context, self.folded.points)
+    def by_blocks(self, size: int) -> Body:
+        """A block of so many threads for each output."""
         threads = Threads((self.kept.points,), (size,))
         row = Iterator("row", self.kept.points)
         return Body(self.one(row, wide(threads.block[0], self.width), threads), threads)
@@ -148,3 +181,13 @@ def block_size(context: Context, points: int) -> int:
     while size > least and size > points:
         size //= 2
     return size
+
+
+def row_sizes(context: Context, points: int) -> list[int]:
+    """Threads of a block that computes a row of so many points: what is taken, and other powers of two that can be tried."""
+    usual = block_size(context, points)
+    others, size = [], min(THREADS, context.target.max_threads)
+    while size >= max(_LEAST_THREADS, context.target.warp):
+        others.append(1 << (size.bit_length() - 1))
+        size //= 2
+    return [usual, *(other for other in others if other != usual)]

@@ -14,7 +14,7 @@ from codegen.schedules.common_rows import Rows, folded_axes, real
 from codegen.schedules.context import Epilogue
 from codegen.schedules.gpu import injective
 from codegen.schedules.gpu.context import Body, Context, Threads, barrier, wide
-from codegen.schedules.gpu.reduction import Fold, block_size
+from codegen.schedules.gpu.reduction import Fold, row_sizes
 from tensoropt.ir.index import Index, Iterator
 
 
@@ -22,7 +22,7 @@ def schedule(context: Context, found: Rows) -> Body:
     """The launch that computes all stages. ``context.buffers`` holds the results of all."""
     count = prod(iterator.extent for iterator in found.rows)
     columns = prod(iterator.extent for iterator in found.columns)
-    threads = Threads((count,), (block_size(context, columns),))
+    threads = Threads((count,), (context.chosen("rows", row_sizes(context, columns)),))
     row, value = Iterator("row", count), wide(threads.block[0], context.width)
     steps: list[Any] = []
     for stage in found.stages:

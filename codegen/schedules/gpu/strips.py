@@ -29,23 +29,22 @@ _FILLED = 512
 """Threads that a multiprocessor needs to have something to do while others wait for memory."""
 
 
-def length(fold: Reduction[Context]) -> int:
-    """How many neighbours a thread computes; 1 where they have little in common, or where too few threads would be left."""
+def lengths(fold: Reduction[Context]) -> list[int]:
+    """How many neighbours a thread may compute: what is taken first, which is 1 where they have little in common, or where too few
+    threads would be left."""
     inner, folded = fold.kept.loops[-1], fold.folded.points
     if fold.dtype is DataType.BOOL or inner.extent < 2 or folded > _WRITTEN_OUT // 2:
-        return 1
+        return [1]
+    counts = [count for count in range(2, _MOST + 1) if inner.extent % count == 0 and folded * count <= _WRITTEN_OUT]
     alone, least = _loads(fold, 1), _FILLED * fold.context.target.multiprocessors
-    found = [(1.0, 1)]
-    for count in range(2, _MOST + 1):
-        threads = fold.kept.points // count
-        if inner.extent % count == 0 and folded * count <= _WRITTEN_OUT and threads >= least:
-            found.append((_loads(fold, count) / (alone * count), count))
-    share, count = min(found)
-    return count if share <= _SHARED else 1
+    enough = [count for count in counts if fold.kept.points // count >= least]
+    share, count = min([(1.0, 1), *((_loads(fold, count) / (alone * count), count) for count in enough)])
+    taken = count if share <= _SHARED else 1
+    return [taken, *(count for count in (1, *counts) if count != taken)]
 
 
-def schedule(fold: Reduction[Context], count: int) -> Body:
-    """The launch, in which a thread has ``count`` neighbours along the innermost of the loops over outputs."""
+def schedule(fold: Reduction[Context], count: int, size: int) -> Body:
+    """The launch, in which a thread has ``count`` neighbours along the innermost loop over outputs; blocks have ``size``."""
     *outer, inner = fold.kept.loops
     strip = Iterator("strip", inner.extent // count)
     element = Iterator("element", fold.kept.points // count)
@@ -63,7 +62,7 @@ def schedule(fold: Reduction[Context], count: int) -> Body:
         ]
         return tir.sequence([*emitter.statements, *ends])
 
-    return one_each(fold.context, element.extent, one)
+    return one_each(fold.context, element.extent, one, size)
 
 
 def _elements(fold: Reduction[Context], strip: Iterator, count: int) -> list[tuple[int, Scalar]]:

@@ -81,12 +81,16 @@ def load(path: Path = FILE) -> CostModel:
     except FileNotFoundError as error:
         raise Absent(f"there is no {path}") from error
     except (OSError, EOFError, ValueError) as error:  # gzip checks that every byte is as it was
-        raise Damaged(f"the cost model {path} cannot be read ({error}); variants are measured in the analytic order") from error
+        raise Damaged(
+            f"the cost model {path} cannot be read ({error}); variants are measured in the analytic order"
+        ) from error
     booster = xgboost.Booster()
     try:
         booster.load_model(bytearray(content))
     except (xgboost.core.XGBoostError, ValueError, TypeError) as error:
-        raise Damaged(f"the cost model {path} is no model of XGBoost; variants are measured in the analytic order") from error
+        raise Damaged(
+            f"the cost model {path} is no model of XGBoost; variants are measured in the analytic order"
+        ) from error
     if booster.attr("format") != str(FORMAT) or tuple(booster.feature_names or ()) != NAMES:
         raise Damaged(f"the cost model {path} is of another version; variants are measured in the analytic order")
     return CostModel(booster)

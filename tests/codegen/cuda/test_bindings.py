@@ -133,3 +133,21 @@ def test_a_model_runs_through_the_bindings(library: Path, tmp_path: Path) -> Non
 def test_a_call_that_fails_is_named(library: Path, tmp_path: Path) -> None:
     said = python(MODEL.format(tests=str(ROOT)), library, tmp_path / "log", FAKE_FAILS="cuMemcpyDtoHAsync")
     assert said == "the GPU failed (cuMemcpyDtoHAsync: CUDA_ERROR_ILLEGAL_ADDRESS); optimize the model again"
+
+
+EVENTS = """
+from codegen.cuda.driver import open_driver
+driver = open_driver()
+first, last = driver.event(), driver.event()
+driver.record(first)
+driver.record(last)
+driver.synchronise()
+print(driver.seconds_between(first, last), driver.clocks())
+"""
+
+
+def test_events_tell_seconds(library: Path, tmp_path: Path) -> None:
+    """There is no library for clocks beside this driver."""
+    assert python(EVENTS, library, tmp_path / "log") == "0.0025 None"
+    names = [line.split()[0] for line in (tmp_path / "log").read_text().splitlines()]
+    assert names == ["event", "event", "record", "record", "synchronise"]

@@ -1,0 +1,48 @@
+"""Tuning the kernels of a program of kernels, for whatever target runs here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tensoropt.interrupts import first_interrupt
+from tensoropt.ir.program import Program
+from tensoropt.pass_manager import Progress
+from tensoropt.quiet import Quiet
+
+if TYPE_CHECKING:
+    from codegen.targets.parsing import Target
+    from codegen.tune.database import Database
+    from codegen.tune.pool import Request
+    from codegen.tune.tuned import Tuning
+
+
+def tuned(
+    program: Program,
+    target: Target,
+    database: Database,
+    request: Request,
+    quiet: Quiet,
+    progress: Progress,
+    on_interrupt: Callable[[], None] | None,
+) -> Tuning:
+    """The fastest known variants of the program's kernels."""
+    from codegen.tune.metaschedule import looked_further
+    from codegen.tune.records import Records
+    from codegen.tune.space import TEMPLATES
+    from codegen.tune.tuning import tune_program
+    from passes.pipeline import plan
+
+    searched = target.kind == "cpu" and request.trials > TEMPLATES
+    with first_interrupt(on_interrupt) as stop:
+        return tune_program(
+            program,
+            plan(program),
+            target,
+            Records(database, target),
+            request,
+            quiet=quiet,
+            progress=lambda share, detail: progress("tune", share, detail),
+            stop=stop,
+            search=looked_further if searched else None,
+        )
