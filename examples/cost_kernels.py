@@ -1,6 +1,6 @@
-"""The kernels that the cost model learns from: those of the models of `examples.models`, and products and convolutions of random sizes.
+"""The kernels that the cost model learns from: those of `examples.models`, and products and convolutions of random sizes.
 
-Every model is fused twice, as it is written and with its convolutions by products at points, so that both kinds of kernel are there.
+Every model is fused twice, as it is written and with its convolutions by products at points: so kernels of both kinds are there.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ class Pool:
         if session.abandoned:
             return
         entries = {
-            variant.key: entry
+            variant.key: {**entry, **variant.noted}
             for variant, outcome in zip(tried, outcomes, strict=True)
             if (entry := _entry(outcome, outcomes[0])) is not None
         }

@@ -90,6 +90,7 @@ class Tuning:
     """Schedule parameters by the name of a statement's output, for ``compile_program``."""
     stopped: str = ""
     seconds: float = 0.0
+    warnings: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """What ``--json`` tells of it; times in milliseconds, of all kernels together."""

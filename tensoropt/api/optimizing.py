@@ -135,7 +135,7 @@ def optimize(
                     raise
                 refused = error
             clock.lap("plan")
-        notices = tuple(database.warnings)
+        notices = (*database.warnings, *tuning.warnings)
     if refused is not None:
         found = _without_products_at_points(context, again, f"with them there is {refused}", refused.budget_bytes)
         if refused.duration:  # longer than with them

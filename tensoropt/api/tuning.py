@@ -82,5 +82,5 @@ def tune(
             **tuning.as_json(),
             "artefact": replaced,
             "database": {"path": str(database.path), "measurements": database.size()[0]},
-            "warnings": list(database.warnings),
+            "warnings": [*database.warnings, *tuning.warnings],
         }

@@ -1,7 +1,8 @@
 """The model itself: trees of decisions that predict how far a variant is behind the best of its kernel.
 
 The file is XGBoost's own (UBJSON, https://xgboost.readthedocs.io, compressed by gzip), the names of its columns are in it, and the
-attribute ``format`` says what they mean. It needs the package xgboost-cpu, of the extra ``tune``, and is loaded when it is first used.
+attribute ``format`` says what they mean. It needs the package xgboost-cpu, of the extra ``tune``, and is loaded when it is first
+used.
 """
 
 from __future__ import annotations
