@@ -12,7 +12,7 @@ from codegen.tune.database import Database
 from codegen.tune.learned.features import described
 from codegen.tune.learned.model import Absent, CostModel, Damaged, shipped
 from codegen.tune.learned.stored import MOST, noted, samples_of
-from codegen.tune.space import DEFAULT, Variant
+from codegen.tune.space import Variant
 
 ENOUGH = 32
 """Measurements of this machine's database from which the model is refined by them."""
@@ -61,7 +61,7 @@ class LearnedOrder:
 
 
 def _number(variant: Variant, kind: str, count: int) -> int:
-    """The number of a variant that is of the kind and nothing else; 0 for all others."""
+    """The number of a variant that is of the kind and nothing else; 0 for the default and all others."""
     number = variant.parameters.get(kind)
     return number if len(variant.parameters) == 1 and isinstance(number, int) and 0 < number < count else 0
 
@@ -69,6 +69,6 @@ def _number(variant: Variant, kind: str, count: int) -> int:
 def _noting(variant: Variant, kind: str, rows: np.ndarray) -> Variant:
     """The variant with its features noted for learning."""
     number = _number(variant, kind, len(rows))
-    if variant is DEFAULT or not number:
+    if not number and variant.parameters:
         return variant
     return Variant(variant.parameters, variant.growth, noted(rows[number]))
