@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from passes.winograd import filtered
-from tensoropt.ir.expression import Scope
+from tensoropt.ir.expression import Scope, Tensor
 from tensoropt.ir.program import Compute
 from tensoropt.ir.types import DataType
 from tests.codegen.schedules.gpu.contraction.test_emit import product_of
@@ -47,4 +47,4 @@ def cut_kernels(draw: st.DrawFn) -> tuple[Scope, frozenset[str]]:
 
 def statement(scope: Scope) -> Compute:
     """The kernel as a statement."""
-    return Compute(networks.Tensor("out", scope.type), scope)
+    return Compute(Tensor("out", scope.type), scope)

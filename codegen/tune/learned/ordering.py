@@ -9,7 +9,7 @@ import numpy as np
 from codegen.schedules.context import Offer
 from codegen.targets.parsing import Target
 from codegen.tune.database import Database
-from codegen.tune.learned.features import described
+from codegen.tune.learned.features import Rows, described
 from codegen.tune.learned.model import Absent, CostModel, Damaged, shipped
 from codegen.tune.learned.stored import MOST, noted, samples_of
 from codegen.tune.space import Variant
@@ -66,7 +66,7 @@ def _number(variant: Variant, kind: str, count: int) -> int:
     return number if len(variant.parameters) == 1 and isinstance(number, int) and 0 < number < count else 0
 
 
-def _noting(variant: Variant, kind: str, rows: np.ndarray) -> Variant:
+def _noting(variant: Variant, kind: str, rows: Rows) -> Variant:
     """The variant with its features noted for learning."""
     number = _number(variant, kind, len(rows))
     if not number and variant.parameters:

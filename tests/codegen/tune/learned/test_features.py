@@ -16,6 +16,7 @@ from codegen.targets.gpu import GpuTarget
 from codegen.targets.named import NAMED
 from codegen.tune.learned.features import NAMES, described
 from tensoropt.ir.expression import Scope, Tensor
+from tests.codegen.schedules.gpu.contraction.test_emit import product_of
 from tests.strategies.compilers import OPENCL
 from tests.strategies.cut_kernels import cut_kernels
 
@@ -51,7 +52,7 @@ def test_every_variant_is_described_by_finite_numbers(
 
 
 def test_cuts_that_differ_are_told_apart() -> None:
-    scope, _ = product_of()
+    scope, _ = product_of((96, 160, 64), 2, (False, True))
     for target in TARGETS:
         found = described(offers_of(scope, frozenset(), target), target)
         assert found is not None
@@ -62,7 +63,7 @@ def test_cuts_that_differ_are_told_apart() -> None:
 
 
 def test_targets_are_told_apart() -> None:
-    scope, _ = product_of()
+    scope, _ = product_of((96, 160, 64), 2, (False, True))
     seen = set()
     for target in TARGETS:
         found = described(offers_of(scope, frozenset(), target), target)
@@ -73,10 +74,3 @@ def test_targets_are_told_apart() -> None:
 
 def test_a_kernel_without_variants_has_no_description() -> None:
     assert described((), CPU) is None
-
-
-def product_of() -> tuple[Scope, list[object]]:
-    from tests.codegen.schedules.gpu.contraction.test_emit import product_of
-
-    scope, iterators = product_of((96, 160, 64), 2, (False, True))
-    return scope, list(iterators)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,16 +12,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from codegen.schedules.context import Offer
 from codegen.targets.cpu import CpuTarget, host_target
 from codegen.targets.gpu import GpuTarget
 from codegen.targets.named import NAMED
+from codegen.targets.parsing import Target
 from codegen.tune.database import Database
 from codegen.tune.learned import model as models
 from codegen.tune.learned import ordering
-from codegen.tune.learned.features import NAMES, described
+from codegen.tune.learned.features import NAMES, Rows, described
 from codegen.tune.learned.model import Absent, CostModel, Damaged, learned, load
 from codegen.tune.learned.ordering import LearnedOrder
-from codegen.tune.learned.samples import Sample
+from codegen.tune.learned.samples import Numbers, Sample
 from codegen.tune.learned.stored import noted, samples_of
 from codegen.tune.records import Records
 from codegen.tune.space import DEFAULT, TEMPLATES, Variant, variants, with_known
@@ -42,8 +45,9 @@ class ByColumn(CostModel):
     def __init__(self, column: int, sign: float) -> None:
         self.column, self.sign = column, sign
 
-    def scores(self, rows: np.ndarray) -> np.ndarray:
-        return self.sign * np.nan_to_num(rows[:, self.column]).astype(np.float64)
+    def scores(self, rows: Rows) -> Numbers:
+        found: Numbers = self.sign * np.nan_to_num(rows[:, self.column]).astype(np.float64)
+        return found
 
 
 def samples(count: int = 12, seed: int = 0) -> list[Sample]:
@@ -69,12 +73,12 @@ def test_an_order_is_a_permutation_with_the_default_first(
     scope, constants = kernel
     seen: list[list[Variant]] = []
 
-    def order(listed: list[Variant], offers: object, on: object) -> list[Variant]:
-        seen.append(listed)
-        seen.append(LearnedOrder(model=ByColumn(column, sign))(listed, offers, on))  # type: ignore[arg-type]
+    def order(listed: Sequence[Variant], offers: Sequence[Offer], on: Target) -> list[Variant]:
+        seen.append(list(listed))
+        seen.append(LearnedOrder(model=ByColumn(column, sign))(listed, offers, on))
         return seen[-1]
 
-    found = variants(statement(scope), constants, target, most, order=order)  # type: ignore[arg-type]
+    found = variants(statement(scope), constants, target, most, order=order)
     listed, ordered = seen
     assert found[0] == DEFAULT
     assert sorted(variant.key for variant in ordered) == sorted(variant.key for variant in listed)

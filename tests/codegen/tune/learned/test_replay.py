@@ -17,12 +17,13 @@ from codegen.tune.learned.replay import (
     regret,
     trials_needed,
 )
+from codegen.tune.learned.samples import Numbers
 
 TIMES = st.lists(st.sampled_from([1.0, 1.01, 1.5, 2.0, 7.0]), min_size=2, max_size=9).map(np.array)
 
 
 @given(seconds=TIMES, data=st.data(), apart=st.sampled_from([0.0, 0.05]))
-def test_pairwise_accuracy_counts_pairs(seconds: np.ndarray, data: st.DataObject, apart: float) -> None:
+def test_pairwise_accuracy_counts_pairs(seconds: Numbers, data: st.DataObject, apart: float) -> None:
     scores = np.array(data.draw(st.lists(st.integers(0, 3), min_size=len(seconds), max_size=len(seconds))), float)
     marks = []
     for one, other in combinations(range(len(seconds)), 2):
@@ -34,14 +35,14 @@ def test_pairwise_accuracy_counts_pairs(seconds: np.ndarray, data: st.DataObject
 
 
 @given(seconds=TIMES)
-def test_the_times_themselves_are_the_best_scores(seconds: np.ndarray) -> None:
+def test_the_times_themselves_are_the_best_scores(seconds: Numbers) -> None:
     assert pairwise_accuracy(seconds, seconds) == 1.0 or len(set(seconds.tolist())) == 1
     assert regret(seconds, seconds) == 0.0
     assert trials_needed(np.argsort(seconds, kind="stable"), seconds) == 1
 
 
 @given(seconds=TIMES, seed=st.integers(0, 99))
-def test_enough_is_reached_when_it_is(seconds: np.ndarray, seed: int) -> None:
+def test_enough_is_reached_when_it_is(seconds: Numbers, seed: int) -> None:
     order = np.random.default_rng(seed).permutation(len(seconds))
     needed = trials_needed(order, seconds)
     best = curve(order, seconds)
@@ -50,7 +51,7 @@ def test_enough_is_reached_when_it_is(seconds: np.ndarray, seed: int) -> None:
 
 
 @given(scores=st.lists(st.integers(0, 5), min_size=1, max_size=9).map(lambda found: np.array(found, float)))
-def test_the_default_comes_first(scores: np.ndarray) -> None:
+def test_the_default_comes_first(scores: Numbers) -> None:
     order = default_first(scores)
     assert order[0] == 0
     assert sorted(order.tolist()) == list(range(len(scores)))
