@@ -12,7 +12,7 @@ from codegen.lower import tir
 from codegen.lower.dialect import Cuda, Dialect, OpenCl, written_in
 from codegen.lower.stages import Stage, costly_value, split_stages
 from codegen.schedules import common_rows
-from codegen.schedules.context import Buffers
+from codegen.schedules.context import Buffers, Offer
 from codegen.schedules.gpu import choose, rows
 from codegen.schedules.gpu.attention import emit as attention
 from codegen.schedules.gpu.attention.form import recognize
@@ -49,7 +49,8 @@ class DeviceKernel:
 
     ``strides`` are the output's in elements, where it is not written row-major. ``alignments``: a tensor's first byte must be at a
     multiple of so many, and the first one of the scratch memory at one of ``ALIGNED``. ``choices`` says how many ways there were to
-    schedule it, by the name of a variant's parameter; numbers below that are variants.
+    schedule it, by the name of a variant's parameter; numbers below that are variants. ``offers`` tells how its stages could have
+    been cut.
     """
 
     launches: tuple[Launch, ...]
@@ -60,6 +61,7 @@ class DeviceKernel:
     strides: tuple[int, ...] | None
     alignments: Mapping[Tensor, int]
     choices: Mapping[str, int] = field(default_factory=dict)
+    offers: tuple[Offer, ...] = ()
 
 
 def dialect_of(target: GpuTarget) -> Dialect:
@@ -125,7 +127,15 @@ class _Lowering:
         names = tuple(name for name, _, _ in named)
         known = {tensor: self._alignment(tensor) for tensor in (*inputs, self.output)}
         return DeviceKernel(
-            launches, inputs, self.output, self.scratch, names, self.strides, known, self.context.choices
+            launches,
+            inputs,
+            self.output,
+            self.scratch,
+            names,
+            self.strides,
+            known,
+            self.context.choices,
+            tuple(self.context.offers),
         )
 
     def _bodies(self) -> list[tuple[str, Body, set[Tensor | Scope]]]:
@@ -159,6 +169,7 @@ class _Lowering:
             return None
 
         def launch() -> list[tuple[str, Body, set[Tensor | Scope]]]:
+            self.context.offers.append(Offer("attention", found, cuts))
             cut = self.context.chosen("attention", cuts)
             self._written([found.values])
             self._place([found.values], {found.values.result})

@@ -9,7 +9,7 @@ from typing import Any
 
 from codegen.lower import tir
 from codegen.lower.stages import Stage, costly_value, split_stages
-from codegen.schedules.context import Buffers
+from codegen.schedules.context import Buffers, Offer
 from codegen.schedules.cpu import choose, rows
 from codegen.schedules.cpu.context import Context, Packing
 from codegen.schedules.cpu.filtering import emit as filtering
@@ -27,7 +27,8 @@ class Kernel:
 
     The function takes pointers: ``inputs`` (tensors as they are), ``packings`` (constants rearranged), ``arrays`` (values that
     came with the operator), ``outputs``, and scratch memory of ``workspace_bytes`` where that is not zero. It calls ``helpers``.
-    A ``checked`` kernel takes one pointer more and sets it to 1 where a run-time index is out of range, else to 0.
+    A ``checked`` kernel takes one pointer more and sets it to 1 where a run-time index is out of range, else to 0. ``offers``
+    tells how its stages could have been cut.
     """
 
     function: Any
@@ -39,6 +40,7 @@ class Kernel:
     arrays: tuple[Array, ...] = ()
     helpers: Mapping[Any, Any] = field(default_factory=dict)
     checked: bool = False
+    offers: tuple[Offer, ...] = ()
 
 
 @dataclass
@@ -114,7 +116,15 @@ def lower(
         parameters.append(scratch.pointer)
     body = tir.sequence([*declarations, *scratch.declarations, *bodies])
     make = tir.overwriting_function if overwritable(expression) else tir.function
-    return Kernel(make(parameters, body), used, tuple(packings), (output,), scratch.used, tuple(names))
+    return Kernel(
+        make(parameters, body),
+        used,
+        tuple(packings),
+        (output,),
+        scratch.used,
+        tuple(names),
+        offers=tuple(context.offers),
+    )
 
 
 def _found(output: Tensor, expression: Scope, text: str) -> Kernel:

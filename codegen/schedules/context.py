@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,17 +25,31 @@ class Buffers(dict[Source, Any]):
         return super().__getitem__(source)
 
 
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """The ways in which a stage can be cut, those first that are estimated to be cheaper; a variant takes one by its number.
+
+    ``kind`` is the name of the variant's parameter, ``work`` what is cut, as its template recognized it.
+    """
+
+    kind: str
+    work: Any
+    cuts: Sequence[Any]
+
+
 @dataclass
 class Surroundings:
     """The kernel around a stage: ``buffers`` holds every materialised source, ``width`` is the type of indices.
 
-    ``strides`` are those of results that are not row-major where they are written, in elements.
+    ``strides`` are those of results that are not row-major where they are written, in elements; ``offers`` tells how stages
+    could have been cut.
     """
 
     buffers: dict[Source, Any]
     constants: frozenset[str]
     width: str
     strides: dict[Source, tuple[int, ...]] = field(default_factory=dict, init=False)
+    offers: list[Offer] = field(default_factory=list, init=False)
 
     def emitter(
         self,

@@ -28,6 +28,7 @@ _UPSERT = f"""
 INSERT INTO measurements ({", ".join(COLUMNS)}) VALUES ({", ".join("?" * len(COLUMNS))})
 ON CONFLICT (place, variant) DO UPDATE SET {", ".join(f"{name} = excluded.{name}" for name in COLUMNS[2:])}
 WHERE excluded.written >= measurements.written"""
+_LATEST = f"SELECT {', '.join(COLUMNS)} FROM measurements ORDER BY written DESC LIMIT ?"
 _LOOK_UP = f"SELECT {', '.join(COLUMNS)} FROM measurements WHERE place = ?"
 
 
@@ -75,6 +76,15 @@ class Database:
     def write(self, key: Key, entries: Mapping[str, dict[str, Any]]) -> None:
         """Stores entries of a key by variant, all or none of them; those that were there before are replaced."""
         self._store([Row.now(key, variant, entry) for variant, entry in entries.items()])
+
+    def latest(self, most: int) -> list[Row]:
+        """The rows that were written last, of all keys; none where the file cannot be read."""
+        with self._lock:
+            found = list(self._kept.values())
+            if self._connection is not None:
+                with contextlib.suppress(sqlite3.Error):
+                    found += [row for values in self._connection.execute(_LATEST, (most,)) if (row := Row.of(values))]
+        return sorted(found, key=lambda row: -row.written)[:most]
 
     def size(self) -> tuple[int, int]:
         """Rows, and bytes of the file with its log."""

@@ -164,11 +164,12 @@ class Pool:
         """Measures what is missing, some at a time beside the default, and stores each time what was found out."""
         missing = [variant for variant in tuned.missing if variant.key != DEFAULT.key]
         weights = sum(tensor.type.bytes for tensor in tuned.kernel.kernel.inputs)
+        default = next((variant for variant in tuned.variants if variant.key == DEFAULT.key), DEFAULT)
         size = max(1, min(_TOGETHER, _TOGETHER_BYTES // max(1, weights)) - 1)
         for first in range(0, max(1, len(missing)), size):
             if session.abandoned or (first and self._request.is_late):
                 return
-            self._measure_some(session, tuned, [DEFAULT, *missing[first : first + size]])
+            self._measure_some(session, tuned, [default, *missing[first : first + size]])
 
     def _measure_some(self, session: Session, tuned: TunedKernel, tried: list[Variant]) -> None:
         name, alternative = tuned.kernel.kernel.output.name, tuned.kernel.alternative()
@@ -185,7 +186,7 @@ class Pool:
         if session.abandoned:
             return
         entries = {
-            variant.key: entry
+            variant.key: {**entry, **variant.noted}
             for variant, outcome in zip(tried, outcomes, strict=True)
             if (entry := _entry(outcome, outcomes[0])) is not None
         }

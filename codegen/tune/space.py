@@ -7,13 +7,14 @@ what it says. Other kinds of parameters join ``variants``; what a ``Search`` fin
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
 
 from codegen.lower import device
 from codegen.lower.kernel import lower
+from codegen.schedules.context import Offer
 from codegen.targets.cpu import CpuTarget
 from codegen.targets.gpu import GpuTarget
 from codegen.targets.parsing import Target
@@ -32,6 +33,8 @@ class Variant:
 
     parameters: Mapping[str, Any] = field(default_factory=dict)
     growth: float | None = None
+    noted: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """What is kept beside its measurement."""
 
     @property
     def key(self) -> str:
@@ -47,35 +50,60 @@ TEMPLATES = 24
 Search = Callable[[Compute, frozenset[str], CpuTarget, int, float, Event], list[Variant]]
 """(kernel, its known tensors, target, trials, seconds, a wish to end) → variants that looked good, to be judged and measured."""
 
+Order = Callable[[Sequence[Variant], Sequence[Offer], Target], list[Variant]]
+"""(variants in the analytic order, how the kernel's stages could be cut, target) → the same, the default first and then whichever
+are to be measured sooner."""
+
 Space = Callable[[Compute, frozenset[str], Target, int, Layout], list[Variant]]
 """(kernel, its tensors that are known when it is compiled, target, how many at the most, how they lie) → variants, the default
 first."""
 
 
 def variants(
-    kernel: Compute, constants: frozenset[str], target: Target, most: int, layout: Layout = ROW_MAJOR
+    kernel: Compute,
+    constants: frozenset[str],
+    target: Target,
+    most: int,
+    layout: Layout = ROW_MAJOR,
+    order: Order | None = None,
 ) -> list[Variant]:
-    """The variants of a kernel, the default first and then the most promising by the analytic model; see ``Space``."""
+    """The variants of a kernel, the default first and then the most promising; see ``Space``.
+
+    That is by the analytic model unless there is another ``order``, which sees all that there are before they are cut off.
+    """
     if isinstance(target, GpuTarget):
-        return _for_device(kernel, constants, target, most, layout)
-    found = [DEFAULT]
-    lowered = lower(kernel.output, kernel.expression, target, constants)
-    for kind in ("contraction", "filtering"):
-        if any(name.startswith(kind) for name in lowered.schedules):
-            found += [Variant({kind: number}) for number in range(1, min(most, TEMPLATES))]
+        device_kernel = lowered_for_device(kernel, constants, target, layout)
+        counts, offers = device_kernel.choices, device_kernel.offers
+    else:
+        offers = lower(kernel.output, kernel.expression, target, constants).offers
+        counts = {offer.kind: max(len(one.cuts) for one in offers if one.kind == offer.kind) for offer in offers}
+        most = min(most, TEMPLATES)
+    # one parameter at a time away from the default: better numbers first, of these the parameters that leave most to be chosen
+    found, names = [DEFAULT], sorted(counts, key=counts.__getitem__, reverse=True)
+    for number in range(1, max(counts.values(), default=0)):
+        found += [Variant({name: number}) for name in names if number < counts[name]]
+    if order is not None:
+        found = order(found, offers, target)
+    return found[: max(1, most)]
+
+
+def with_known(listed: Sequence[Variant], entries: Mapping[str, Mapping[str, Any]]) -> list[Variant]:
+    """The list, where other variants that are known already take the place of the last that are not; ``entries`` by key.
+
+    An order that learns lists others from time to time: a kernel that has had its trials is not measured again for that.
+    """
+    keys = {variant.key for variant in listed}
+    others = [Variant(json.loads(key)) for key, entry in entries.items() if key not in keys and _was_tried(key, entry)]
+    found = list(listed)
+    for place in reversed(range(1, len(found))):
+        if others and found[place].key not in entries:
+            found[place] = others.pop(0)
     return found
 
 
-def _for_device(
-    kernel: Compute, constants: frozenset[str], target: GpuTarget, most: int, layout: Layout
-) -> list[Variant]:
-    """One parameter at a time away from the default: better numbers first, of these the parameters that leave most to be chosen."""
-    choices = lowered_for_device(kernel, constants, target, layout).choices
-    found = [DEFAULT]
-    for number in range(1, max(choices.values(), default=0)):
-        found += [Variant({name: number}) for name in sorted(choices, key=choices.__getitem__, reverse=True)
-                  if number < choices[name]]  # fmt: skip
-    return found[: max(1, most)]
+def _was_tried(key: str, entry: Mapping[str, Any]) -> bool:
+    """Whether an entry is of a variant that ``variants`` lists: others are found by a search, or tell of one."""
+    return key.startswith("{") and "metaschedule" not in key and ("seconds" in entry or "failed" in entry)
 
 
 def lowered_for_device(

@@ -92,6 +92,7 @@ class Tuning:
     seconds: float = 0.0
     given_up: list[str] = field(default_factory=list)
     """Kernels that are not measured, since each device was lost that tried."""
+    warnings: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """What ``--json`` tells of it; times in milliseconds, of all kernels together."""

@@ -19,7 +19,7 @@ from codegen.tune.kernels import ProgramKernel, distinct_kernels, program_kernel
 from codegen.tune.pool import Pool, Request
 from codegen.tune.records import Records
 from codegen.tune.session import Session
-from codegen.tune.space import DEFAULT, Search, Space, lowered_for_device, variants
+from codegen.tune.space import DEFAULT, Search, Space, lowered_for_device, variants, with_known
 from codegen.tune.tuned import TunedKernel, Tuning
 from tensoropt.allocation import Placement
 from tensoropt.ir.program import Program
@@ -80,7 +80,8 @@ def tune_program(
     for kernel in kernels:
         found = space(kernel.kernel, kernel.constants, target, request.trials, kernel.layout)
         if len(found) > 1 or request.thorough:
-            tuning.kernels.append(TunedKernel(kernel, found, records.read(kernel.key)))
+            entries = records.read(kernel.key)
+            tuning.kernels.append(TunedKernel(kernel, with_known(found, entries), entries))
     most = builders or _builders(target)
     make = session or (lambda: Session(target, quiet=quiet))
 

@@ -100,7 +100,7 @@ def optimize_for_device(
         target=gpu,
         tuning=tuning.as_json(),
         memory={},
-        notices=(*database.warnings, *([unrun] if absent else [])),
+        notices=(*database.warnings, *tuning.warnings, *([unrun] if absent else [])),
         unplanned=None,
         _built=built,
         _exported=exported,

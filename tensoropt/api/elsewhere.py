@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,7 +91,12 @@ def tune_elsewhere(
             "artefact": None,
             "database": {"path": str(database.path), "measurements": database.size()[0]},
             "devices": {"key": fleet.key, "device": found.device, "used": fleet.most_in_use, "lost": fleet.lost},
-            "warnings": [*database.warnings, *fleet.warnings, *map(_GIVEN_UP.format, tuning.given_up)],
+            "warnings": [
+                *database.warnings,
+                *tuning.warnings,
+                *fleet.warnings,
+                *map(_GIVEN_UP.format, tuning.given_up),
+            ],
         }
 
 
@@ -128,12 +134,15 @@ def _tuned(
     progress: Progress,
     on_interrupt: Callable[[], None] | None,
 ) -> Tuning:
+    from codegen.tune.learned.ordering import LearnedOrder
     from codegen.tune.remote.session import RemoteSession
+    from codegen.tune.space import variants
     from codegen.tune.tuning import tune_program
     from passes.pipeline import plan
 
+    order = LearnedOrder(records.database)
     with first_interrupt(on_interrupt) as stop:
-        return tune_program(
+        tuning = tune_program(
             program,
             plan(program),
             fleet.target,
@@ -141,6 +150,9 @@ def _tuned(
             request,
             progress=lambda share, detail: progress("tune", share, detail),
             stop=stop,
+            space=partial(variants, order=order),
             session=lambda: RemoteSession(fleet),
             builders=_MOST,
         )
+    tuning.warnings += order.warnings
+    return tuning

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tensoropt.interrupts import first_interrupt
@@ -26,16 +27,18 @@ def tuned(
     progress: Progress,
     on_interrupt: Callable[[], None] | None,
 ) -> Tuning:
-    """The fastest known variants of the program's kernels."""
+    """The fastest known variants of the program's kernels, measured in the order of what was learned."""
+    from codegen.tune.learned.ordering import LearnedOrder
     from codegen.tune.metaschedule import looked_further
     from codegen.tune.records import Records
-    from codegen.tune.space import TEMPLATES
+    from codegen.tune.space import TEMPLATES, variants
     from codegen.tune.tuning import tune_program
     from passes.pipeline import plan
 
     searched = target.kind == "cpu" and request.trials > TEMPLATES
+    order = LearnedOrder(database)
     with first_interrupt(on_interrupt) as stop:
-        return tune_program(
+        tuning = tune_program(
             program,
             plan(program),
             target,
@@ -44,5 +47,8 @@ def tuned(
             quiet=quiet,
             progress=lambda share, detail: progress("tune", share, detail),
             stop=stop,
+            space=partial(variants, order=order),
             search=looked_further if searched else None,
         )
+    tuning.warnings += order.warnings
+    return tuning

@@ -130,7 +130,7 @@ def optimize(
                 progress,
             )
             clock.lap("plan")
-        notices = tuple(database.warnings)
+        notices = (*database.warnings, *tuning.warnings)
     progress("compile", 0.0, "")
 
     def compiling(share: float, detail: str) -> None:

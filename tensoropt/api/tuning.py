@@ -94,5 +94,5 @@ def tune(
             "artefact": replaced,
             "database": {"path": str(database.path), "measurements": database.size()[0]},
             "devices": None,
-            "warnings": list(database.warnings),
+            "warnings": [*database.warnings, *tuning.warnings],
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from codegen.schedules.context import Epilogue
+from codegen.schedules.context import Epilogue, Offer
 from codegen.schedules.cpu import injective, reduction
 from codegen.schedules.cpu.context import Context
 from codegen.schedules.cpu.contraction.emit import Emission
@@ -21,6 +21,7 @@ def schedule(context: Context, epilogue: Epilogue) -> tuple[str, Any]:
     if contraction is not None and _worthwhile(contraction):
         found = candidates(context, epilogue, contraction)
         if found:
+            context.offers.append(Offer("contraction", contraction, found))
             chosen = found[min(int(context.variant.get("contraction", 0)), len(found) - 1)]
             statement = Emission(context, epilogue, contraction, chosen).statement()
             return f"contraction {chosen.label()}", statement

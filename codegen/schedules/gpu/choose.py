@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from codegen.lower.stages import Stage
+from codegen.schedules.context import Offer
 from codegen.schedules.gpu import injective, reduction
 from codegen.schedules.gpu.context import Body, Context
 from codegen.schedules.gpu.contraction.emit import Emission
-from codegen.schedules.gpu.contraction.geometry import candidates
+from codegen.schedules.gpu.contraction.geometry import candidates, innermost, sides
 from codegen.schedules.gpu.contraction.parts import in_parts
 from codegen.schedules.gpu.contraction.tensor import TensorEmission
 from codegen.schedules.gpu.contraction.tiles import TensorTile, Tile
@@ -35,6 +36,8 @@ def steps(context: Context, stage: Stage) -> list[Step]:
     )
     if not found or context.chosen("unblocked", (False, True)):
         return [Step(stage)]
+    ordered = sides(contraction, innermost(context.epilogue(stage), contraction))
+    context.offers.append(Offer("contraction", replace(contraction, sides=ordered), found))
     chosen = context.chosen("contraction", found)
     if chosen.parts == 1:
         return [Step(stage, chosen.tile)]

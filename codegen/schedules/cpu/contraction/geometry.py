@@ -15,7 +15,7 @@ from codegen.lower.reads import contiguous_groups, merge, plain, reads
 from codegen.schedules.context import Epilogue
 from codegen.schedules.cpu.context import Context
 from codegen.schedules.sums_of_products import Contraction, Side
-from codegen.targets.cpu import CYCLES
+from codegen.targets.cpu import CYCLES, CpuTarget
 from tensoropt.features import Features
 from tensoropt.ir.expression import Access
 from tensoropt.ir.index import Iterator
@@ -38,7 +38,8 @@ class Geometry:
     ``vector`` is the number of the side along the vectors; ``inner`` its iterators within a block, ``outer`` those looped
     over outside; ``run`` is the length of contiguous stretches when a block is packed, ``row_run`` that of the row side, which
     is cut into pieces of ``row_block``. Sizes in elements, ``vectors`` and ``rows`` are the largest tile's, ``depth`` is the
-    part of the reduction that is packed at a time.
+    part of the reduction that is packed at a time. ``smooth`` and ``row_smooth``: packing reads a stretch contiguously.
+    ``lanes`` are those of a vector.
     """
 
     vector: int
@@ -54,6 +55,9 @@ class Geometry:
     contiguous: bool
     direct_vectors: bool
     direct_rows: bool
+    smooth: bool
+    row_smooth: bool
+    lanes: int
     cycles: float = 0.0
 
     def label(self) -> str:
@@ -137,10 +141,10 @@ def _for_side(context: Context, epilogue: Epilogue, contraction: Contraction, ve
             for row_block in _row_blocks(context, rows.extent, row_run, packed_rows):
                 geometry = Geometry(
                     vector, inner, outer, run, block, tile_vectors, min(tile_rows, rows.extent), row_run, row_block, 1,
-                    contiguous, direct_vectors, direct_rows,
+                    contiguous, direct_vectors, direct_rows, smooth, row_smooth, lanes,
                 )  # fmt: skip
                 geometry = replace(geometry, depth=_depth(context, contraction, geometry, lanes))
-                cycles = CYCLES.total(features(context, contraction, geometry, lanes, smooth, row_smooth))
+                cycles = CYCLES.total(features(context.target, contraction, geometry))
                 result.append(replace(geometry, cycles=cycles))
     return result
 
@@ -254,14 +258,12 @@ def _depth(context: Context, contraction: Contraction, geometry: Geometry, lanes
     return max(fitting, default=total)
 
 
-def features(
-    context: Context, contraction: Contraction, geometry: Geometry, lanes: int, smooth: bool, row_smooth: bool
-) -> list[tuple[float, Features]]:
+def features(target: CpuTarget, contraction: Contraction, geometry: Geometry) -> list[tuple[float, Features]]:
     """What the slowest thread does: register tiles and packing of each kind of item, each so many times."""
     side, rows = contraction.sides[geometry.vector], contraction.sides[1 - geometry.vector]
     extent = prod(iterator.extent for iterator in geometry.inner)
     batches = contraction.batches * prod(iterator.extent for iterator in geometry.outer)
-    depth, threads = contraction.depth, context.target.threads
+    depth, threads, lanes = contraction.depth, target.threads, geometry.lanes
     again = -(-depth // geometry.depth) - 1
     streamed = lanes * 4.0 if rows.extent > geometry.rows else 0.0
 
@@ -287,9 +289,9 @@ def features(
                     pieces.append((items * count * run.count, tile(used, run.size)))
             pieces.append((items, Features(overheads=100.0)))
             if not (side.constant or geometry.direct_vectors):
-                pieces.append((items, packing(size, geometry.run, smooth)))
+                pieces.append((items, packing(size, geometry.run, geometry.smooth)))
             if not (rows.constant or geometry.direct_rows):
-                pieces.append((items, packing(height, geometry.row_run, row_smooth)))
+                pieces.append((items, packing(height, geometry.row_run, geometry.row_smooth)))
     return pieces
 
 

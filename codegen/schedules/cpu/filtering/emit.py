@@ -14,7 +14,7 @@ from typing import Any
 from codegen.lower import tir
 from codegen.lower.reads import merge
 from codegen.lower.stages import Stage
-from codegen.schedules.context import Epilogue
+from codegen.schedules.context import Epilogue, Offer
 from codegen.schedules.cpu.context import Context, thread_range
 from codegen.schedules.cpu.contraction.geometry import cut as cut_evenly
 from codegen.schedules.cpu.filtering.geometry import Cut, cuts, lines_of
@@ -30,6 +30,7 @@ def schedule(context: Context, stages: Sequence[Stage]) -> tuple[str, Any] | Non
     if filtering is None:
         return None
     found = cuts(context, filtering)
+    context.offers.append(Offer("filtering", filtering, found))
     chosen = found[min(int(context.variant.get("filtering", 0)), len(found) - 1)]
     emission = Emission(context, filtering, context.epilogue(stages[-1]), chosen)
     return f"filtering {chosen.label()}", emission.statement()

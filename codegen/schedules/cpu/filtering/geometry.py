@@ -9,7 +9,7 @@ from codegen.schedules.cpu.context import Context
 from codegen.schedules.cpu.contraction.geometry import even_tiles
 from codegen.schedules.cpu.filtering.linear import combination
 from codegen.schedules.cpu.filtering.recognize import Filtering
-from codegen.targets.cpu import CYCLES
+from codegen.targets.cpu import CYCLES, CpuTarget
 from tensoropt.features import Features
 
 _PANEL_BYTES = 512 << 10
@@ -81,7 +81,7 @@ def _rated(context: Context, filtering: Filtering, cut: Cut) -> Cut:
     """With the cycles of the slowest thread."""
     threads = context.target.threads
     blocks = -(-lines_of(filtering) // cut.lines)
-    inputs, products, outputs = features(context, filtering, cut)
+    inputs, products, outputs = features(context.target, filtering, cut)
     block = CYCLES.total([inputs, outputs]) + CYCLES.cost(products)
     if cut.together:
         cycles = blocks * (block / threads + CYCLES.cost(Features(starts=2.0)))
@@ -91,11 +91,11 @@ def _rated(context: Context, filtering: Filtering, cut: Cut) -> Cut:
 
 
 def features(
-    context: Context, filtering: Filtering, cut: Cut
+    target: CpuTarget, filtering: Filtering, cut: Cut
 ) -> tuple[tuple[float, Features], Features, tuple[float, Features]]:
     """What one thread does for a block: strips transformed, so many times; all products; strips transformed back."""
     down, across = filtering.down, filtering.across
-    lanes = context.target.lanes
+    lanes = target.lanes
     high, step = (down.points, down.step) if down is not None else (1, 1)
     scale = max(cut.lanes / lanes, 0.5)  # half vectors take half the time, quarters no less
     chunks = -(-across.tile.extent // cut.lanes)

@@ -1,0 +1,124 @@
+"""The model itself: trees of decisions that predict how far a variant is behind the best of its kernel.
+
+The file is XGBoost's own (UBJSON, https://xgboost.readthedocs.io, compressed by gzip), the names of its columns are in it, and the
+attribute ``format`` says what they mean. It needs the package xgboost-cpu, of the extra ``tune``, and is loaded when it is first
+used.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from codegen.tune.learned.features import FORMAT, NAMES, Rows
+from codegen.tune.learned.samples import Numbers, Sample, stacked
+
+FILE = Path(__file__).with_name("cost_model.ubj.gz")
+"""What was learned from the kernels of ``examples.cost_model``."""
+
+TREES = 300
+MORE_TREES = 40
+"""That are added for what this machine has measured."""
+FARTHEST = 2.0
+"""What is slower than four times the best is only known to be that slow: which of the slow ones is slower does not matter."""
+
+_PARAMETERS = {
+    "objective": "reg:squarederror",
+    "tree_method": "hist",
+    "max_depth": 6,
+    "eta": 0.08,
+    "subsample": 0.7,
+    "colsample_bytree": 0.6,
+    "min_child_weight": 4,
+    "nthread": 2,
+}
+
+
+class Absent(Exception):
+    """There is no model: neither the library nor the file is needed."""
+
+
+class Damaged(Exception):
+    """The file is no model of this format."""
+
+
+class CostModel:
+    """Scores of variants, by their features."""
+
+    def __init__(self, booster: Any) -> None:
+        self._booster = booster
+
+    def scores(self, rows: Rows) -> Numbers:
+        """For each row about how many times longer than the kernel's best it takes, as a logarithm to the base 2."""
+        found = self._booster.inplace_predict(rows, validate_features=False)
+        return np.asarray(found, np.float64)
+
+    def refined(self, samples: Sequence[Sample], seed: int = 0) -> CostModel:
+        """A model that knows these kernels too: trees are added for what is left to explain. Less than two variants say nothing."""
+        samples = [sample for sample in samples if len(sample.seconds) > 1]
+        return CostModel(_trained(samples, MORE_TREES, seed, self._booster)) if samples else self
+
+    def save(self, path: Path) -> None:
+        """Writes the file; equal models are equal files."""
+        self._booster.set_attr(format=str(FORMAT))
+        path.write_bytes(gzip.compress(bytes(self._booster.save_raw("ubj")), 9, mtime=0))
+
+
+def learned(samples: Sequence[Sample], seed: int = 0) -> CostModel:
+    """A model of these kernels. Absent where the library is missing."""
+    return CostModel(_trained(samples, TREES, seed, None))
+
+
+def load(path: Path = FILE) -> CostModel:
+    """The model of a file. Absent where there is none or no library that reads it, Damaged where it is another's or not whole."""
+    xgboost = _library()
+    try:
+        content = gzip.decompress(path.read_bytes())
+    except FileNotFoundError as error:
+        raise Absent(f"there is no {path}") from error
+    except (OSError, EOFError, ValueError) as error:  # gzip checks that every byte is as it was
+        raise Damaged(
+            f"the cost model {path} cannot be read ({error}); variants are measured in the analytic order"
+        ) from error
+    booster = xgboost.Booster()
+    try:
+        booster.load_model(bytearray(content))
+    except (xgboost.core.XGBoostError, ValueError, TypeError) as error:
+        raise Damaged(
+            f"the cost model {path} is no model of XGBoost; variants are measured in the analytic order"
+        ) from error
+    if booster.attr("format") != str(FORMAT) or tuple(booster.feature_names or ()) != NAMES:
+        raise Damaged(f"the cost model {path} is of another version; variants are measured in the analytic order")
+    return CostModel(booster)
+
+
+@cache
+def shipped() -> CostModel:
+    """The model that comes with this version, read once. Errors as ``load``."""
+    return load()
+
+
+def _trained(samples: Sequence[Sample], trees: int, seed: int, before: Any) -> Any:
+    xgboost = _library()
+    rows, behind, kernels = stacked(samples)
+    weights = 1.0 / np.bincount(kernels)[kernels]  # every kernel counts the same
+    data = xgboost.DMatrix(
+        rows,
+        np.minimum(behind, FARTHEST),
+        weight=weights * len(kernels) / len(samples),
+        feature_names=list(NAMES),
+    )
+    return xgboost.train({**_PARAMETERS, "seed": seed}, data, trees, xgb_model=before)
+
+
+def _library() -> Any:
+    try:
+        import xgboost
+    except ImportError as error:
+        raise Absent("xgboost-cpu is not installed") from error
+    return xgboost

@@ -1,0 +1,41 @@
+"""What is learned from: the measured variants of a kernel on one target."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from codegen.tune.learned.features import Rows
+
+Numbers = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Variants of one kernel: a row of features and the seconds of each, the default first.
+
+    ``again`` are the seconds of a second measurement where there was one; ``origin`` says which model the kernel is of.
+    """
+
+    kernel: str
+    rows: Rows
+    seconds: Numbers
+    again: Numbers | None = None
+    origin: str = ""
+
+    @property
+    def behind(self) -> Numbers:
+        """How many times longer than the fastest each takes, as a logarithm to the base 2: what is to be predicted."""
+        found: Numbers = np.log2(self.seconds / self.seconds.min())
+        return found
+
+
+def stacked(samples: Sequence[Sample]) -> tuple[Rows, Numbers, NDArray[np.int64]]:
+    """All rows, what is to be predicted of each, and the number of the kernel that it is of."""
+    rows = np.concatenate([sample.rows for sample in samples])
+    behind = np.concatenate([sample.behind for sample in samples])
+    kernels = np.repeat(np.arange(len(samples)), [len(sample.seconds) for sample in samples])
+    return rows, behind, kernels

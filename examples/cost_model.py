@@ -1,0 +1,154 @@
+"""The cost model that tuning starts from: collected, trained and judged.
+
+    python -m examples.cost_model collect --target cpu|opencl --db FILE [--kernels FILE] [--seconds S]
+    python -m examples.cost_model evaluate --db FILE [--db FILE …] [--seeds N]
+    python -m examples.cost_model train --db FILE [--db FILE …] [--write FILE]
+
+`collect` measures variants of the kernels of `examples.cost_kernels`, each twice, and stores them with their features in a tuning
+database; it goes on where it ended. `evaluate` prints, for each target, how well kernels are ordered that the model has not seen:
+five folds of kernels, and five of whole models, so that kernels like those of the same model are not seen either. `train` writes
+the model that is shipped. Only `collect` runs anything: run it on a quiet machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from threading import Event
+
+from codegen.schedules.context import Offer
+from codegen.targets.cpu import host_target
+from codegen.targets.parsing import Target, parse_target
+from codegen.tune.database import Database
+from codegen.tune.learned.evaluation import by_kernel, by_origin, compared, table
+from codegen.tune.learned.features import NAMES, described
+from codegen.tune.learned.model import FILE, learned
+from codegen.tune.learned.samples import Sample
+from codegen.tune.learned.stored import noted, samples_of
+from codegen.tune.pool import Pool, Request
+from codegen.tune.records import Records
+from codegen.tune.session import Session
+from codegen.tune.space import Variant, variants
+from codegen.tune.tuned import TunedKernel
+from examples.cost_kernels import Learnt, kernels
+from tensoropt.quiet import Quiet
+
+FIRST = 6
+"""Variants that the analytic estimate puts first, the default among them, which are all measured."""
+OTHERS = 18
+"""And as many of all others, chosen at random."""
+_EVERYTHING = 1 << 30
+_GPU = NAMES.index("gpu")
+
+
+def chosen(key: str, count: int) -> list[int]:
+    """The numbers of the variants of a kernel that are measured, of so many."""
+    rest = range(FIRST, count)
+    return [*range(min(FIRST, count)), *Random(key).sample(rest, min(OTHERS, len(rest)))]
+
+
+def collect(target_name: str, db: Path, kernels_file: Path, seconds: float) -> str:
+    """Measures kernel after kernel until the time is over, and says how far that came."""
+    cpu = host_target()
+    target = cpu if target_name == "cpu" else parse_target(target_name)
+    deadline, quiet = time.monotonic() + seconds, Quiet()
+    done = 0
+    with Database(db) as database:
+        records = Records(database, target)
+        for learnt in kernels(kernels_file, cpu):
+            if time.monotonic() > deadline:
+                break
+            kernel = learnt.kernel
+            if any("again" in entry for entry in records.read(kernel.key).values()):
+                continue
+            listed = _listed(learnt, target)
+            if len(listed) > 1:
+                passes = []
+                for _ in range(2):
+                    tuned = TunedKernel(kernel, listed, {})
+                    pool = Pool([tuned], Request(len(listed), None, thorough=True), records, Event(), quiet)
+                    pool.run([Session(target, quiet=quiet)], lambda share, detail: None)
+                    passes.append(tuned.entries)
+                first, second = passes
+                for key, entry in first.items():
+                    entry["origin"] = learnt.model
+                    if "seconds" in second.get(key, {}):
+                        entry["again"] = second[key]["seconds"]
+                records.write(kernel.key, first)
+                done += 1
+        return f"{done} kernels measured; {db} has {database.size()[0]} measurements"
+
+
+def _listed(learnt: Learnt, target: Target) -> list[Variant]:
+    """The variants to measure, with their features noted."""
+    kernel = learnt.kernel
+    listed: list[Variant] = []
+
+    def noting(found: Sequence[Variant], offers: Sequence[Offer], on: Target) -> list[Variant]:
+        described_as = described(offers, on)
+        if described_as is not None:
+            kind, rows = described_as
+            for number in chosen(kernel.key, len(rows)):
+                listed.append(Variant({kind: number} if number else {}, noted=noted(rows[number])))
+        return list(found)
+
+    variants(kernel.kernel, kernel.constants, target, _EVERYTHING, order=noting)
+    return listed
+
+
+def samples(files: Sequence[Path]) -> list[Sample]:
+    """All kernels of some databases."""
+    found: list[Sample] = []
+    for file in files:
+        with Database(file) as database:
+            found += samples_of(database.latest(_EVERYTHING))
+    return found
+
+
+def evaluate(found: Sequence[Sample], seeds: int) -> str:
+    """Tables for each target and way to hold kernels out."""
+    parts = []
+    for group, what in ((by_kernel, "kernels"), (by_origin, "models")):
+        figures = compared(found, range(seeds), group)
+        for name in sorted({_target(sample) for sample in found}):
+            some = {way: [one for one in ones if _target(one[0]) == name] for way, ones in figures.items()}
+            count, rows = len(some["random"]), sum(len(sample.seconds) for sample, _ in some["random"])
+            parts.append(f"{name}: {count} kernels, {rows} variants; {what} held out, {seeds} seeds:\n\n{table(some)}")
+    return "\n\n".join(parts)
+
+
+def _target(sample: Sample) -> str:
+    return {0.0: "CPU", 0.5: "CPU behind OpenCL", 1.0: "GPU"}[float(sample.rows[0, _GPU])]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and print what it found."""
+    parser = argparse.ArgumentParser("examples.cost_model", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    collecting, judging, training = (commands.add_parser(name) for name in ("collect", "evaluate", "train"))
+    collecting.add_argument("--target", default="cpu", choices=["cpu", "opencl", "cuda"])
+    collecting.add_argument("--kernels", type=Path, default=Path("cost_kernels.pickle"))
+    collecting.add_argument("--seconds", type=float, default=150.0)
+    collecting.add_argument("--db", type=Path, required=True)
+    for command in (judging, training):
+        command.add_argument("--db", type=Path, required=True, action="append")
+    judging.add_argument("--seeds", type=int, default=3)
+    training.add_argument("--write", type=Path, default=FILE)
+    options = parser.parse_args(arguments)
+    if options.command == "collect":
+        print(collect(options.target, options.db, options.kernels, options.seconds))
+        return 0
+    found = samples(options.db)
+    if options.command == "evaluate":
+        print(evaluate(found, options.seeds))
+    else:
+        learned(found).save(options.write)
+        print(f"{options.write}: {options.write.stat().st_size} bytes, of {len(found)} kernels")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
