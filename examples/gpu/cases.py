@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import onnx
 
@@ -44,11 +45,8 @@ class Case:
         return _TABLES[self.group][self.name] if self.group in _TABLES else None
 
     def model(self) -> onnx.ModelProto:
-        """What ours compiles."""
-        operator = self.operator
-        if operator is not None:
-            return operator.model(self.dtype)
-        return converted(BUILDERS[self.name](self.batch), self.dtype)
+        """What ours compiles. Not to be changed: the same is given again."""
+        return _model(self)
 
     def formulations(self) -> dict[str, onnx.ModelProto]:
         """What a peer runs, by name: the fastest one counts."""
@@ -59,6 +57,13 @@ class Case:
         return {self.name: self.model()} | {
             name: converted(build(self.batch), self.dtype) for name, build in others.items()
         }
+
+
+@lru_cache(maxsize=1)
+def _model(case: Case) -> onnx.ModelProto:
+    """Kept for a while, because a model of 130 MiB takes seconds."""
+    operator = case.operator
+    return converted(BUILDERS[case.name](case.batch), case.dtype) if operator is None else operator.model(case.dtype)
 
 
 def chosen(groups: Sequence[str], names: Sequence[str], batches: Sequence[int], types: Sequence[str]) -> list[Case]:

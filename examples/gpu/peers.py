@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import onnx
 
 from examples.comparison import limited
@@ -150,24 +149,19 @@ def _compiles(model: bytes, feeds: Mapping[str, Array], device: str) -> bool:
 
 
 def _tvm(model: onnx.ModelProto, feeds: Mapping[str, Array], device: str, folder: Path) -> Made:
-    weights, runtime = weights_of(model), folder.parent / RUNTIME
-    if device != "cuda":
-        plain = PlainTvm(folder, runtime, weights, np.copy, cuda=False)
-        given = plain.given({name: array.copy() for name, array in feeds.items()})
-        results = plain(given)
-        return lambda: plain(given), {
-            name: np.from_dlpack(value).copy() for name, value in zip(plain.outputs, results, strict=True)
-        }
+    if find_spec("torch") is None:
+        raise Refused("TVM's tensors are placed by torch, which is not installed")
     import torch
 
     from examples.gpu.torch_runs import finished, on_host, placed
 
-    plain = PlainTvm(folder, runtime, weights, lambda array: placed(array, device), cuda=True)
-    given = plain.given({name: placed(array, device) for name, array in feeds.items()})
-    torch.cuda.synchronize()
+    def place(array: Array) -> torch.Tensor:
+        return placed(array, device)
+
+    plain = PlainTvm(folder, folder.parent / RUNTIME, weights_of(model), place, cuda=device == "cuda")
+    given = plain.given({name: place(array) for name, array in feeds.items()})
     call = finished(lambda: plain(given), device)
-    results = plain(given)
-    torch.cuda.synchronize()
+    results: Any = call()
     return call, {name: on_host(torch.from_dlpack(value)) for name, value in zip(plain.outputs, results, strict=True)}
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import tensoropt
-from codegen.device.build import BuiltDeviceProgram
 from codegen.device.files import CODE
 from codegen.reading import MANIFEST, WEIGHTS
 from examples.gpu.cases import Case
@@ -20,6 +19,7 @@ from examples.gpu.weights import PLACES, RECIPE, SENT, leave_out, restored
 from examples.runs import Row
 from tensoropt.errors import UsageError
 from tensoropt.ir.program import Array
+from tensoropt.machine import installed_version
 from tensoropt.peers.peer import Refused
 
 REPORT = "case.json"
@@ -36,11 +36,18 @@ def prepare(case: Case, target: str, tune: str | None, tvm: bool, folder: Path) 
     ``tune`` is that of ``optimize``. The report has for each variant the seconds, the check, the rewrites and the bytes of weights,
     which are left out, and of constants that are sent. With ``tvm`` also what plain TVM makes of the model, or why it does not.
     """
+    from codegen.device.build import BuiltDeviceProgram  # the compiler, which is not where times are taken
+
     model = case.model()
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    report: Row = {"target": target, "tune": tune, "variants": {}}
+    report: Row = {
+        "target": target,
+        "tune": tune,
+        "versions": {name: installed_version(name) for name in ("apache-tvm", "onnxruntime", "numpy")},
+        "variants": {},
+    }
     for variant, excluded in VARIANTS.items():
         started = time.monotonic()
         # ONNX Runtime multiplies no bf16: that is compared on the device, with PyTorch in f64

@@ -73,7 +73,7 @@ def measure(case: Case, prepared: Path, setting: Setting) -> Row:
         "dtype": case.dtype,
         "batch": case.batch,
         "target": report["target"],
-        "prepared": report["variants"],
+        "prepared": {"tune": report["tune"], "versions": report["versions"], **report["variants"]},
         "reference": name,
         "engines": {
             engine: {
