@@ -47,14 +47,22 @@ def found_peers(
     """The peers that take the case, and by name why others do not. ``folder`` is that of the prepared case."""
     offers: dict[str, list[Contender]] = {}
     skipped: dict[str, str] = {}
-    for formulation, model in case.formulations().items():
-        for name, make in _makers(case, model, feeds, device, setting, folder):
-            try:
-                found = make()
-            except Exception as error:  # whatever an engine raises is said in the row
-                skipped.setdefault(name, str(error) if isinstance(error, Refused) else brief(error))
-            else:
-                offers.setdefault(name, []).append(Contender(found[0], found[1], formulation))
+    formulations = case.formulations()
+    makers = [
+        (formulation, *maker)
+        for formulation, model in formulations.items()
+        for maker in _torch_makers(case, model, feeds, device, setting)
+    ]
+    if "tvm" in setting.against:
+        formulation, model = next(iter(formulations.items()))
+        makers.insert(0, (formulation, "tvm", lambda: _tvm(model, feeds, device, folder)))
+    for formulation, name, make in makers:
+        try:
+            found = make()
+        except Exception as error:  # whatever an engine raises is said in the row
+            skipped.setdefault(name, str(error) if isinstance(error, Refused) else brief(error))
+        else:
+            offers.setdefault(name, []).append(Contender(found[0], found[1], formulation))
     chosen = {name: _fastest(several) for name, several in offers.items()}
     return chosen, {name: reason for name, reason in skipped.items() if name not in chosen}
 
@@ -76,17 +84,14 @@ def reference(case: Case, feeds: Mapping[str, Array], device: str) -> tuple[str,
 Made = tuple[Call, Mapping[str, Array]]
 
 
-def _makers(
-    case: Case, model: onnx.ModelProto, feeds: Mapping[str, Array], device: str, setting: Setting, folder: Path
+def _torch_makers(
+    case: Case, model: onnx.ModelProto, feeds: Mapping[str, Array], device: str, setting: Setting
 ) -> Iterator[tuple[str, Callable[[], Made]]]:
     """By peer, what makes it ready and calls it once."""
-    wanted = [name for name in PEERS if name in setting.against]
-    if "tvm" in wanted:
-        yield "tvm", lambda: _tvm(model, feeds, device, folder)
+    wanted = [name for name in PEERS if name in setting.against and name != "tvm"]
     if find_spec("torch") is None:
         for name in wanted:
-            if name != "tvm":
-                yield name, _no_torch
+            yield name, _no_torch
         return
     from examples.gpu.torch_runs import TorchRuns
 
@@ -111,9 +116,12 @@ def _makers(
         from examples.gpu.direct import direct_calls
         from examples.gpu.torch_runs import placed
 
-        weights = {name: placed(array, device) for name, array in weights_of(model).items()}
-        for name, make in direct_calls(operator, ready().tensors, weights, device).items():
-            yield name, lambda make=make: _first(make(), ready().outputs)  # type: ignore[misc]
+        outputs = [value.name for value in model.graph.output]
+        tensors, weights = (
+            {name: placed(array, device) for name, array in group.items()} for group in (feeds, weights_of(model))
+        )
+        for name, make in direct_calls(operator, tensors, weights, device).items():
+            yield name, lambda make=make: _first(make(), outputs)  # type: ignore[misc]
 
 
 def _no_torch() -> Made:

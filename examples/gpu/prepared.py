@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import tensoropt
-from codegen.device.files import CODE
-from codegen.reading import MANIFEST, WEIGHTS
+from codegen.device.files import SOURCES
+from codegen.reading import WEIGHTS
 from examples.gpu.cases import Case
 from examples.gpu.plain_tvm import compile_plain
-from examples.gpu.weights import PLACES, RECIPE, SENT, leave_out, restored
+from examples.gpu.weights import leave_out, restored
 from examples.runs import Row
 from tensoropt.errors import UsageError
 from tensoropt.ir.program import Array
@@ -28,6 +28,10 @@ AS_WRITTEN = "as written"
 
 VARIANTS: Mapping[str, frozenset[str]] = {"tensoropt": frozenset(), AS_WRITTEN: frozenset({"all"})}
 """Ours, by the rules that are excluded: derived, and every kernel as the model has it."""
+
+
+_FOR_PEOPLE = ("stages", "program.txt", "trace.json", "optimized.onnx", SOURCES["cuda"])
+"""What of an artefact no run needs."""
 
 
 def prepare(case: Case, target: str, tune: str | None, tvm: bool, folder: Path) -> Row:
@@ -50,14 +54,13 @@ def prepare(case: Case, target: str, tune: str | None, tvm: bool, folder: Path) 
     }
     for variant, excluded in VARIANTS.items():
         started = time.monotonic()
-        # ONNX Runtime multiplies no bf16: that is compared on the device, with PyTorch in f64
-        compiled = tensoropt.optimize(model, target, tune=tune, exclude_rules=excluded, check=case.dtype != "bf16")
+        compiled = tensoropt.optimize(model, target, tune=tune, exclude_rules=excluded, check=case.checked)
         seconds = time.monotonic() - started
         there = compiled.save(partial / variant)
         built = compiled._built
         assert isinstance(built, BuiltDeviceProgram)
         sent = leave_out(there, compiled, built)
-        _keep(there, {MANIFEST, *CODE[built.target.kind], RECIPE, PLACES, SENT})
+        _drop_what_is_read(there)
         found = compiled.report()
         report["variants"][variant] = {
             "optimize_seconds": seconds,
@@ -68,7 +71,7 @@ def prepare(case: Case, target: str, tune: str | None, tvm: bool, folder: Path) 
         }
     if tvm:
         try:
-            compile_plain(model, compiled.target, partial)
+            compile_plain(next(iter(case.formulations().values())), compiled.target, partial)
         except Refused as error:
             report["tvm"] = str(error)
     (partial / REPORT).write_text(json.dumps(report, indent=1) + "\n")
@@ -97,9 +100,10 @@ def load(folder: Path, own: Mapping[str, Array]) -> Any:
         return tensoropt.load(whole)
 
 
-def _keep(folder: Path, names: set[str]) -> None:
-    for path in list(folder.iterdir()):
+def _drop_what_is_read(folder: Path) -> None:
+    for name in _FOR_PEOPLE:
+        path = folder / name
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name not in names:
-            path.unlink()
+        else:
+            path.unlink(missing_ok=True)

@@ -30,6 +30,8 @@ from tensoropt.errors import CheckError, UsageError
 from tensoropt.frontend import load_program
 from tensoropt.ir.program import Array
 from tensoropt.peers.peer import Refused
+from tests.strategies.fake_driver import FakeDriver, Kernel
+from tests.strategies.nvcc import needs_nvcc
 from tests.strategies.small_models import model
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,6 +118,27 @@ def test_a_case_is_prepared_and_measured_without_torch(tmp_path: Path, monkeypat
     assert json.loads(json.dumps(row)) == row
     with pytest.raises(UsageError, match=r"was not prepared; run `--prepare .*` first"):
         turns.measure(replace(case, dtype="f32"), tmp_path, QUICK)
+
+
+class Anything(dict[str, Kernel]):
+    """Kernels of every name, which do nothing."""
+
+    def __missing__(self, name: str) -> Kernel:
+        return lambda *_: None
+
+
+@needs_nvcc
+def test_what_is_prepared_for_cuda_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    case = Case("small", "Conv 3×3, small", "f32")
+    prepared.prepare(case, "cuda:h200", "off", False, tmp_path / case.folder)
+    monkeypatch.setattr("codegen.cuda.loading.open_driver", lambda: driver)
+    program = load_program(case.model()).program
+    for variant in prepared.VARIANTS:
+        driver = FakeDriver(Anything())
+        loaded = prepared.load(tmp_path / case.folder / variant, program.constants)
+        outputs = loaded.run(random_feeds(program.inputs, 0))
+        assert {name: array.shape for name, array in outputs.items()} == {"result": (1, 16, 7, 7)}
+        assert driver.count("launch") >= 1
 
 
 def test_results_that_differ_do_not_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
