@@ -68,8 +68,11 @@ def found_peers(
 
 
 def reference(case: Case, feeds: Mapping[str, Array], device: str) -> tuple[str, Mapping[str, Array]]:
-    """What outputs are compared with: PyTorch's in f64 where it is installed, else ONNX Runtime's. Its name first."""
-    formulation, model = next(iter(case.formulations().items()))
+    """What outputs are compared with: PyTorch's in f64 where it is installed, else ONNX Runtime's. Its name first.
+
+    Of several formulations on the last, because the first of Longformer at batch 16 gathers 70 GB in f64.
+    """
+    formulation, model = list(case.formulations().items())[-1]
     if find_spec("torch") is not None:
         from examples.gpu.torch_runs import TorchRuns
 
