@@ -33,7 +33,7 @@ from examples.gpu.comparison_tables import latencies, shares, summary
 from examples.gpu.machine import gpu
 from examples.gpu.peers import PEERS, Setting
 from examples.gpu.plain_tvm import RUNTIME, copy_runtime
-from examples.gpu.prepared import REPORT, prepare
+from examples.gpu.prepared import REPORT, prepare, report_of
 from examples.gpu.turns import measure
 from examples.runs import Row, command_of, recorded
 from tensoropt.errors import UsageError
@@ -65,7 +65,7 @@ def prepare_all(cases: Sequence[Case], options: argparse.Namespace, ends: float)
     failed = 0
     for place, case in enumerate(cases, start=1):
         folder = options.prepare / case.folder
-        if (folder / REPORT).is_file():
+        if _is_prepared(folder, options):
             said = "prepared before"
         else:
             seconds = min(options.limit, ends - time.monotonic())
@@ -76,6 +76,14 @@ def prepare_all(cases: Sequence[Case], options: argparse.Namespace, ends: float)
     total = sum(path.stat().st_size for path in options.prepare.rglob("*") if path.is_file())
     print(f"{options.prepare}: {total / (1 << 20):.1f} MiB")
     return int(failed > 0)
+
+
+def _is_prepared(folder: Path, options: argparse.Namespace) -> bool:
+    """Whether the folder holds the case as these options want it."""
+    if not (folder / REPORT).is_file():
+        return False
+    report = report_of(folder)
+    return bool((report["target"], report["tune"]) == (options.target, options.tune))
 
 
 def measure_all(cases: Sequence[Case], options: argparse.Namespace, ends: float, command: str) -> int:

@@ -175,6 +175,8 @@ def test_both_steps_go_on_where_they_stopped(tmp_path: Path, capsys: pytest.Capt
     assert main([*small, "--target", "opencl", "--prepare", str(folder)]) == 0
     assert main([*small, "--target", "opencl", "--prepare", str(folder)]) == 0
     assert "GEMM, small, f32: prepared before" in capsys.readouterr().out
+    assert main([*small, "--target", "opencl", "--tune", "off", "--prepare", str(folder)]) == 0
+    assert "prepared before" not in capsys.readouterr().out, "it was prepared otherwise"
     assert (folder / RUNTIME / "libtvm_runtime.so").is_file()
     timed = [*small, "--prepared", str(folder), "--json", str(rows)]
     assert main([*timed, "--seconds", "0"]) == 1
