@@ -155,9 +155,9 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
         "names", nargs="*", choices=[*BUILDERS, []], metavar="NAME", help="models; the seventeen where none is given"
     )
     parser.add_argument("--target", default="cuda", help="cuda (the default), or opencl to try this script out")
-    types = partial(_listed, known=("f32", "f16"))
+    types = partial(listed, known=("f32", "f16"))
     parser.add_argument("--types", type=types, default=["f32", "f16"], metavar="LIST", help="default f32,f16")
-    parser.add_argument("--batches", type=_numbers, default=[1, 16], metavar="LIST", help="default 1,16")
+    parser.add_argument("--batches", type=numbers, default=[1, 16], metavar="LIST", help="default 1,16")
     parser.add_argument(
         "--limit", type=float, default=90.0, metavar="SECONDS", help="of compiling and of timing a model (default 90)"
     )
@@ -168,14 +168,16 @@ def _parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _listed(text: str, known: Sequence[str]) -> list[str]:
+def listed(text: str, known: Sequence[str]) -> list[str]:
+    """An option of names with commas between them. ArgumentTypeError for one that is not known."""
     found = text.split(",")
     if not set(found) <= set(known):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of {', '.join(known)}")
     return found
 
 
-def _numbers(text: str) -> list[int]:
+def numbers(text: str) -> list[int]:
+    """An option of positive numbers with commas between them. ArgumentTypeError for anything else."""
     try:
         found = [int(part) for part in text.split(",")]
     except ValueError:
