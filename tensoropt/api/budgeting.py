@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from itertools import chain, product
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 from tensoropt.allocation import Placement
 from tensoropt.api.planning import SECONDS, document
 from tensoropt.api.stated import Keeping, Kernels, Stated
+from tensoropt.api.ways import WORTH_REORDERING, Way, remember, remembered, ways
 from tensoropt.budget import parse_budget
 from tensoropt.errors import NoPlanError
 from tensoropt.ir.program import Program
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 _LEAST_SECONDS = 1.0
 """Of planning, however little time is left."""
-
-WORTH_REORDERING = 0.02
-"""The share of a run that another order has to save: kernels that find their operands in the cache are faster by about as much."""
 
 _SHARE = 0.25
 """Of the time for planning, what is spent on a program that was made to need less: there may be several."""
@@ -151,11 +148,12 @@ class _Search:
 
 def _look_further(written: Stated, kernels: Kernels, search: _Search) -> None:
     """Programs that need less, until one takes hardly longer, or for as long as a plan may take after the first that fits."""
-    first: tuple[_Way, float] | None = None
+    first: tuple[Way, float] | None = None
     end = time.monotonic() + LOOKING_SECONDS if search.deadline is None else search.deadline
     tried = [written]
-    keepings = [Keeping.JOINED] if kernels.paging is None and written.joins else []
-    for way, keeping in product(_ways(written.peak, search.budget, kernels), (*keepings, Keeping.APART)):
+    keepings = [*([Keeping.JOINED] if kernels.paging is None and written.joins else []), Keeping.APART]
+    planned = remembered(kernels, search.budget) + ways(written.peak, search.budget, kernels, keepings)
+    for way in planned:
         if time.monotonic() > end:
             search.reason = search.reason or "there was no time to look for one"
             break
@@ -165,56 +163,18 @@ def _look_further(written: Stated, kernels: Kernels, search: _Search) -> None:
                 break
             if way.share == inf and found.share < inf:
                 continue
-        stated = _shrunk(kernels.stated(way.program, keeping, written=way.written), kernels, way, search)
+        stated = _shrunk(kernels.stated(way.program, way.keeping, written=way.written), kernels, way, search)
         if not any(stated.computes_as(other) for other in tried):
             tried.append(stated)
+            before = search.smallest
             search.look_at(stated, _SHARE)
+            if search.smallest < before:
+                remember(kernels, way, search.smallest)
         if search.best is not None and first is None:
             first = way, time.monotonic()
 
 
-@dataclass(frozen=True, slots=True)
-class _Way:
-    """Toward less memory: the program that is changed, and what its statements are to need.
-
-    ``alone``: by themselves, at the most, and ``live``: with what is live besides, which may take a ``share`` of the time for each.
-    ``written``: the statements of the program that are as the model says already.
-    """
-
-    program: Program
-    alone: int
-    live: int
-    share: float
-    written: tuple[str, ...] = ()
-
-
-def _ways(peak: int, budget: int, kernels: Kernels) -> list[_Way]:
-    """What is done one after the other where a budget cannot be met otherwise.
-
-    What statements need by themselves, below which no plan gets, is lowered first, and then what is live besides: where that is
-    cheap, then the least at any price, which says early whether there is a plan at all (of the program as it was written too),
-    and then where it is less cheap. Goals are shares of the peak that do not depend on the budget, and the least is always among
-    them, so that what was the smallest known to fit is found again.
-    """
-    shares = [peak * tenths // 10 for tenths in range(9, 2, -1)]
-    goals = [goal for goal in shares if goal <= budget] or shares[-1:]
-    pairs = dict.fromkeys([*((goal, goals[0]) for goal in goals), (goals[-1], goals[-1])])
-    cheap, dearer = (
-        [_Way(kernels.tuned, alone, live, share) for alone, live in pairs]
-        for share in (WORTH_REORDERING, 5 * WORTH_REORDERING)
-    )
-    differing = kernels.differing
-    least, *others = (
-        [
-            _Way(kernels.tuned, goal, goal, inf),
-            *([_Way(kernels.as_written, goal, goal, inf, differing)] if differing else []),
-        ]
-        for goal in (goals[-1], *goals[:-1])
-    )
-    return [*cheap, *least, *dearer, *chain.from_iterable(others)]
-
-
-def _shrunk(written: Stated, kernels: Kernels, way: _Way, search: _Search) -> Stated:
+def _shrunk(written: Stated, kernels: Kernels, way: Way, search: _Search) -> Stated:
     """The program with statements computed otherwise until it is within the budget in its order, or nothing more can be done.
 
     Nor is more done where what was found before is no slower.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from codegen.targets.cpu import CpuTarget
     from codegen.tune.database import Database
     from codegen.tune.leaner import Leaner, LeanerKernels
+    from codegen.tune.records import Records
     from codegen.tune.tuned import Tuning
     from passes.plan.storage import Storage
     from tensoropt.quiet import Quiet
@@ -114,6 +115,13 @@ class Kernels:
     _alike: Alike = field(default_factory=Alike)
 
     @property
+    def records(self) -> Records:
+        """What was measured for the target."""
+        from codegen.tune.records import Records
+
+        return Records(self.database, self.cpu)
+
+    @property
     def differing(self) -> tuple[str, ...]:
         """The values that are computed otherwise in the program as it was written."""
         tuned = expressions_of(self.tuned)
@@ -134,7 +142,6 @@ class Kernels:
         With paging nothing is joined, since parts could not be fetched by themselves.
         """
         from codegen.build import workspaces_of
-        from codegen.tune.records import Records
         from codegen.tune.worker import MeasuredCost
         from passes.pipeline import plan as placed_in_order
         from passes.plan.bounds.working_sets import needs
@@ -159,7 +166,7 @@ class Kernels:
         storages = {Keeping.JOINED: joined, Keeping.APART: storage_of(program, optional)}
         tried = [*storages.values()] if keeping is Keeping.EITHER else [storages[keeping]]
         choices = []
-        with MeasuredCost(self.cpu, quiet=self.quiet, records=Records(self.database, self.cpu)) as measured:
+        with MeasuredCost(self.cpu, quiet=self.quiet, records=self.records) as measured:
             costs = CostsOfPieces(measured, self._alike, pieces)
             for storage in tried if self.paging is None else [storage_of(program)]:
                 made = problem_of(program, costs, storage, lambda share, name: self.progress("measure", share, name))
@@ -206,10 +213,9 @@ class Kernels:
 
     def _leaner(self, stated: Stated, statement: Compute, most: int) -> Leaner | None:
         from codegen.tune.leaner import LeanerKernels
-        from codegen.tune.records import Records
 
         if self._others is None:
-            self._others = LeanerKernels(self.cpu, Records(self.database, self.cpu), self.quiet, self.deadline)
+            self._others = LeanerKernels(self.cpu, self.records, self.quiet, self.deadline)
         now = stated.variants.get(statement.output.name, {})
         measured = self._alike.first(statement) if statement.output.name in stated.pieces else statement
         return self._others.within(stated.program, measured, now, most)
@@ -217,7 +223,6 @@ class Kernels:
     def _written(self, stated: Stated, statement: Compute) -> Written | None:
         """The statement without products at points, where what it reads then is there; None where it is none with them."""
         from codegen.build import lowered, workspaces_of
-        from codegen.tune.records import Records
         from codegen.tune.worker import MeasuredCost
 
         name = statement.output.name
@@ -236,7 +241,7 @@ class Kernels:
         read = {tensor.name: constants[tensor.name] for tensor in other.inputs if tensor.name in constants}
         alone = replace(self.as_written, statements=(other,), outputs=(other.output,))
         workspace = workspaces_of(lowered(alone, (), self.cpu, known=self._lowered)).get(name, 0)
-        with MeasuredCost(self.cpu, quiet=self.quiet, records=Records(self.database, self.cpu)) as costs:
+        with MeasuredCost(self.cpu, quiet=self.quiet, records=self.records) as costs:
             cost = costs.cost(other, frozenset(constants))
         now = next(step.duration for step in stated.problem.steps if step.name == name)
         return Written(other, read, workspace, max(0.0, cost.seconds - now / 1e9))

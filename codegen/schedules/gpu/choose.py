@@ -29,11 +29,9 @@ class Step:
 def steps(context: Context, stage: Stage) -> list[Step]:
     """The launches of a stage: one, or two where its sums are cut in parts. No buffers are needed yet."""
     contraction = classify(context, stage.scope)
-    found = (
-        candidates(context.epilogue(stage), contraction, context.target)
-        if contraction is not None and _worthwhile(contraction)
-        else []
-    )
+    if contraction is None or not _worthwhile(contraction):
+        return [Step(stage)]
+    found = candidates(context.epilogue(stage), contraction, context.target)
     if not found or context.chosen("unblocked", (False, True)):
         return [Step(stage)]
     ordered = sides(contraction, innermost(context.epilogue(stage), contraction))

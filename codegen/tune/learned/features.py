@@ -72,7 +72,7 @@ def described(offers: Sequence[Offer], target: CpuTarget | GpuTarget) -> tuple[s
             "estimated": _log(estimate / products),
             "behind": _log(estimate / least) if least > 0 else 0.0,
             "place": float(order[number]) / max(1, len(estimates) - 1),
-            **of.schedule(lead.work, cut, target),  # type: ignore[arg-type]
+            **of.schedule(lead.work, cut, target),
         }
         rows[number] = [found.get(name, nan) for name in NAMES]
     return lead.kind, rows
