@@ -138,10 +138,8 @@ class _Lowering:
         if found is not None and not self.context.chosen("stages", (False, True)):
             own = {found.stages[-1].stage.result, *([] if found.in_place is None else [found.in_place])}
             self._place([one.stage for one in found.stages], own)
-            where = "" if found.in_place is None else " in place"
-            return [
-                (f"rows of {len(found.stages)} stages{where}", *self._used(lambda: rows.schedule(self.context, found)))
-            ]
+            (name, body), used = self._used(lambda: rows.schedule(self.context, found))
+            return [(name, body, used)]
         steps = [step for stage in stages if stage.result.type.elements for step in choose.steps(self.context, stage)]
         self._written([step.stage for step in steps])
         self._place([step.stage for step in steps], {steps[-1].stage.result})

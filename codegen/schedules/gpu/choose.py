@@ -46,7 +46,7 @@ def schedule(context: Context, step: Step) -> tuple[str, Body]:
     """The name of the schedule and the launch that computes a step."""
     epilogue = context.epilogue(step.stage)
     if step.stage.scope.reducer is None:
-        return "injective", injective.schedule(context, epilogue)
+        return injective.schedule(context, epilogue)
     if step.tile is None:
         return reduction.schedule(context, epilogue)
     contraction = classify(context, step.stage.scope)

@@ -22,8 +22,8 @@ _SIZES = (128, 64)
 """Of a block, besides."""
 
 
-def schedule(context: Context, epilogue: Epilogue) -> Body:
-    """The launch that computes an element-wise stage."""
+def schedule(context: Context, epilogue: Epilogue) -> tuple[str, Body]:
+    """The name of the schedule and the launch that computes an element-wise stage."""
     scope = epilogue.stage.result
     watched = reads(scope.body, context.buffers.keys()).watched
     axes = merge(contiguous_groups(scope.traversal, (*watched, epilogue.output_index())) or [[]], "f")
@@ -41,7 +41,9 @@ def schedule(context: Context, epilogue: Epilogue) -> Body:
     for most in (ALIGNED, *(1 << power for power in reversed(range(ALIGNED.bit_length() - 1)))):
         if all(one.count != most for one in together) and (other := at_most(most)).count == most:
             together.append(other)
-    found, size = context.chosen("injective", list(product(together, block_sizes(context))))
+    sizes = block_sizes(context)
+    found, size = context.chosen("injective", list(product(together, sizes)))
+    label = "injective" if found is together[0] else f"injective by {found.count}"
     element = Iterator("element", axes.points // found.count)
     where = unflatten(Index.of(element), [*outer, found.chunk])
 
@@ -51,7 +53,7 @@ def schedule(context: Context, epilogue: Epilogue) -> Body:
         values = [emitter.stored(one) for one in found.bodies]
         return write(context, emitter, scope, found.places(position)[0], values)
 
-    return one_each(context, element.extent, some, size)
+    return label + in_blocks(size, sizes[0]), one_each(context, element.extent, some, size)
 
 
 def _over_loops(epilogue: Epilogue, axes: Axes) -> tuple[Scalar, Index]:
@@ -65,6 +67,11 @@ def block_sizes(context: Context) -> list[int]:
     """Threads of a block, where nothing else decides: what is taken, and what can be tried."""
     usual = min(THREADS, context.target.max_threads)
     return [usual, *(size for size in _SIZES if size < usual)]
+
+
+def in_blocks(size: int, usual: int) -> str:
+    """What a schedule's name says of its blocks: nothing where they have as many threads as usual."""
+    return "" if size == usual else f" in blocks of {size}"
 
 
 def one_each(context: Context, count: int, body: Any, size: int) -> Body:

@@ -19,7 +19,7 @@ from codegen.lower.reads import unflatten
 from codegen.schedules.context import Epilogue
 from codegen.schedules.gpu import strips
 from codegen.schedules.gpu.context import Body, Context, Threads, allocate, barrier, shared, wide
-from codegen.schedules.gpu.injective import THREADS, block_sizes, one_each
+from codegen.schedules.gpu.injective import THREADS, block_sizes, in_blocks, one_each
 from codegen.schedules.reducing import Reduction, along_output, merged
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.types import DataType
@@ -45,11 +45,10 @@ class Form:
 
     def label(self, usual: int) -> str:
         """A name for reports; blocks that have the ``usual`` size are not described."""
-        size = "" if self.size == usual else f" of {self.size}"
         if not self.neighbours:
-            return f"reduction by blocks{size}"
+            return f"reduction by blocks{'' if self.size == usual else f' of {self.size}'}"
         beside = f" with {self.neighbours} neighbours" if self.neighbours > 1 else ""
-        return f"reduction by threads{beside}{size and f' in blocks{size}'}"
+        return f"reduction by threads{beside}{in_blocks(self.size, usual)}"
 
 
 def schedule(context: Context, epilogue: Epilogue) -> tuple[str, Body]:

@@ -14,15 +14,18 @@ from codegen.schedules.common_rows import Rows, folded_axes, real
 from codegen.schedules.context import Epilogue
 from codegen.schedules.gpu import injective
 from codegen.schedules.gpu.context import Body, Context, Threads, barrier, wide
+from codegen.schedules.gpu.injective import in_blocks
 from codegen.schedules.gpu.reduction import Fold, row_sizes
 from tensoropt.ir.index import Index, Iterator
 
 
-def schedule(context: Context, found: Rows) -> Body:
-    """The launch that computes all stages. ``context.buffers`` holds the results of all."""
+def schedule(context: Context, found: Rows) -> tuple[str, Body]:
+    """The name of the schedule and the launch that computes all stages. ``context.buffers`` holds the results of all."""
     count = prod(iterator.extent for iterator in found.rows)
     columns = prod(iterator.extent for iterator in found.columns)
-    threads = Threads((count,), (context.chosen("rows", row_sizes(context, columns)),))
+    sizes = row_sizes(context, columns)
+    size = context.chosen("rows", sizes)
+    threads = Threads((count,), (size,))
     row, value = Iterator("row", count), wide(threads.block[0], context.width)
     steps: list[Any] = []
     for stage in found.stages:
@@ -33,7 +36,8 @@ def schedule(context: Context, found: Rows) -> Body:
             steps.append(fold.one(row, value, threads))
         else:
             steps.append(_elements(context, found, stage, row, value, threads))
-    return Body(tir.sequence(steps), threads)
+    where = "" if found.in_place is None else " in place"
+    return f"rows of {len(found.stages)} stages{where}{in_blocks(size, sizes[0])}", Body(tir.sequence(steps), threads)
 
 
 def _elements(context: Context, found: Rows, stage: Epilogue, row: Iterator, value: Any, threads: Threads) -> Any:

@@ -80,6 +80,14 @@ def test_no_way_is_listed_twice(name: str) -> None:
     assert code(lower(kernel.output, kernel.expression, OPENCL)) == codes[0]
 
 
+@pytest.mark.parametrize("name", ["element-wise", "pooling", "mean", "softmax"])
+def test_ways_have_names(name: str) -> None:
+    kernel = kernel_of(name)
+    found = variants(kernel, frozenset(), OPENCL, 1 << 20)
+    names = [lowered_for_device(kernel, frozenset(), OPENCL, ROW_MAJOR, one.parameters).schedules for one in found]
+    assert len(set(names)) == len(names)
+
+
 def test_blocks_for_rows_fill_whole_warps() -> None:
     kernel, gpu = kernel_of("softmax"), replace(NAMED["h200"], max_threads=1024)
     for one in variants(kernel, frozenset(), gpu, 1 << 20):
