@@ -168,6 +168,7 @@ def disturbed(victim: str, kills: int, seed: int, folder: Path, kernels: int = 6
         assert len(calm.told) == kernels * trials
         longest = (time.monotonic() - started) * _GAPS[victim]
         while report.kills < kills:
+            network.registered(SERVERS)  # tuning does not begin without a device
             tuner = Tuner(network, folder / f"{victim}-{report.rounds}.sqlite", kernels, trials)
             _one_round(tuner, report, kills, moments, longest)
             found = held(tuner.database, {kernel for kernel, _ in calm.told})
@@ -197,6 +198,7 @@ def _one_round(tuner: Tuner, report: Report, kills: int, moments: random.Random,
     while tuner.ended() != "done":
         report.resumed += 1
         assert report.resumed <= 2 * kills, "tuning does not end"
+        tuner.network.registered(SERVERS)
         tuner.start()
     report.missing += _missing(tuner)
 
