@@ -10,6 +10,7 @@ from signal import SIG_BLOCK, SIGINT, pthread_sigmask
 from threading import Event, Lock, Thread
 from typing import Any
 
+from codegen.tune.gains import Waiting, scale_of
 from codegen.tune.records import Records
 from codegen.tune.session import LOSSES, Measured, Session, Trial
 from codegen.tune.space import DEFAULT, Variant
@@ -45,7 +46,7 @@ class Request:
 
 
 class Pool:
-    """Threads with a measuring process each, which take kernels in order.
+    """Threads with a measuring process each, which take variants of the kernel where these are expected to save most.
 
     What is left is not begun where it is estimated to take less than ``negligible`` seconds of a run of the program.
     """
@@ -65,8 +66,9 @@ class Pool:
         """Kernels during whose measuring device after device was lost."""
         self._request, self._records, self._negligible = request, records, negligible
         self._stop, self._quiet = stop, quiet
-        self._waiting = [tuned for tuned in kernels if tuned.missing]
-        self._trials = sum(len(tuned.missing) for tuned in self._waiting)
+        self._kernels = kernels
+        self._waiting = [Waiting.of(tuned, _together(tuned)) for tuned in kernels if tuned.missing]
+        self._trials = sum(waiting.trials for waiting in self._waiting)
         self._done = 0
         self._name = ""
         self._is_deserted = False
@@ -121,55 +123,52 @@ class Pool:
         pthread_sigmask(SIG_BLOCK, {SIGINT})
         try:
             with self._quiet.pausing(session):
-                while (tuned := self._next(session)) is not None and not session.abandoned:
-                    count = len(tuned.missing)
-                    try:
-                        self._measure(session, tuned)
-                    except Lost:
-                        count -= len(tuned.missing)
-                        self._put_back(tuned, progressed=count > 0)
-                    self._done += count
+                while (waiting := self._next(session)) is not None and not session.abandoned:
+                    self._measure(session, waiting)
         except BaseException as error:  # told to whoever waits for the threads
             self._errors.append(error)
         finally:
             session.worker.stop()
 
-    def _next(self, session: Session) -> TunedKernel | None:
+    def _next(self, session: Session) -> Waiting | None:
         """The next kernel, once there is something to measure it on."""
         if not session.ready(lambda: bool(self._waiting) and not self._request.is_late):
             self._is_deserted = True
             return None
         with self._lock:
-            left = sum(tuned.kernel.weight for tuned in self._waiting)
+            left = sum(waiting.tuned.kernel.weight for waiting in self._waiting)
             if not self._waiting or left < self._negligible:
                 return None
             if self._request.is_late:
                 self.stopped = "time"
                 return None
-            tuned = self._waiting.pop(0)
-            self._name = tuned.kernel.uses[0].output.name
-            return tuned
+            scale = scale_of(self._kernels)
+            waiting = max(self._waiting, key=lambda waiting: waiting.saving(scale))  # of equal ones the first
+            self._waiting.remove(waiting)
+            self._name = waiting.tuned.kernel.uses[0].output.name
+            return waiting
 
-    def _put_back(self, tuned: TunedKernel, progressed: bool) -> None:
-        """Leaves the rest of a kernel, whose device was lost, to whoever comes next."""
-        with self._lock:
-            key = tuned.kernel.key
-            self._losses[key] = 0 if progressed else self._losses[key] + 1
-            if self._losses[key] < LOSSES:
-                self._waiting.insert(0, tuned)
-            else:
-                self.given_up.append(tuned.kernel.uses[0].output.name)
-
-    def _measure(self, session: Session, tuned: TunedKernel) -> None:
-        """Measures what is missing, some at a time beside the default, and stores each time what was found out."""
-        missing = [variant for variant in tuned.missing if variant.key != DEFAULT.key]
-        weights = sum(tensor.type.bytes for tensor in tuned.kernel.kernel.inputs)
+    def _measure(self, session: Session, waiting: Waiting) -> None:
+        """Measures the next part of a kernel beside the default, and leaves the rest, or what was lost, to whoever comes next."""
+        tuned, part = waiting.tuned, waiting.parts[0]
         default = next((variant for variant in tuned.variants if variant.key == DEFAULT.key), DEFAULT)
-        size = max(1, min(_TOGETHER, _TOGETHER_BYTES // max(1, weights)) - 1)
-        for first in range(0, max(1, len(missing)), size):
-            if session.abandoned or (first and self._request.is_late):
-                return
-            self._measure_some(session, tuned, [default, *missing[first : first + size]])
+        before = tuned.best_seconds
+        try:
+            self._measure_some(session, tuned, [default, *part])
+        except Lost:
+            lost = True
+        else:
+            lost = False
+            del waiting.parts[0]
+            waiting.learn(before)
+        key = tuned.kernel.key
+        with self._lock:
+            self._losses[key] = self._losses[key] + 1 if lost else 0
+            self._done += 0 if lost else max(1, len(part))
+            if self._losses[key] == LOSSES:
+                self.given_up.append(tuned.kernel.uses[0].output.name)
+            elif waiting.parts:
+                self._waiting.append(waiting)
 
     def _measure_some(self, session: Session, tuned: TunedKernel, tried: list[Variant]) -> None:
         name, alternative = tuned.kernel.kernel.output.name, tuned.kernel.alternative()
@@ -194,6 +193,12 @@ class Pool:
             del entries[DEFAULT.key]  # it worked before
         self._records.write(tuned.kernel.key, entries)
         tuned.entries |= entries
+
+
+def _together(tuned: TunedKernel) -> int:
+    """How many variants of a kernel are measured at once beside its default."""
+    weights = sum(tensor.type.bytes for tensor in tuned.kernel.kernel.inputs)
+    return max(1, min(_TOGETHER, _TOGETHER_BYTES // max(1, weights)) - 1)
 
 
 def _entry(outcome: Measured, default: Measured) -> dict[str, Any] | None:

@@ -1,0 +1,70 @@
+"""What measuring more of a kernel is expected to save: the next variants are those of the kernel where that is most.
+
+The gradient of Ansor's task scheduler (Zheng et al., OSDI 2020, section 6), looking ahead in one way: a kernel's next variants gain
+what its last ones did or, where these gained little, a part of what was expected of them. The same share is expected of every
+kernel that was not measured yet, so the heaviest come first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from statistics import median
+
+from codegen.tune.space import DEFAULT, Variant
+from codegen.tune.tuned import TunedKernel
+
+_FIRST = 0.3
+"""The share of its time that a kernel's first variants are expected to save."""
+_FADING = 0.25
+"""What remains of an expectation that was not met: variants come in the order of their promise."""
+
+
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """A kernel with the variants that are still to be measured, in parts that are measured together, and what they may gain.
+
+    A part of no variants is the default alone.
+    """
+
+    tuned: TunedKernel
+    parts: list[list[Variant]]
+    gain: float
+
+    @staticmethod
+    def of(tuned: TunedKernel, size: int) -> Waiting:
+        """All variants that nothing is known of, so many together beside the default."""
+        missing = [variant for variant in tuned.missing if variant.key != DEFAULT.key]
+        parts = [missing[first : first + size] for first in range(0, max(1, len(missing)), size)]
+        measured = sum(variant.key in tuned.entries for variant in tuned.variants if variant.key != DEFAULT.key)
+        return Waiting(tuned, parts, _FIRST * _FADING ** (measured / size))
+
+    @property
+    def trials(self) -> int:
+        """How many measurements are left."""
+        return sum(max(1, len(part)) for part in self.parts)
+
+    def saving(self, scale: float) -> float:
+        """Seconds of a run of the program that the next part is expected to save.
+
+        ``scale`` is how many times longer than estimated kernels take, for one of which nothing is known.
+        """
+        seconds = self.tuned.best_seconds or scale * self.tuned.kernel.estimate
+        return seconds * len(self.tuned.kernel.uses) * self.gain
+
+    def learn(self, before: float | None) -> None:
+        """After a part was measured: ``before`` is the best time, in seconds, that was known then."""
+        best = self.tuned.best_seconds
+        before = before or self.tuned.default_seconds
+        gained = 1 - best / before if best and before else 0.0
+        self.gain = max(gained, self.gain * _FADING)
+
+
+def scale_of(kernels: Iterable[TunedKernel]) -> float:
+    """How many times longer than estimated kernels take: the median of those that were measured, 1 where none was."""
+    known = [
+        tuned.default_seconds / tuned.kernel.estimate
+        for tuned in kernels
+        if tuned.default_seconds and tuned.kernel.estimate
+    ]
+    return median(known) if known else 1.0
