@@ -18,7 +18,7 @@ import numpy as np
 from codegen.reading import WEIGHTS
 from codegen.runtime import aligned_empty
 from tensoropt.archives import read_arrays, write_arrays
-from tensoropt.errors import ArtefactError
+from tensoropt.errors import ArtefactError, TensoroptError
 from tensoropt.ir.constant_values import constant_value
 from tensoropt.ir.constants import DeclaredConstant
 from tensoropt.ir.parser import parse_program
@@ -66,8 +66,10 @@ def restored(folder: Path, own: Mapping[str, Array]) -> Array:
         declared = parse_program(text).constants
         known = {name: given[name] for name, one in declared.items() if isinstance(one, DeclaredConstant)}
         program = parse_program(text, known)
-    except (OSError, ValueError, KeyError) as error:
-        raise ArtefactError(f"{folder}: its weights cannot be made ({error}); prepare it again") from error
+    except (OSError, ValueError, KeyError, TensoroptError) as error:
+        raise ArtefactError(
+            f"{folder}: its weights cannot be made ({str(error).splitlines()[0]}); prepare it again"
+        ) from error
     values = dict(program.constants)
     for statement in program.statements:
         assert isinstance(statement, Compute)

@@ -18,6 +18,9 @@ from tensoropt.api import CompiledModel
 from tensoropt.check import random_feeds
 from tensoropt.errors import ArtefactError
 from tensoropt.frontend import load_program
+from tensoropt.ir.constants import content_digest
+from tensoropt.ir.parser import parse_program
+from tensoropt.ir.program import Program
 from tests.strategies.nvcc import needs_nvcc
 from tests.strategies.small_models import expected, model
 
@@ -57,7 +60,7 @@ def constant_bytes(built: BuiltDeviceProgram, memory: np.ndarray) -> dict[str, b
 def test_they_are_made_again(tmp_path: Path) -> None:
     found = normalised()
     compiled, built = saved(found, tmp_path / "whole")
-    assert leave_out(tmp_path / "whole", compiled, built) == 0, "every constant is computed from the model's own"
+    assert leave_out(tmp_path / "whole", compiled, built) == 0, "every constant is the model's own"
     assert not (tmp_path / "whole" / WEIGHTS).exists()
     own = load_program(found).program
     read = constant_bytes(built, restored(tmp_path / "whole", own.constants))
@@ -78,14 +81,35 @@ def test_the_weights_of_another_model_are_refused(tmp_path: Path) -> None:
         restored(tmp_path / "whole", {})
 
 
-def test_what_no_stage_computes_is_sent(tmp_path: Path) -> None:
-    found = normalised()
-    compiled, built = saved(found, tmp_path / "whole")
-    untold = replace(compiled, stages=(("import", replace(compiled.stages[0][1], statements=(), outputs=())),))
-    assert leave_out(tmp_path / "whole", untold, built) > 0
-    own = load_program(found).program.constants
-    again = restored(tmp_path / "whole", own)
+def test_what_a_stage_computes_is_computed_again(tmp_path: Path) -> None:
+    """As if the weights of the convolution had been derived: turned around, and their halves added up."""
+    compiled, built = saved(normalised(), tmp_path / "whole")
+    weights = compiled.program.constants
+    (name,) = [name for name, array in weights.items() if array.shape == (8, 4, 3, 3)]
+    turned = np.ascontiguousarray(weights[name].transpose(1, 0, 3, 2) / 2)
+    text = f"""program "stage" {{
+      constant %first: f32[4, 8, 3, 3] sha256:{content_digest(turned)}
+      %halves: f32[2, 4, 8, 3, 3] =
+        L<t:2, c:4, f:8, s:3, r:3> %first[c, f, s, r]
+      %{name}: f32[8, 4, 3, 3] =
+        L<f:8, c:4, r:3, s:3> sum<t:2> %halves[t, c, f, s, r]
+      output %{name}
+    }}"""
+    stage = parse_program(text, {"first": turned})
+    others = {other: array for other, array in weights.items() if other != name}
+    derived = replace(compiled, stages=(("import", replace(stage, constants={"first": turned, **others})),))
+    assert leave_out(tmp_path / "whole", derived, built) == 0
+    assert "%halves" in (tmp_path / "whole" / RECIPE).read_text()
+    again = restored(tmp_path / "whole", {"first": turned, **others})
     assert constant_bytes(built, again) == constant_bytes(built, built.weights)
+
+
+def test_what_no_stage_computes_is_sent(tmp_path: Path) -> None:
+    compiled, built = saved(normalised(), tmp_path / "whole")
+    untold = replace(compiled, stages=(("import", Program("nothing", (), (), {}, ())),))
+    sizes = {name: compiled.program.constants[name].nbytes for name in places_of(built)}
+    assert leave_out(tmp_path / "whole", untold, built) == sum(sizes.values()) > 0
+    assert constant_bytes(built, restored(tmp_path / "whole", {})) == constant_bytes(built, built.weights)
 
 
 def test_a_recipe_for_something_else_is_a_defect(tmp_path: Path) -> None:
