@@ -99,7 +99,7 @@ def _random_operator(random: Random) -> onnx.ModelProto:
     graph = Graph("random", seed=random.randrange(1 << 16))
 
     def size(least: int, most: int) -> int:
-        return round(least * (most / least) ** random.random())
+        return round(float(least * (most / least) ** random.random()))
 
     rows, columns, depth = size(4, 700), size(16, 700), size(8, 700)
     kind = random.randrange(4)

@@ -22,9 +22,9 @@ def cut_kernels(draw: st.DrawFn) -> tuple[Scope, frozenset[str]]:
     """A kernel's expression, and which of its tensors are known when it is compiled."""
     kind = draw(st.sampled_from(["product", "convolution", "points", "attention"]))
     if kind == "product":
-        sizes = draw(st.tuples(*[st.integers(1, 3000)] * 3))
+        extents = draw(st.tuples(*[st.integers(1, 3000)] * 3))
         turned = draw(st.tuples(st.booleans(), st.booleans()))
-        scope, _ = product_of(sizes, draw(st.integers(1, 9)), turned, draw(FLOATS))
+        scope, _ = product_of(extents, draw(st.integers(1, 9)), turned, draw(FLOATS))
         return scope, frozenset(draw(st.sampled_from([(), ("right",), ("left", "right")])))
     if kind == "convolution":
         size, window = draw(st.tuples(*[st.integers(7, 60)] * 2)), draw(st.tuples(*[st.integers(1, 5)] * 2))

@@ -55,4 +55,4 @@ def test_what_can_be_learned_is() -> None:
 def test_a_scored_sample() -> None:
     sample = Sample("one", np.zeros((3, 1), np.float32), np.array([4.0, 2.0, 1.0]))
     found = figures(np.array([0.0, 2.0, 1.0]), sample.seconds)
-    assert (found.accuracy, found.regret, found.trials) == (pytest.approx(1 / 3), 3.0, 2.0)
+    assert (found.accuracy, found.regret, found.trials) == pytest.approx((1 / 3, 3.0, 2.0))

@@ -21,7 +21,13 @@ from tests.strategies.compilers import OPENCL
 from tests.strategies.cut_kernels import cut_kernels
 
 CPU = host_target(2)
-TARGETS = [CPU, replace(CPU, threads=7, vector_bits=128, registers=16), OPENCL, NAMED["h200"], NAMED["t4"]]
+TARGETS: list[CpuTarget | GpuTarget] = [
+    CPU,
+    replace(CPU, threads=7, vector_bits=128, registers=16),
+    OPENCL,
+    NAMED["h200"],
+    NAMED["t4"],
+]
 
 
 def offers_of(scope: Scope, constants: frozenset[str], target: CpuTarget | GpuTarget) -> tuple[Offer, ...]:

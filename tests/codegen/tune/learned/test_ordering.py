@@ -6,6 +6,7 @@ import gzip
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -178,7 +179,7 @@ def test_what_is_stored_is_learned_from(tmp_path: Path) -> None:
 def test_known_variants_count_as_trials() -> None:
     listed = [DEFAULT, *(Variant({"contraction": number}) for number in (7, 8, 9))]
     measured = {"seconds": 1.0, "schedule": "contraction"}
-    entries = {
+    entries: dict[str, dict[str, Any]] = {
         "{}": measured,
         '{"contraction": 1}': measured,
         '{"contraction": 2}': {"failed": "it crashed"},
