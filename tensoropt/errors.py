@@ -73,4 +73,4 @@ class CheckError(TensoroptError):
 class DeviceError(TensoroptError):
     """Devices behind a network that were there when something was begun, and are not any more."""
 
-    exit_status = 5
+    exit_status = 2

@@ -87,7 +87,7 @@ def test_devices_that_are_lost_are_told_in_one_sentence(
 
         monkeypatch.setattr(tuning, "fleet_for", killing)
         assert (
-            main(["tune", str(model), "--rpc", str(network.address), "--key", KEY, "--db", str(tmp_path / "db")]) == 5
+            main(["tune", str(model), "--rpc", str(network.address), "--key", KEY, "--db", str(tmp_path / "db")]) == 2
         )
     error = capsys.readouterr().err
     assert error.count("\n") == 1
