@@ -1,7 +1,7 @@
 """The cost model that tuning starts from: collected, trained and judged.
 
     python -m examples.cost_model collect --target cpu|opencl --db FILE [--kernels FILE] [--seconds S]
-    python -m examples.cost_model evaluate --db FILE [--db FILE …] [--seeds N]
+    python -m examples.cost_model evaluate --db FILE [--db FILE …] [--seeds 0,1,2]
     python -m examples.cost_model train --db FILE [--db FILE …] [--write FILE]
 
 `collect` measures variants of the kernels of `examples.cost_kernels`, each twice, and stores them with their features in a tuning
@@ -105,18 +105,20 @@ def samples(files: Sequence[Path]) -> list[Sample]:
     for file in files:
         with Database(file) as database:
             found += samples_of(database.latest(_EVERYTHING))
-    return found
+    steady = [sample for sample in found if sample.is_steady]
+    print(f"{len(found)} kernels; {len(found) - len(steady)} are left out, whose two measurements do not agree")
+    return steady
 
 
-def evaluate(found: Sequence[Sample], seeds: int) -> str:
+def evaluate(found: Sequence[Sample], seeds: Sequence[int]) -> str:
     """Tables for each target and way to hold kernels out."""
     parts = []
     for group, what in ((by_kernel, "kernels"), (by_origin, "models")):
-        figures = compared(found, range(seeds), group)
+        figures = compared(found, seeds, group)
         for name in sorted({_target(sample) for sample in found}):
             some = {way: [one for one in ones if _target(one[0]) == name] for way, ones in figures.items()}
             count, rows = len(some["random"]), sum(len(sample.seconds) for sample, _ in some["random"])
-            parts.append(f"{name}: {count} kernels, {rows} variants; {what} held out, {seeds} seeds:\n\n{table(some)}")
+            parts.append(f"{name}: {count} kernels, {rows} variants; {what} held out, seeds {seeds}:\n\n{table(some)}")
     return "\n\n".join(parts)
 
 
@@ -135,7 +137,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     collecting.add_argument("--db", type=Path, required=True)
     for command in (judging, training):
         command.add_argument("--db", type=Path, required=True, action="append")
-    judging.add_argument("--seeds", type=int, default=3)
+    judging.add_argument("--seeds", default="0,1,2", help="default 0,1,2")
     training.add_argument("--write", type=Path, default=FILE)
     options = parser.parse_args(arguments)
     if options.command == "collect":
@@ -143,7 +145,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     found = samples(options.db)
     if options.command == "evaluate":
-        print(evaluate(found, options.seeds))
+        print(evaluate(found, [int(seed) for seed in options.seeds.split(",")]))
     else:
         learned(found).save(options.write)
         print(f"{options.write}: {options.write.stat().st_size} bytes, of {len(found)} kernels")

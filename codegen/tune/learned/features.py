@@ -26,19 +26,42 @@ HARDWARE = ("gpu", "workers", "lanes", "registers", "near_cache", "far_cache", "
 WORK = ("kind", "rows", "columns", "depth", "batches", "products", "intensity", "itemsize", "constants", "stages")
 ESTIMATE = ("estimated", "behind", "place")
 SCHEDULE = (
-    *("tile_rows", "tile_columns", "sums", "block_rows", "block_columns", "block_depth", "passes"),
-    *("items", "balance", "filled", "waste_rows", "waste_columns", "near_share", "far_share", "loads", "brought"),
-    *("arithmetic", "streamed", "waiting", "stored", "gathered", "overheads"),
-    *("swapped", "contiguous", "direct", "stretch", "row_stretch", "panel"),
-    *("threads", "own_rows", "own_columns", "shared", "resident", "waves", "parts", "tensor"),
+    *(
+        "tile_rows",
+        "tile_columns",
+        "sums",
+        "independent",
+        "unrolled",
+        "code",
+        "block_rows",
+        "block_columns",
+        "block_depth",
+        "passes",
+    ),
+    *(
+        "items",
+        "sections",
+        "balance",
+        "filled",
+        "waste_rows",
+        "waste_columns",
+        "near_share",
+        "far_share",
+        "loads",
+        "brought",
+    ),
+    *("arithmetic", "streamed", "waiting", "stored", "gathered", "overheads", "swapped", "contiguous", "direct"),
+    *("row_stride", "row_step", "vector_step", "stretch", "row_stretch", "panel", "constant_rows", "constant_columns"),
+    *("weights", "lines", "threads", "own_rows", "own_columns", "shared", "resident", "waves", "parts", "tensor"),
 )
 NAMES = (*HARDWARE, *WORK, *ESTIMATE, *SCHEDULE)
 """The columns, in order.
 
 ``behind`` is how far the analytic estimate is behind its best for the kernel, ``place`` the place that it gives the variant as a
-share of all. ``filled`` is the share of the workers that the items keep busy, ``near_share`` and ``far_share`` how much the panels
-take of the first and second cache (on a GPU: of a block's shared memory and of the registers). ``own_rows`` and ``own_columns``
-are how many threads of a block lie along an axis.
+share of all. ``filled`` is the share of the workers that the items keep busy, ``balance`` how many times longer the slowest takes
+than with even work, ``near_share`` and ``far_share`` how much the panels take of the first and second cache (on a GPU: of a block's
+shared memory and of the registers). ``own_rows`` and ``own_columns`` are how many threads of a block lie along an axis. Of a
+convolution by products at points, ``stretch`` is the length of its vectors of tiles and ``swapped`` whether threads share blocks.
 """
 
 KINDS = ("contraction", "filtering", "attention")
@@ -50,7 +73,8 @@ Rows = NDArray[np.float32]
 def described(offers: Sequence[Offer], target: CpuTarget | GpuTarget) -> tuple[str, Rows] | None:
     """The parameter that a kernel's variants set and the numbers of each, the default first; None for a kernel without variants.
 
-    Where several stages take the same parameter, the one with the most work stands for the kernel.
+    Where several stages take the same parameter, the one with the most work stands for the kernel; it keeps its last way where
+    others have more of them.
     """
     if not offers:
         return None
@@ -64,7 +88,8 @@ def described(offers: Sequence[Offer], target: CpuTarget | GpuTarget) -> tuple[s
     estimates = [cut.cycles for cut in lead.cuts]
     least, products = min(estimates), max(1.0, of.products(lead.work))
     fixed = {**_hardware(target), **work, "products": _log(products)}
-    rows = np.full((len(lead.cuts), len(NAMES)), nan, np.float32)
+    count = max(len(offer.cuts) for offer in offers if offer.kind == lead.kind)
+    rows = np.full((count, len(NAMES)), nan, np.float32)
     order = np.argsort(np.argsort(estimates, kind="stable"), kind="stable")
     for number, (cut, estimate) in enumerate(zip(lead.cuts, estimates, strict=True)):
         found = {
@@ -74,7 +99,7 @@ def described(offers: Sequence[Offer], target: CpuTarget | GpuTarget) -> tuple[s
             "place": float(order[number]) / max(1, len(estimates) - 1),
             **of.schedule(lead.work, cut, target),
         }
-        rows[number] = [found.get(name, nan) for name in NAMES]
+        rows[number:] = [found.get(name, nan) for name in NAMES]
     return lead.kind, rows
 
 

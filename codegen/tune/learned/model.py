@@ -21,7 +21,7 @@ from codegen.tune.learned.samples import Numbers, Sample, stacked
 FILE = Path(__file__).with_name("cost_model.ubj.gz")
 """What was learned from the kernels of ``examples.cost_model``."""
 
-TREES = 300
+TREES = 150
 MORE_TREES = 40
 """That are added for what this machine has measured."""
 FARTHEST = 2.0
@@ -35,7 +35,7 @@ _PARAMETERS = {
     "subsample": 0.7,
     "colsample_bytree": 0.6,
     "min_child_weight": 4,
-    "nthread": 2,
+    "nthread": 1,  # quick enough, and kernels that are being built or timed keep the other processors
 }
 
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from codegen.tune.learned.features import Rows
 
 Numbers = NDArray[np.float64]
+_STEADY = 0.05
+"""How far apart two measurements of most variants of a kernel may be, as a share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,13 @@ class Sample:
         """How many times longer than the fastest each takes, as a logarithm to the base 2: what is to be predicted."""
         found: Numbers = np.log2(self.seconds / self.seconds.min())
         return found
+
+    @property
+    def is_steady(self) -> bool:
+        """Whether a second measurement agrees: where something else ran on the machine, times say little. True without one."""
+        if self.again is None:
+            return True
+        return bool(np.median(np.abs(np.log(self.again / self.seconds))) <= _STEADY)
 
 
 def stacked(samples: Sequence[Sample]) -> tuple[Rows, Numbers, NDArray[np.int64]]:

@@ -39,7 +39,8 @@ class Geometry:
     over outside; ``run`` is the length of contiguous stretches when a block is packed, ``row_run`` that of the row side, which
     is cut into pieces of ``row_block``. Sizes in elements, ``vectors`` and ``rows`` are the largest tile's, ``depth`` is the
     part of the reduction that is packed at a time. ``smooth`` and ``row_smooth``: packing reads a stretch contiguously.
-    ``lanes`` are those of a vector.
+    ``lanes`` are those of a vector; ``row_strides`` (from a row to the next, and along the reduction) and ``vector_stride`` (along
+    the reduction) are those of operands that are read as they lie, in elements, and else 0.
     """
 
     vector: int
@@ -58,6 +59,8 @@ class Geometry:
     smooth: bool
     row_smooth: bool
     lanes: int
+    row_strides: tuple[int, int] = (0, 0)
+    vector_stride: int = 0
     cycles: float = 0.0
 
     def label(self) -> str:
@@ -124,7 +127,8 @@ def _for_side(context: Context, epilogue: Epilogue, contraction: Contraction, ve
     extent = prod(iterator.extent for iterator in inner)
     run, smooth = _stretch(context, side, inner)
     result = []
-    direct_rows = direct_strides(context, contraction, rows, rows.iterators) is not None
+    row_access = direct_strides(context, contraction, rows, rows.iterators)
+    direct_rows, row_strides = row_access is not None, (0, 0) if row_access is None else row_access[1:]
     direct_vectors = (
         not side.constant
         and run == extent
@@ -132,6 +136,8 @@ def _for_side(context: Context, epilogue: Epilogue, contraction: Contraction, ve
         and _unit_stride(context, contraction, side, inner)
         and rows.extent < 32
     )
+    vector_access = direct_strides(context, contraction, side, inner) if direct_vectors else None
+    vector_stride = 0 if vector_access is None else vector_access[2]
     row_run, row_smooth = (
         (rows.extent, True) if rows.constant or direct_rows else _stretch(context, rows, rows.iterators)
     )
@@ -141,7 +147,7 @@ def _for_side(context: Context, epilogue: Epilogue, contraction: Contraction, ve
             for row_block in _row_blocks(context, rows.extent, row_run, packed_rows):
                 geometry = Geometry(
                     vector, inner, outer, run, block, tile_vectors, min(tile_rows, rows.extent), row_run, row_block, 1,
-                    contiguous, direct_vectors, direct_rows, smooth, row_smooth, lanes,
+                    contiguous, direct_vectors, direct_rows, smooth, row_smooth, lanes, row_strides, vector_stride,
                 )  # fmt: skip
                 geometry = replace(geometry, depth=_depth(context, contraction, geometry, lanes))
                 cycles = CYCLES.total(features(context.target, contraction, geometry))
