@@ -37,12 +37,16 @@ def tuned(
 
     searched = target.kind == "cpu" and request.trials > TEMPLATES
     order = LearnedOrder(database)
+    placement, records = (
+        plan(program),
+        Records(database, target),
+    )  # an interrupt here ends the run: nothing is tuned yet
     with first_interrupt(on_interrupt) as stop:
         tuning = tune_program(
             program,
-            plan(program),
+            placement,
             target,
-            Records(database, target),
+            records,
             request,
             quiet=quiet,
             progress=lambda share, detail: progress("tune", share, detail),
