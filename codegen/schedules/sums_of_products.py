@@ -67,6 +67,11 @@ class Contraction:
         """Points of the batch iterators."""
         return prod(iterator.extent for iterator in self.batch)
 
+    @property
+    def products(self) -> int:
+        """Multiply-adds."""
+        return self.batches * self.depth * prod(side.extent for side in self.sides)
+
 
 def classify(context: Surroundings, scope: Scope) -> Contraction | None:
     """The parts of a sum of products; None for anything else."""

@@ -25,6 +25,15 @@ class Multiprocessor:
     lanes: int = 128
     """Multiply-adds of f32 that it starts in a cycle."""
 
+    def resident(self, threads: int, registers: int, shared_bytes: int) -> int:
+        """About how many blocks it runs at the same time, by what one takes: before it is compiled, without any unit's rounding."""
+        return min(
+            self.threads // threads,
+            self.blocks,
+            self.registers // max(1, registers),
+            self.shared_bytes // (shared_bytes + self.reserved_shared_bytes),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Ceilings:

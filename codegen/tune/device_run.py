@@ -7,7 +7,8 @@ must end up with the same bytes: threads that race do not.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -41,30 +42,24 @@ class GuardedDeviceRun:
         self._written = [(tensor, strides.get(tensor.name)) for tensor in built.signature.written_outputs]
         size = max(1, sum(zone.size for zone in self._zones(built, feeds, layout)))
         count = 1 if size > bench.cache_bytes else min(_MOST_COPIES, 1 + -(-bench.cache_bytes // size))
-        try:
+        with _failures():
             self._copies = [self._zones(built, feeds, layout) for _ in range(count)]
             for copy in self._copies:
                 for zone in copy:
                     zone.place(bench)
             self._launches = [bench.launches(built.starts, _At(copy)) for copy in self._copies]
             self._timer = bench.timer(self._launches)
-        except DeviceFailed as failure:
-            raise Broken(f"the device failed: {failure}") from failure
 
     def __call__(self) -> None:
         """One run on each copy. Broken where the device fails."""
-        try:
+        with _failures():
             for launches in self._launches:
                 self._bench.run(launches)
-        except DeviceFailed as failure:
-            raise Broken(f"the device failed: {failure}") from failure
 
     def seconds(self) -> float:
         """How long a run takes, by the device's events."""
-        try:
+        with _failures():
             return self._timer()
-        except DeviceFailed as failure:
-            raise Broken(f"the device failed: {failure}") from failure
 
     def clocks(self) -> Mapping[str, int] | None:
         """The device's, in MHz; None where it does not tell them."""
@@ -72,10 +67,8 @@ class GuardedDeviceRun:
 
     def finish(self) -> dict[str, Array]:
         """The outputs by name. Trespass where anything else was written, Unsteady where copies differ."""
-        try:
+        with _failures():
             found = [[zone.fetched(self._bench) for zone in copy] for copy in self._copies]
-        except DeviceFailed as failure:
-            raise Broken(f"the device failed: {failure}") from failure
         for copy, contents in zip(self._copies, found, strict=True):
             for zone, content in zip(copy, contents, strict=True):
                 zone.require_untouched(content)
@@ -110,6 +103,15 @@ class GuardedDeviceRun:
         found.append(_Zone("arena", "the workspace", max(signature.arena_bytes, ALIGNMENT)))
         found.append(_Zone("weights", "its constants", built.weights.nbytes, 0, built.weights))
         return found
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Broken where the device fails."""
+    try:
+        yield
+    except DeviceFailed as failure:
+        raise Broken(f"the device failed: {failure}") from failure
 
 
 def _room(zone: _Zone) -> int:

@@ -43,6 +43,7 @@ def optimize_for_device(
     """
     from codegen.targets.cpu import available_threads, host_target
     from codegen.targets.here import why_not_here
+    from codegen.tune.records import Records
     from codegen.tune.tuned import Tuning
     from codegen.tune.tuning import requested
     from passes.pipeline import compile_as_written, portable
@@ -53,7 +54,7 @@ def optimize_for_device(
     tuning = Tuning()
     if not absent:
         request = requested("off" if context.time_is_up() else tune, context.deadline())
-        tuning = tuned(program, gpu, database, request, Quiet(), progress, on_interrupt)
+        tuning = tuned(program, Records(database, gpu), request, Quiet(), progress, on_interrupt)
         clock.lap("tune")
     progress("compile", 0.0, "")
     built = compiled_for_device(program, gpu, lambda share, detail: progress("compile", share, detail), tuning.variants)

@@ -5,27 +5,24 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tensoropt.api.device import rewritten_for_device
+from tensoropt.api.measuring import tuned
 from tensoropt.api.optimizing import rewritten
 from tensoropt.errors import UsageError
-from tensoropt.interrupts import first_interrupt
 from tensoropt.isolated import Lost
 from tensoropt.pass_manager import Progress
+from tensoropt.quiet import Quiet
 
 if TYPE_CHECKING:
     from codegen.tune.pool import Request
     from codegen.tune.records import Records
     from codegen.tune.remote.fleet import Fleet
-    from codegen.tune.tuned import Tuning
     from tensoropt.frontend import LoadedModel
     from tensoropt.ir.program import Program
 
-_MOST = 32
-"""Devices that are used at the same time."""
 _GIVEN_UP = "{}: not measured, since each device was lost that measured it; it may be what they die of"
 
 
@@ -64,6 +61,7 @@ def tune_elsewhere(
     """Tunes a model's kernels on the devices of a fleet; see ``tune``."""
     from codegen.tune.database import Database
     from codegen.tune.records import Records
+    from codegen.tune.remote.session import RemoteSession
     from tensoropt.frontend import load_program
 
     def telling(stage: str, share: float, detail: str) -> None:
@@ -78,7 +76,8 @@ def tune_elsewhere(
             program = _rewritten(imported, fleet, records, time_limit, telling)
         except Lost as lost:
             raise fleet.exhausted(f"what was measured is stored in {database.path}") from lost
-        tuning = _tuned(program, fleet, records, request, telling, on_interrupt)
+        # nothing of this machine is timed, so nothing here has to be quiet
+        tuning = tuned(program, records, request, Quiet(), telling, on_interrupt, lambda: RemoteSession(fleet))
         if tuning.stopped == "devices":
             done = sum(not tuned.missing for tuned in tuning.kernels)
             raise fleet.exhausted(
@@ -124,35 +123,3 @@ def _rewritten(
     else:
         _, program = rewritten_for_device(imported, target, frozenset(), "fast", 0, time_limit, progress)
     return program
-
-
-def _tuned(
-    program: Program,
-    fleet: Fleet,
-    records: Records,
-    request: Request,
-    progress: Progress,
-    on_interrupt: Callable[[], None] | None,
-) -> Tuning:
-    from codegen.tune.learned.ordering import LearnedOrder
-    from codegen.tune.remote.session import RemoteSession
-    from codegen.tune.space import variants
-    from codegen.tune.tuning import tune_program
-    from passes.pipeline import plan
-
-    order = LearnedOrder(records.database)
-    with first_interrupt(on_interrupt) as stop:
-        tuning = tune_program(
-            program,
-            plan(program),
-            fleet.target,
-            records,
-            request,
-            progress=lambda share, detail: progress("tune", share, detail),
-            stop=stop,
-            space=partial(variants, order=order),
-            session=lambda: RemoteSession(fleet),
-            builders=_MOST,
-        )
-    tuning.warnings += order.warnings
-    return tuning

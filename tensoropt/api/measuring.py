@@ -1,4 +1,4 @@
-"""Tuning the kernels of a program of kernels, for whatever target runs here."""
+"""Tuning the kernels of a program of kernels, for whatever target, here or elsewhere."""
 
 from __future__ import annotations
 
@@ -12,40 +12,43 @@ from tensoropt.pass_manager import Progress
 from tensoropt.quiet import Quiet
 
 if TYPE_CHECKING:
-    from codegen.targets.parsing import Target
-    from codegen.tune.database import Database
     from codegen.tune.pool import Request
+    from codegen.tune.records import Records
+    from codegen.tune.session import Session
     from codegen.tune.tuned import Tuning
+
+
+_MOST_ELSEWHERE = 32
+"""Devices of other machines that are used at the same time."""
 
 
 def tuned(
     program: Program,
-    target: Target,
-    database: Database,
+    records: Records,
     request: Request,
     quiet: Quiet,
     progress: Progress,
     on_interrupt: Callable[[], None] | None,
+    elsewhere: Callable[[], Session] | None = None,
 ) -> Tuning:
-    """The fastest known variants of the program's kernels, measured in the order of what was learned."""
+    """The fastest known variants of the program's kernels for the records' target, measured in the order of what was learned.
+
+    ``elsewhere`` makes a session on another machine, where that is what measures; MetaSchedule searches on this one only.
+    """
     from codegen.tune.learned.ordering import LearnedOrder
     from codegen.tune.metaschedule import looked_further
-    from codegen.tune.records import Records
     from codegen.tune.space import TEMPLATES, variants
     from codegen.tune.tuning import tune_program
     from passes.pipeline import plan
 
-    searched = target.kind == "cpu" and request.trials > TEMPLATES
-    order = LearnedOrder(database)
-    placement, records = (
-        plan(program),
-        Records(database, target),
-    )  # an interrupt here ends the run: nothing is tuned yet
+    searched = elsewhere is None and records.target.kind == "cpu" and request.trials > TEMPLATES
+    order = LearnedOrder(records.database)
+    placement = plan(program)  # an interrupt here ends the run: nothing is tuned yet
     with first_interrupt(on_interrupt) as stop:
         tuning = tune_program(
             program,
             placement,
-            target,
+            records.target,
             records,
             request,
             quiet=quiet,
@@ -53,6 +56,8 @@ def tuned(
             stop=stop,
             space=partial(variants, order=order),
             search=looked_further if searched else None,
+            session=elsewhere,
+            builders=None if elsewhere is None else _MOST_ELSEWHERE,
         )
     tuning.warnings += order.warnings
     return tuning

@@ -63,6 +63,7 @@ def optimize(
     """
     from codegen.targets.cpu import host_target
     from codegen.tune.database import Database
+    from codegen.tune.records import Records
     from codegen.tune.tuning import requested
     from passes.pipeline import compile_as_written, portable
     from tensoropt.frontend import load_program
@@ -112,7 +113,7 @@ def optimize(
         clock.lap("optimize")
         effort = "off" if context.time_is_up() else tune
         request = requested(effort, context.deadline())
-        tuning = tuned(program, cpu, database, request, context.quiet, progress, on_interrupt)
+        tuning = tuned(program, Records(database, cpu), request, context.quiet, progress, on_interrupt)
         clock.lap("tune")
         runs = Budgeted(program, None, tuning.variants, {}, {})
         if memory_budget is not None:
@@ -194,7 +195,7 @@ def _without_products_at_points(
     context: Context,
     again: Callable[[frozenset[str], int | None], CompiledModel],
     reason: str,
-    budget: int | None = None,
+    budget: int | None,
 ) -> CompiledModel:
     """The model compiled once more without the rule whose rounding and memory are larger than those of the sums it replaces.
 

@@ -51,6 +51,7 @@ def tune(
     from codegen.tune.artefacts import replace_artefact, stored_target
     from codegen.tune.database import Database
     from codegen.tune.pool import Request
+    from codegen.tune.records import Records
     from codegen.tune.tuning import TRIALS
     from tensoropt.frontend import load_program
     from tensoropt.stored import stored_program
@@ -78,7 +79,7 @@ def tune(
                 quiet = context.quiet
             else:
                 _, program = rewritten_for_device(imported, tuned_for, frozenset(), "fast", 0, time_limit, progress)
-        tuning = tuned(program, tuned_for, database, request, quiet, progress, on_interrupt)
+        tuning = tuned(program, Records(database, tuned_for), request, quiet, progress, on_interrupt)
         if source.is_dir():
             progress("compile", 0.0, "")
             built: Built = (

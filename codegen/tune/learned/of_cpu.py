@@ -12,6 +12,7 @@ from codegen.schedules.cpu.filtering.geometry import features as filtering_featu
 from codegen.schedules.cpu.filtering.recognize import Filtering
 from codegen.schedules.sums_of_products import Contraction
 from codegen.targets.cpu import CYCLES, CpuTarget
+from codegen.tune.learned.work import described_work, of_contraction
 from tensoropt.features import Features
 
 _F32 = 4
@@ -23,7 +24,7 @@ def products(work: Contraction | Filtering) -> float:
     """Multiply-adds."""
     if isinstance(work, Filtering):
         return float(work.points * work.depth * work.height * _tiles(work))
-    return float(work.batches * work.depth * prod(side.extent for side in work.sides))
+    return float(work.products)
 
 
 def work(found: Contraction | Filtering) -> Mapping[str, float]:
@@ -32,19 +33,8 @@ def work(found: Contraction | Filtering) -> Mapping[str, float]:
         tiles = _tiles(found)
         moved = found.points * (found.depth * (tiles + found.height) + found.height * tiles)
         sizes = found.height, tiles, found.depth, found.points
-        constants, itemsize = 1.0, _F32
-    else:
-        rows, columns = sorted(side.extent for side in found.sides)
-        moved = found.batches * (found.depth * (rows + columns) + rows * columns)
-        sizes = rows, columns, found.depth, found.batches
-        constants, itemsize = float(sum(side.constant for side in found.sides)), found.dtype.itemsize
-    names = ("rows", "columns", "depth", "batches")
-    return {
-        **{name: log2(max(1, size)) for name, size in zip(names, sizes, strict=True)},
-        "intensity": log2(max(1.0, products(found)) / max(1, moved)),
-        "itemsize": float(itemsize),
-        "constants": constants,
-    }
+        return described_work(sizes, products(found), moved, _F32, 1)
+    return of_contraction(found, *sorted(side.extent for side in found.sides))
 
 
 def schedule(found: Contraction | Filtering, way: Geometry | Cut, target: CpuTarget) -> Mapping[str, float]:

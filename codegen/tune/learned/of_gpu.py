@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import log2, prod
+from math import log2
 
 import numpy as np
 
@@ -14,14 +14,15 @@ from codegen.schedules.gpu.contraction.geometry import Geometry
 from codegen.schedules.gpu.contraction.tiles import TensorTile, Tile
 from codegen.schedules.sums_of_products import Contraction
 from codegen.targets.gpu import GpuTarget
+from codegen.tune.learned.work import described_work, of_contraction
 from tensoropt.ir.types import DataType
 
 
 def products(work: Contraction | Attention) -> float:
     """Multiply-adds."""
     if isinstance(work, Attention):
-        return products(work.products) + products(work.sums)
-    return float(work.batches * work.depth * prod(side.extent for side in work.sides))
+        return float(work.products.products + work.sums.products)
+    return float(work.products)
 
 
 def work(found: Contraction | Attention) -> Mapping[str, float]:
@@ -29,18 +30,8 @@ def work(found: Contraction | Attention) -> Mapping[str, float]:
     if isinstance(found, Attention):
         sizes = found.rows, found.keys, found.products.depth, found.sums.batches
         moved = found.sums.batches * (found.rows + found.keys) * (found.products.depth + found.columns)
-        itemsize, constants = found.sums.dtype.itemsize, 0.0
-    else:
-        sizes = found.sides[0].extent, found.sides[1].extent, found.depth, found.batches
-        moved = found.batches * (found.depth * (sizes[0] + sizes[1]) + sizes[0] * sizes[1])
-        itemsize, constants = found.dtype.itemsize, float(sum(side.constant for side in found.sides))
-    names = ("rows", "columns", "depth", "batches")
-    return {
-        **{name: log2(max(1, size)) for name, size in zip(names, sizes, strict=True)},
-        "intensity": log2(max(1.0, products(found)) / max(1, moved)),
-        "itemsize": float(itemsize),
-        "constants": constants,
-    }
+        return described_work(sizes, products(found), moved, found.sums.dtype.itemsize, 0)
+    return of_contraction(found, *(side.extent for side in found.sides))
 
 
 def schedule(found: Contraction | Attention, way: Geometry | Cut, target: GpuTarget) -> Mapping[str, float]:
@@ -117,12 +108,7 @@ def _tile(tile: Tile, itemsize: int) -> Mapping[str, float]:
 def _resident(blocks: int, threads: int, registers: int, shared: int, target: GpuTarget) -> Mapping[str, float]:
     """How many blocks there are, and how many of them a multiprocessor runs at the same time."""
     one = target.multiprocessor
-    resident = min(
-        one.threads // threads,
-        one.blocks,
-        one.registers // max(1, threads * registers),
-        one.shared_bytes // (shared + one.reserved_shared_bytes),
-    )
+    resident = one.resident(threads, threads * registers, shared)
     workers = target.multiprocessors
     return {
         "items": log2(max(1, blocks)),

@@ -119,8 +119,7 @@ def _cycles(found: Attention, cut: Cut, target: GpuTarget, itemsize: int) -> flo
     """Of the busiest multiprocessor, where a step of all its resident blocks lasts as long as their work or as the latency."""
     one, (scores, sums) = target.multiprocessor, (cut.scores, cut.sums)
     registers = cut.threads * cut.registers * itemsize // 4
-    resident = min(one.threads // cut.threads, one.blocks, one.registers // registers,
-                   one.shared_bytes // (cut.shared_bytes(itemsize) + one.reserved_shared_bytes))  # fmt: skip
+    resident = one.resident(cut.threads, registers, cut.shared_bytes(itemsize))
     if not resident:
         return inf
     blocks = found.sums.batches * -(-found.rows // scores.rows) * -(-found.columns // sums.columns)

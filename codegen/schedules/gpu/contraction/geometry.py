@@ -160,8 +160,7 @@ def _cycles(
     outputs = contraction.batches * rows * columns
     blocks = parts * _blocks(contraction, tile, rows, columns)
     registers = tile.threads * tile.registers(itemsize)
-    resident = min(one.threads // tile.threads, one.blocks, one.registers // registers,
-                   one.shared_bytes // (tile.shared_bytes(itemsize) + one.reserved_shared_bytes))  # fmt: skip
+    resident = one.resident(tile.threads, registers, tile.shared_bytes(itemsize))
     if not resident:
         return inf
     mine = -(-blocks // target.multiprocessors)
