@@ -22,7 +22,7 @@ from codegen.lower import tir
 from codegen.lower.kernel import Kernel, lower
 from codegen.opaque.importing import describe
 from codegen.outputs import output_sources, written_outputs
-from codegen.packing import pack, packing_sources
+from codegen.packing import pack, packing_key, packing_sources
 from codegen.reading import LIBRARY
 from codegen.runtime import CompiledModel, aligned_empty
 from codegen.signature import Signature
@@ -288,9 +288,9 @@ def _entry(
         if not step.elements:
             continue
         arguments = [address(step.actual[tensor.name]) for tensor in kernel.inputs]
-        for number, packing in enumerate(kernel.packings):
+        for packing in kernel.packings:
             sources = {tensor.name: step.actual[tensor.name].name for tensor in packing_sources(packing)}
-            key = (step.shared.name, number, tuple(sorted(sources.items())))
+            key = packing_key(packing, step.actual)
             size = packing.elements * packing.dtype.itemsize
 
             def make(packing: Any = packing, sources: Mapping[str, str] = sources) -> Array:

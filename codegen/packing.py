@@ -8,9 +8,11 @@ import numpy as np
 
 from codegen.lower.emitter import flat_index
 from codegen.schedules.cpu.context import Packing
-from tensoropt.ir.expression import Access, Cast, Scalar, Scope, Tensor, substitute, tensors
+from tensoropt.ir.canonical import canonical_key
+from tensoropt.ir.expression import Access, Cast, Scalar, Scope, Tensor, replace_sources, substitute, tensors
 from tensoropt.ir.interpreter import evaluate
 from tensoropt.ir.program import Array
+from tensoropt.ir.types import DataType
 
 
 def pack(packing: Packing, constants: Mapping[str, Array]) -> Array:
@@ -44,4 +46,18 @@ def _strided(packing: Packing, body: Scalar, constants: Mapping[str, Array]) -> 
 
 def packing_sources(packing: Packing) -> tuple[Tensor, ...]:
     """The constants that a packing reads."""
-    return tuple(tensors(Scope(packing.axes, substitute(packing.body, packing.mapping), (), None)))
+    return tuple(tensors(_values(packing)))
+
+
+def packing_key(packing: Packing, actual: Mapping[str, Tensor]) -> tuple[str, int, DataType]:
+    """Equal for packings that give the same bytes, whichever kernels they are for; ``actual`` constants by the names that it reads.
+
+    Pieces of one statement read the same weights by kernels that differ in the number of their positions.
+    """
+    values = _values(packing)
+    named = replace_sources(values, {tensor: actual[tensor.name] for tensor in tensors(values)})
+    return canonical_key(named), packing.padded, packing.dtype
+
+
+def _values(packing: Packing) -> Scope:
+    return Scope(packing.axes, substitute(packing.body, packing.mapping), (), None)

@@ -1,4 +1,4 @@
-"""The ways toward less memory, and the one that came to the fewest bytes: kept, and tried first where it is within a budget."""
+"""The ways toward less memory, and the one that came to the fewest bytes: kept, and tried where it is within a budget."""
 
 from __future__ import annotations
 
@@ -33,6 +33,13 @@ class Known:
     paging: str | None = None
 
 
+class _Nothing:
+    """Records of a machine that has measured nothing."""
+
+    def read(self, key: str) -> dict[str, Any]:
+        return {}
+
+
 @pytest.fixture
 def kernels(tmp_path: Path) -> Kernels:
     program, _ = network()
@@ -60,10 +67,19 @@ def test_a_way_is_that_of_one_program(kernels: Kernels) -> None:
     assert remembered(other, 1000) == remembered(paged, 1000) == []
 
 
+def test_what_came_to_the_fewest_bytes_is_tried_after_what_is_cheap(kernels: Kernels) -> None:
+    """A run by it may take much longer than one by a cheap way that fits too."""
+    fewest = Way(kernels.as_written, 350, 350, inf, Keeping.APART, kernels.differing)
+    remember(kernels, fewest, 600)
+    found = ways(1000, 800, kernels, [Keeping.APART])
+    assert found.index(fewest) == next(number for number, way in enumerate(found) if way.share == inf) > 0
+    assert fewest not in ways(1000, 599, kernels, [Keeping.APART])
+
+
 @given(peak=st.integers(1000, 10**9), share=st.integers(1, 100))
 def test_ways_do_not_depend_on_the_budget_but_for_where_they_begin(peak: int, share: int) -> None:
     program, _ = network()
-    known: Any = Known(program, program, cast(Records, None))
+    known: Any = Known(program, program, cast(Records, _Nothing()))
     budget = peak * share // 100
     found = ways(peak, budget, known, [Keeping.JOINED, Keeping.APART])
     every = ways(peak, peak, known, [Keeping.JOINED, Keeping.APART])

@@ -41,8 +41,9 @@ def ways(peak: int, budget: int, kernels: Kernels, keepings: Sequence[Keeping]) 
     """What is done one after the other where a budget cannot be met otherwise.
 
     What statements need by themselves, below which no plan gets, is lowered first, and then what is live besides: where that is
-    cheap, then the least at any price, which says early whether there is a plan at all (of the program as it was written too),
-    and then where it is less cheap. Goals are shares of the peak that do not depend on the budget.
+    cheap; then, at any price, what came to the fewest bytes before, and the least, which says early whether there is a plan at
+    all (of the program as it was written too); and then where it is less cheap. Goals are shares of the peak that do not depend
+    on the budget.
     """
     shares = [peak * tenths // 10 for tenths in range(9, 2, -1)]
     goals = [goal for goal in shares if goal <= budget] or shares[-1:]
@@ -56,7 +57,7 @@ def ways(peak: int, budget: int, kernels: Kernels, keepings: Sequence[Keeping]) 
         [Way(program, goal, goal, inf, keeping, written) for program, written in programs for keeping in keepings]
         for goal in (goals[-1], *goals[:-1])
     )
-    return [*cheap, *least, *dearer, *(way for some in others for way in some)]
+    return [*cheap, *remembered(kernels, budget), *least, *dearer, *(way for some in others for way in some)]
 
 
 def remember(kernels: Kernels, way: Way, bytes: int) -> None:
