@@ -1,5 +1,5 @@
-"""A machine with a GPU that is none: sources are compiled by a C++ compiler, its libraries are cubins whose kernels the driver runs on
-the host, and vendors' libraries are NumPy. A kernel takes three seconds, a library's call one.
+"""A machine with a GPU that is none: a C++ compiler makes what stands for cubins, whose kernels the driver runs on the host, and
+vendors' libraries are NumPy. A kernel takes three seconds, a library's call one.
 """
 
 from __future__ import annotations

@@ -122,7 +122,7 @@ def test_a_number_is_that_of_an_algorithm_that_works(fake: ctypes.CDLL) -> None:
     call, tensors = product()
     library = BlasLt(fake, STREAM)
     agrees(library, replace(call, way=1), tensors)
-    with pytest.raises(ArtefactError, match="knows 2 algorithms here for the product .* and number 2 is wanted"):
+    with pytest.raises(ArtefactError, match=r"knows 2 algorithms here for the product .* and number 2 is wanted"):
         library.prepared(replace(call, way=2))
 
 

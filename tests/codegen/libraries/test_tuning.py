@@ -1,4 +1,4 @@
-"""From a model to a run with libraries: measured beside our own kernels, chosen where faster, kept in the artefact, called there."""
+"""From a model to a run with libraries: measured beside our kernels, chosen where faster, kept in the artefact, called from it."""
 
 from __future__ import annotations
 
