@@ -93,7 +93,7 @@ class BuiltDeviceProgram:
                 "workspace_bytes": step.kernel.workspace_bytes,
                 "launches": [
                     self._launch_as_json(launch, name)
-                    for name, launch in zip(function_names(step.kernel, step.name), step.kernel.launches, strict=True)
+                    for name, launch in zip(function_names(step.kernel, step.name), step.kernel.entries, strict=True)
                 ],
             }
             for step in self.steps

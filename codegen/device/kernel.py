@@ -19,8 +19,8 @@ from tensoropt.ir.types import Extent, TensorType
 
 
 def function_names(kernel: DeviceKernel, prefix: str) -> list[str]:
-    """What the launches' functions are called in a source."""
-    return [f"{prefix}_{number}" for number in range(len(kernel.launches))]
+    """What the launches' functions are called in a source; calls have a name that nothing has."""
+    return [f"{prefix}_{number}" for number in range(len(kernel.entries))]
 
 
 def starts_of(
@@ -46,13 +46,13 @@ def starts_of(
             return Called(launch.call, places)
         return Start(name, launch.grid, launch.block, places)
 
-    return [entry(name, launch) for name, launch in zip(names, kernel.launches, strict=True)]
+    return [entry(name, launch) for name, launch in zip(names, kernel.entries, strict=True)]
 
 
 def functions_of(kernel: DeviceKernel, names: Sequence[str]) -> dict[str, Any]:
     """The device functions of a kernel's launches, by their names."""
-    launches = zip(names, kernel.launches, strict=True)
-    return {name: launch.function for name, launch in launches if isinstance(launch, Launch)}
+    named = zip(names, kernel.entries, strict=True)
+    return {name: entry.function for name, entry in named if isinstance(entry, Launch)}
 
 
 def _starts_alone(kernel: DeviceKernel, names: Sequence[str]) -> list[Entry]:

@@ -158,7 +158,8 @@ def _window(
     rest = [(atom, factor) for atom, factor in index.terms if atom is not tap]
     match rest:
         case []:
-            return _Window(size, taps, 1, -index.constant, 1, dilation)
+            room = size - 2 * index.constant - dilation * (taps - 1)  # one window: the next would begin behind it
+            return _Window(size, taps, 1, -index.constant, max(1, room), dilation)
         case [(Iterator() as output, int(stride))] if output in traversal:
             return _Window(size, taps, output.extent, -index.constant, stride, dilation, output)
         case _:

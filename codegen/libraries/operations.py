@@ -125,8 +125,7 @@ def from_json(data: Mapping[str, Any]) -> LibraryCall:
     values = dict(data["operation"])
     operation: Operation
     if data["kind"] == "product":
-        matrices = {name: Matrix(**values.pop(name)) for name in ("left", "right", "out")}
-        operation = Product(**matrices, **values)
+        operation = Product(**{**values, **{name: Matrix(**values[name]) for name in ("left", "right", "out")}})
     elif data["kind"] == "convolution":
         listed = {name: tuple(map(int, value)) for name, value in values.items() if isinstance(value, list | tuple)}
         operation = Convolution(**{**values, **listed})

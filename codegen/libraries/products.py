@@ -68,7 +68,7 @@ def product_of_stage(epilogue: Epilogue, aligned: Aligned) -> Found | None:
     if reads[0] is None or reads[1] is None or not written.is_affine or written.constant:
         return None
     roles = _roles(scope.traversal, scope.reduction, (reads[0], reads[1], written))
-    matrices = roles and roles.matrices()
+    matrices = None if roles is None else roles.matrices()
     if roles is None or matrices is None or not _is_rows(end, roles, written, epilogue):
         return None
     left, right = operands[roles.left], operands[1 - roles.left]

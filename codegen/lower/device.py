@@ -56,7 +56,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class DeviceKernel:
-    """A compiled statement: its launches and calls, in order, over tensors and scratch memory of ``workspace_bytes``.
+    """A compiled statement: its launches, and calls of libraries, in order, over tensors and scratch memory of ``workspace_bytes``.
 
     ``strides`` are the output's in elements, where it is not written row-major. ``alignments``: a tensor's first byte must be at a
     multiple of so many, and the first one of the scratch memory at one of ``ALIGNED``. ``choices`` says how many ways there were to
@@ -64,7 +64,7 @@ class DeviceKernel:
     been cut.
     """
 
-    launches: tuple[Launch | Call, ...]
+    entries: tuple[Launch | Call, ...]
     inputs: tuple[Tensor, ...]
     output: Tensor
     workspace_bytes: int
@@ -73,6 +73,11 @@ class DeviceKernel:
     alignments: Mapping[Tensor, int]
     choices: Mapping[str, int] = field(default_factory=dict)
     offers: tuple[Offer, ...] = ()
+
+    @property
+    def launches(self) -> tuple[Launch, ...]:
+        """Those of device functions of our own."""
+        return tuple(entry for entry in self.entries if isinstance(entry, Launch))
 
 
 def dialect_of(target: GpuTarget) -> Dialect:
@@ -132,15 +137,15 @@ class _Lowering:
     def kernel(self) -> DeviceKernel:
         """All stages lowered."""
         named = self._bodies() if self.output.type.elements else []
-        launches = tuple(
+        entries = tuple(
             self._call(body) if isinstance(body, Found) else self._launch(body, used) for _, body, used in named
         )
-        read = {argument for launch in launches for argument in launch.arguments}
+        read = {argument for entry in entries for argument in entry.arguments}
         inputs = tuple(tensor for tensor in tensors(self.expression) if tensor in read)
         names = tuple(name for name, _, _ in named)
         known = {tensor: self._alignment(tensor) for tensor in (*inputs, self.output)}
         return DeviceKernel(
-            launches,
+            entries,
             inputs,
             self.output,
             self.scratch,

@@ -37,7 +37,7 @@ def guarded(built: BuiltDeviceProgram, feeds: Mapping[str, Array], request: Buil
 
 def digests(built: BuiltDeviceProgram) -> list[int]:
     """What tells the code of a program from that of others: of each launch its function, blocks and threads, or its call."""
-    return [number for step in built.steps for launch in step.kernel.launches for number in _digest(launch)]
+    return [number for step in built.steps for launch in step.kernel.entries for number in _digest(launch)]
 
 
 def _digest(launch: Launch | Call) -> list[int]:

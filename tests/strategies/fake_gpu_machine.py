@@ -52,6 +52,14 @@ class HostDriver(FakeDriver):
             self._do(lambda: None)
 
 
+class MeasuredDriver(HostDriver):
+    """A driver that does not do what is timed again: it has been done once, and takes what it takes."""
+
+    def replay(self, graph: list[Callable[[], None]]) -> None:
+        self._called("replay")
+        self.replayed += len(graph)
+
+
 def host_cubins(functions: Mapping[str, Any], target: GpuTarget, processes: int = 2) -> list[Cubin]:
     """What stands for ``codegen.cuda.cubins.compile_functions``."""
     if not functions:
@@ -59,15 +67,17 @@ def host_cubins(functions: Mapping[str, Any], target: GpuTarget, processes: int 
     return [Cubin(_code(cuda_source(functions, target)), dict.fromkeys(functions, Resources(32)))]
 
 
-def become_gpu_machine(replace: Callable[[str, object], None], versions: Mapping[str, str] = VERSIONS) -> HostDriver:
-    """Puts all of it in place, by a function that replaces what has a dotted name. Returns the driver."""
-    driver = HostDriver()
+def become_gpu_machine(
+    replace: Callable[[str, object], None], driver: HostDriver, versions: Mapping[str, str] = VERSIONS
+) -> None:
+    """Puts all of it in place, by a function that replaces what has a dotted name."""
 
     def open_library(name: str, stream: int) -> Library:
         return fake_libraries(driver, versions)(name, stream)
 
     for place in ("codegen.cuda.driver", "codegen.targets.here", "codegen.cuda.loading", "codegen.cuda.code"):
         replace(f"{place}.open_driver", lambda: driver)
+    replace("codegen.cuda.code._L2_BYTES", 1)
     replace("codegen.cuda.code._one_driver", lambda: driver)
     replace("codegen.cuda.code._one_library", open_library)
     replace("codegen.cuda.runtime.open_library", open_library)
@@ -75,7 +85,6 @@ def become_gpu_machine(replace: Callable[[str, object], None], versions: Mapping
     replace("codegen.cuda.code.compile_functions", host_cubins)
     replace("codegen.libraries.library.installed", lambda: dict(versions))
     replace("codegen.tune.records.find_nvcc", lambda: SimpleNamespace(version="13.0"))
-    return driver
 
 
 def replaced(name: str, value: object) -> None:

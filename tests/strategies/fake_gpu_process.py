@@ -11,9 +11,9 @@ def main() -> None:
     """The real process on another machine."""
     sys.modules["torch"] = None  # type: ignore[assignment]  # as the real one does
     from codegen.tune import device_process
-    from tests.strategies.fake_gpu_machine import become_gpu_machine, replaced
+    from tests.strategies.fake_gpu_machine import MeasuredDriver, become_gpu_machine, replaced
 
-    become_gpu_machine(replaced, json.loads(os.environ["FAKE_LIBRARIES"]))
+    become_gpu_machine(replaced, MeasuredDriver(), json.loads(os.environ["FAKE_LIBRARIES"]))
     device_process.main()
 
 

@@ -50,7 +50,7 @@ def fake(tmp_path_factory: pytest.TempPathFactory) -> ctypes.CDLL:
 def call_of(scope: Scope, library: str, way: int | str) -> tuple[LibraryCall, list[Tensor]] | None:
     """The call that is the whole kernel, and the tensors that its pointers are, scratch memory apart."""
     kernel = lower(Tensor("y", scope.type), scope, TARGET, variant=fake_libraries.variant(library, way))
-    match kernel.launches:
+    match kernel.entries:
         case [Call() as only]:
             return only.call, [one for one in only.arguments if isinstance(one, Tensor)]
         case _:

@@ -78,7 +78,7 @@ class Case:
 def calls(scope: Scope) -> list[Convolution]:
     """The operations that the kernel calls."""
     kernel = lower(Tensor("y", scope.type), scope, TARGET, variant=variant(CUDNN, "implicit_precomp_gemm"))
-    found = [launch.call.operation for launch in kernel.launches if isinstance(launch, Call)]
+    found = [launch.call.operation for launch in kernel.entries if isinstance(launch, Call)]
     return [one for one in found if isinstance(one, Convolution)]
 
 
@@ -109,6 +109,8 @@ KNOWN = {
     "bias and relu": Case(bias=True, relu=True),
     "halves": Case(dtype=F16, bias=True, relu=True),
     "pads that differ and do not matter": Case(size=(6, 6), strides=(2, 2), begin=(1, 1), end=(0, 0)),
+    "one window": Case(size=(2, 4), kernel=(2, 3), strides=(3, 4), begin=(1, 0), end=(0, 1)),
+    "one window in the padding": Case(size=(1, 1), kernel=(1, 1), strides=(3, 3), begin=(1, 1), end=(1, 1)),
     "one filter": Case(filters=1, images=1, bias=True),
 }
 
@@ -165,7 +167,7 @@ def test_whatever_is_called_is_the_convolution(tmp_path_factory: pytest.TempPath
     """Where the whole kernel is one call; others need a C++ compiler and are tested with few examples."""
     scope = case.scope()
     kernel = lower(Tensor("y", scope.type), scope, TARGET, variant=variant(CUDNN, "implicit_precomp_gemm"))
-    if all(isinstance(launch, Call) for launch in kernel.launches):
+    if all(isinstance(launch, Call) for launch in kernel.entries):
         checked(scope, tmp_path_factory.getbasetemp())
     elif case.begin == case.end and (case.bias or not case.relu):
-        assert [launch for launch in kernel.launches if isinstance(launch, Call)]
+        assert [launch for launch in kernel.entries if isinstance(launch, Call)]

@@ -33,7 +33,7 @@ def kernel_of(scope: Scope, library: str, way: int | str = 0) -> DeviceKernel:
 
 
 def calls(kernel: DeviceKernel) -> list[LibraryCall]:
-    return [launch.call for launch in kernel.launches if isinstance(launch, Call)]
+    return [launch.call for launch in kernel.entries if isinstance(launch, Call)]
 
 
 def then(scope: Scope, operation: str) -> Scope:
@@ -55,7 +55,7 @@ def checked(program: Program, library: str, folder: Path, way: int | str = 0, to
 def test_what_a_product_cannot_say_is_a_launch_behind_it(name: str, tmp_path: Path) -> None:
     scope = then(KNOWN[name].scope(), "tanh")
     kernel = kernel_of(scope, CUBLASLT)
-    assert [isinstance(launch, Call) for launch in kernel.launches] == [True, False]
+    assert [isinstance(launch, Call) for launch in kernel.entries] == [True, False]
     assert kernel.schedules[0].startswith("cuBLASLt product")
     assert kernel.workspace_bytes >= calls(kernel)[0].workspace_bytes + scope.type.bytes
     checked(of_scope(scope), CUBLASLT, tmp_path)
@@ -68,14 +68,14 @@ def test_a_bias_of_rows_is_a_launch_behind_the_product(tmp_path: Path) -> None:
     bias = Access(Tensor("c", Scope([f], Constant(0.0, DataType.FLOAT32)).type), [f])
     scope = Scope([b, f, y, x], Apply("add", Access(sums, [b, f, y, x]), bias))
     kernel = kernel_of(scope, CUBLASLT)
-    assert [isinstance(launch, Call) for launch in kernel.launches] == [True, False]
+    assert [isinstance(launch, Call) for launch in kernel.entries] == [True, False]
     checked(of_scope(scope), CUBLASLT, tmp_path)
 
 
 def test_a_relu_without_a_bias_is_a_launch_behind_the_convolution(tmp_path: Path) -> None:
     scope = Convolved(relu=True, groups=2).scope()
     kernel = kernel_of(scope, CUDNN, "implicit_gemm")
-    assert [isinstance(launch, Call) for launch in kernel.launches] == [True, False]
+    assert [isinstance(launch, Call) for launch in kernel.entries] == [True, False]
     checked(of_scope(scope), CUDNN, tmp_path, "implicit_gemm")
 
 
@@ -84,7 +84,7 @@ def test_of_attention_the_scores_are_a_product(tmp_path: Path) -> None:
     scope = attention(Sizes(2, 9, 11, 4, 5), DataType.FLOAT32, False, False)
     kernel = kernel_of(scope, CUBLASLT)
     assert len(calls(kernel)) == 1
-    assert isinstance(kernel.launches[0], Call)
+    assert isinstance(kernel.entries[0], Call)
     values = values_of(scope, 0)
     found = run(built(of_scope(scope), {"y": variant(CUBLASLT)}, tmp_path), values)["y"]
     expected = run_program(of_scope(scope), values)["y"]

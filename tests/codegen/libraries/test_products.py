@@ -65,7 +65,7 @@ def calls(scope: Scope) -> list[Product]:
     kernel = lower(Tensor("y", scope.type), scope, TARGET, variant=variant(CUBLASLT))
     return [
         launch.call.operation
-        for launch in kernel.launches
+        for launch in kernel.entries
         if isinstance(launch, Call) and isinstance(launch.call.operation, Product)
     ]
 
@@ -115,7 +115,8 @@ def test_known_products(name: str, tmp_path: object) -> None:
 @st.composite
 def cases(draw: st.DrawFn) -> Case:
     """Axes of each role, none to two, in any order everywhere."""
-    extents, letters = {}, {}
+    extents: dict[str, int] = {}
+    letters: dict[str, list[str]] = {}
     for role, least in (("b", 0), ("m", 0), ("n", 0), ("k", 1)):
         count = draw(st.integers(least, 2))
         letters[role] = [role, role.upper()][:count]
@@ -126,7 +127,8 @@ def cases(draw: st.DrawFn) -> Case:
     ]
     bias = draw(st.sampled_from(["", *shuffled[2]]))
     dtype = draw(st.sampled_from([F32, F32, F16]))
-    return Case(extents, *shuffled, dtype=dtype, bias=bias, relu=draw(st.booleans()))
+    left, right, out = shuffled
+    return Case(extents, left, right, out, dtype, bias, draw(st.booleans()))
 
 
 @settings(max_examples=150, deadline=None)
@@ -135,5 +137,5 @@ def test_whatever_is_called_is_the_product(tmp_path_factory: pytest.TempPathFact
     """Where the whole kernel is one call; others need a C++ compiler and are below."""
     scope = case.scope()
     kernel = lower(Tensor("y", scope.type), scope, TARGET, variant=variant(CUBLASLT))
-    if all(isinstance(launch, Call) for launch in kernel.launches):
+    if all(isinstance(launch, Call) for launch in kernel.entries):
         checked(scope, tmp_path_factory.getbasetemp())

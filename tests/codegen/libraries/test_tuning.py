@@ -43,7 +43,9 @@ def gpu(monkeypatch: pytest.MonkeyPatch, versions: Mapping[str, str] = VERSIONS)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setitem(session.MEASURING, "cuda", MEASURING)
     monkeypatch.setitem(tuning.TRIALS, "fast", 3)
-    return become_gpu_machine(monkeypatch.setattr, versions)
+    driver = HostDriver()
+    become_gpu_machine(monkeypatch.setattr, driver, versions)
+    return driver
 
 
 def libraries_of(folder: Path) -> list[str]:
