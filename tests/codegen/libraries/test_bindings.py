@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 
 from codegen.libraries.blaslt import BlasLt
 from codegen.libraries.cudnn import ALGORITHMS, Cudnn
@@ -82,22 +82,20 @@ def agrees(library: Library, call: LibraryCall, tensors: list[Tensor]) -> None:
     assert all(np.array_equal(one, other) for one, other in zip(before, held, strict=False))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(case=products.cases())
 def test_products(fake: ctypes.CDLL, case: products.Case) -> None:
     found = call_of(replace(case, dtype=DataType.FLOAT32).scope(), CUBLASLT, 0)
-    assume(found is not None)
-    assert found is not None
-    agrees(BlasLt(fake, STREAM), *found)
+    if found is not None:  # about every third
+        agrees(BlasLt(fake, STREAM), *found)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(case=convolutions.cases())
 def test_convolutions(fake: ctypes.CDLL, case: convolutions.Case) -> None:
     found = call_of(replace(case, dtype=DataType.FLOAT32).scope(), CUDNN, "implicit_precomp_gemm")
-    assume(found is not None)
-    assert found is not None
-    agrees(Cudnn(fake, STREAM), *found)
+    if found is not None:  # about every third
+        agrees(Cudnn(fake, STREAM), *found)
 
 
 def product() -> tuple[LibraryCall, list[Tensor]]:

@@ -13,7 +13,9 @@ import pytest
 import tensoropt
 from codegen.device.files import LAUNCHES
 from codegen.libraries.operations import CUBLASLT, CUDNN
+from codegen.targets.parsing import parse_target
 from codegen.tune import session, tuning
+from codegen.tune.remote.description import Description
 from codegen.tune.space import is_usable
 from tensoropt import api
 from tensoropt.cli import main
@@ -123,3 +125,14 @@ def test_what_the_option_takes(tmp_path: Path, capsys: pytest.CaptureFixture[str
     for verb in ("optimize", "tune"):
         assert main([verb, str(path), "--libraries", "some"]) == 2
         assert capsys.readouterr().err == "tensoropt: --libraries is auto or none, not 'some'\n"
+
+
+def test_a_server_says_which_libraries_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu(monkeypatch)
+    target = parse_target("cuda")
+    said = Description.here(target)
+    assert dict(said.libraries) == VERSIONS
+    assert Description.parse(said.as_text()) == said
+    for damaged in ("[]", '{"cudnn": 9}', "3"):
+        with pytest.raises(ValueError):
+            Description.parse(said.as_text().replace(json.dumps(VERSIONS, sort_keys=True), damaged))
