@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from codegen.libraries.library import installed
+from codegen.libraries import library
 from codegen.targets.cpu import CpuTarget
 from codegen.targets.gpu import GpuTarget
 from codegen.targets.parsing import Target
@@ -29,7 +29,7 @@ class Description:
     @staticmethod
     def here(target: Target) -> Description:
         """That of a device of this machine."""
-        libraries = installed() if target.kind == "cuda" else {}
+        libraries = library.installed() if target.kind == "cuda" else {}
         versions = versions_for(target.kind)
         return Description(target.describe(), device_of(target), versions, generator_version(), libraries)
 
