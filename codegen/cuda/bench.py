@@ -11,17 +11,19 @@ from contextlib import contextmanager
 from typing import Any
 
 from codegen.cuda.driver import OUT_OF_MEMORY, Driver, DriverError
+from codegen.cuda.launching import Launcher, launcher
 from codegen.cuda.runtime import Image, loaded_kernels
 from codegen.device.bench import DeviceFailed
-from codegen.device.table import Place, Start
+from codegen.device.table import Entry, Place
+from codegen.libraries.library import Libraries, Open, open_library
 from tensoropt.errors import ArtefactError
 from tensoropt.ir.program import Array
 
 _BURST = 20
 """Runs between two events at least: one may be shorter than what the driver does around a graph."""
 
-Launches = list[tuple[Any, int, Start, list[int]]]
-"""Kernel, its dynamic shared memory, blocks and threads, addresses."""
+Launches = list[tuple[Launcher, list[int]]]
+"""What is put on the stream, on which addresses."""
 
 
 class CudaMemory:
@@ -44,8 +46,9 @@ class CudaMemory:
 class CudaBench:
     """`codegen.device.bench.Bench` of a GPU; ``cache_bytes`` is its L2's. ArtefactError where the code is for another."""
 
-    def __init__(self, driver: Driver, images: Sequence[Image], cache_bytes: int) -> None:
+    def __init__(self, driver: Driver, images: Sequence[Image], cache_bytes: int, opened: Open = open_library) -> None:
         self._driver, self.cache_bytes = driver, cache_bytes
+        self._libraries = Libraries(driver.stream, opened)
         with _failures():
             driver.bind()
             self._kernels = loaded_kernels(driver, images)
@@ -74,9 +77,16 @@ class CudaBench:
                 self._driver.download(array, memory.address)
             self._driver.synchronise()
 
-    def launches(self, starts: Sequence[Start], at: Callable[[Place], int]) -> Launches:
-        """See ``Bench``."""
-        return [(*self._kernels[start.kernel], start, [at(place) for place in start.arguments]) for start in starts]
+    def launches(self, starts: Sequence[Entry], at: Callable[[Place], int]) -> Launches:
+        """See ``Bench``. ArtefactError where a library has no such way to do what it is called for."""
+        with _failures():
+            return [
+                (
+                    launcher(self._driver, self._kernels, self._libraries, start),
+                    [at(place) for place in start.arguments],
+                )
+                for start in starts
+            ]
 
     def run(self, launches: Launches) -> None:
         """See ``Bench``."""
@@ -117,8 +127,8 @@ class CudaBench:
         return self._driver.end_capture()
 
     def _enqueue(self, launches: Launches) -> None:
-        for kernel, shared, start, addresses in launches:
-            self._driver.launch(kernel, start.grid, start.block, shared, addresses)
+        for launch, addresses in launches:
+            launch(addresses)
 
 
 @contextmanager

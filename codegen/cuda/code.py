@@ -16,7 +16,8 @@ from codegen.cuda.occupancy import beyond, occupancy
 from codegen.cuda.runtime import CudaModel, Image
 from codegen.cuda.source import cuda_source
 from codegen.device.files import SOURCES
-from codegen.device.table import Start
+from codegen.device.table import Entry, Start
+from codegen.libraries.library import Library, open_library
 from codegen.signature import Signature
 from codegen.targets.gpu import GpuTarget
 from tensoropt.errors import ModelError, UsageError
@@ -34,13 +35,14 @@ class CudaCode:
         self.resources = {name: found for cubin in cubins for name, found in cubin.kernels.items()}
         self._threads = threads
 
-    def model(self, starts: Sequence[Start], signature: Signature, weights: Array) -> CudaModel:
+    def model(self, starts: Sequence[Entry], signature: Signature, weights: Array) -> CudaModel:
         """See ``DeviceCode``. ArtefactError where the GPU that is here is another one."""
         return CudaModel(self._driver(open_driver), self._images(), starts, signature, weights)
 
     def bench(self) -> CudaBench:
         """See ``DeviceCode``. ArtefactError where the GPU that is here is another one."""
-        return CudaBench(self._driver(_one_driver), self._images(), self.target.ceilings.l2_bytes or _L2_BYTES)
+        l2_bytes = self.target.ceilings.l2_bytes or _L2_BYTES
+        return CudaBench(self._driver(_one_driver), self._images(), l2_bytes, _one_library)
 
     def _images(self) -> list[Image]:
         return [Image(cubin.code, self.target.arch, dict.fromkeys(cubin.kernels, 0)) for cubin in self.cubins]
@@ -69,15 +71,22 @@ def _one_driver() -> Driver:
     return open_driver()
 
 
-def cuda_code(functions: Mapping[str, Any], target: GpuTarget, starts: Sequence[Start]) -> CudaCode:
+@cache
+def _one_library(name: str, stream: int) -> Library:
+    """A library for all candidates that this process measures."""
+    return open_library(name, stream)
+
+
+def cuda_code(functions: Mapping[str, Any], target: GpuTarget, starts: Sequence[Entry]) -> CudaCode:
     """Device functions compiled for a GPU that need not be here.
 
     ModelError for a kernel that does not fit the GPU; UsageError without an nvcc that makes code for it.
     """
     cubins = compile_functions(functions, target)
-    threads = {start.kernel: start.block[0] * start.block[1] * start.block[2] for start in starts}
+    launches = [start for start in starts if isinstance(start, Start)]
+    threads = {start.kernel: start.block[0] * start.block[1] * start.block[2] for start in launches}
     code = CudaCode(target, cuda_source(functions, target), cubins, threads)
-    for start in starts:
+    for start in launches:
         why = beyond(target, start.kernel, code.resources[start.kernel], start.grid, start.block)
         if why is not None:
             raise ModelError(f"{why}; compile for a GPU with more, or use --target cpu")

@@ -8,13 +8,13 @@ from pathlib import Path
 from codegen.cuda.driver import NoDevice, open_driver
 from codegen.cuda.files import read_images
 from codegen.cuda.runtime import CudaModel
-from codegen.device.table import Start
+from codegen.device.table import Entry
 from codegen.signature import Signature
 from tensoropt.errors import ArtefactError
 from tensoropt.ir.program import Array
 
 
-def load_cuda(folder: Path, starts: Sequence[Start], signature: Signature, weights: Array) -> CudaModel:
+def load_cuda(folder: Path, starts: Sequence[Entry], signature: Signature, weights: Array) -> CudaModel:
     """The model of a folder, on the first GPU. ArtefactError where there is none, or none that the code is for."""
     images = read_images(folder)
     archs = ", ".join(dict.fromkeys(image.arch for image in images)) or "CUDA"

@@ -14,8 +14,10 @@ import numpy as np
 
 from codegen.cuda import dlpack
 from codegen.cuda.driver import NO_IMAGE, OUT_OF_MEMORY, Driver, DriverError
+from codegen.cuda.launching import launcher
 from codegen.cuda.tensors import DeviceTensor
-from codegen.device.table import ALIGNED, Place, Start
+from codegen.device.table import ALIGNED, Entry, Place
+from codegen.libraries.library import Libraries, Open, open_library
 from codegen.signature import Signature, Signed, assembled, fitting, require_names, require_shape
 from codegen.targets.architectures import runs_on
 from tensoropt.allocation import ALIGNMENT
@@ -41,13 +43,21 @@ class Image:
 class CudaModel(Signed):
     """A model on a GPU. Calls from several threads run one after another: they share the arena.
 
-    ArtefactError where the code is for another architecture, or the GPU has no room for weights and arena.
+    ArtefactError where the code is for another architecture, a library that is called is missing or of another version, or the GPU
+    has no room for weights and arena.
     """
 
     def __init__(
-        self, driver: Driver, images: Sequence[Image], starts: Sequence[Start], signature: Signature, weights: Array
+        self,
+        driver: Driver,
+        images: Sequence[Image],
+        starts: Sequence[Entry],
+        signature: Signature,
+        weights: Array,
+        opened: Open = open_library,
     ) -> None:
         self._driver, self._signature, self._host_weights = driver, signature, weights
+        self._libraries = Libraries(driver.stream, opened)
         self._lock = threading.Lock()
         self._allocated: list[int] = []
         self._graphs: dict[tuple[int, ...], Any] = {}
@@ -56,14 +66,11 @@ class CudaModel(Signed):
         with _Failures():
             self._prepare(images, starts)
 
-    def _prepare(self, images: Sequence[Image], starts: Sequence[Start]) -> None:
+    def _prepare(self, images: Sequence[Image], starts: Sequence[Entry]) -> None:
         driver, signature, weights = self._driver, self._signature, self._host_weights
         driver.bind()
         kernels = loaded_kernels(driver, images)
-        missing = next((start.kernel for start in starts if start.kernel not in kernels), None)
-        if missing is not None:
-            raise ArtefactError(f"the code of {missing} is missing from the artefact; optimize the model again")
-        self._starts = [(kernels[start.kernel], start) for start in starts]
+        self._starts = [(launcher(driver, kernels, self._libraries, start), start.arguments) for start in starts]
         sizes = [
             signature.arena_bytes,
             *(tensor.type.bytes for tensor in (*signature.inputs, *signature.written_outputs)),
@@ -227,8 +234,8 @@ class CudaModel(Signed):
         def at(place: Place) -> int:
             return regions[place.region][place.number] + place.offset
 
-        for (kernel, shared), start in self._starts:
-            self._driver.launch(kernel, start.grid, start.block, shared, [at(place) for place in start.arguments])
+        for launch, places in self._starts:
+            launch([at(place) for place in places])
 
     def _finish(self) -> None:
         """Waits for the run. InputError where one of its kernels has found an index out of range."""

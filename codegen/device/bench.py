@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from codegen.device.table import Place, Start
+from codegen.device.table import Entry, Place
 from tensoropt.ir.program import Array
 
 
@@ -41,7 +41,7 @@ class Bench(Protocol):
         """Copies the first bytes of a memory to a contiguous array."""
         ...
 
-    def launches(self, starts: Sequence[Start], at: Callable[[Place], Any]) -> Any:
+    def launches(self, starts: Sequence[Entry], at: Callable[[Place], Any]) -> Any:
         """The launches of a table on memories that ``at`` gives."""
         ...
 

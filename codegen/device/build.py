@@ -17,9 +17,10 @@ from codegen.build import numbered, value_as_kept
 from codegen.built import Model
 from codegen.device.code import DeviceCode, compiled_code
 from codegen.device.files import LAUNCHES
-from codegen.device.kernel import CompiledKernel, function_names, starts_of
-from codegen.device.table import ALIGNED, Place, Start, as_json
-from codegen.lower.device import DeviceKernel, lower
+from codegen.device.kernel import CompiledKernel, function_names, functions_of, starts_of
+from codegen.device.table import ALIGNED, Entry, Place, as_json
+from codegen.libraries import operations
+from codegen.lower.device import Call, DeviceKernel, Launch, lower
 from codegen.outputs import output_sources, written_outputs
 from codegen.signature import Signature
 from codegen.targets.gpu import GpuTarget
@@ -50,7 +51,7 @@ class BuiltDeviceProgram:
     plan: Placement
     target: GpuTarget
     code: DeviceCode
-    starts: tuple[Start, ...]
+    starts: tuple[Entry, ...]
     weights: Array
     signature: Signature
     steps: tuple[Step, ...]
@@ -91,12 +92,17 @@ class BuiltDeviceProgram:
                 "schedules": list(step.kernel.schedules),
                 "workspace_bytes": step.kernel.workspace_bytes,
                 "launches": [
-                    {"grid": list(launch.grid), "block": list(launch.block), **self.code.needs(name)}
-                    for name, launch in zip(function_names(step.kernel, step.name), step.kernel.launches, strict=True)
+                    self._launch_as_json(launch, name)
+                    for name, launch in zip(function_names(step.kernel, step.name), step.kernel.entries, strict=True)
                 ],
             }
             for step in self.steps
         ]
+
+    def _launch_as_json(self, launch: Launch | Call, name: str) -> dict[str, Any]:
+        if isinstance(launch, Call):
+            return operations.as_json(launch.call)
+        return {"grid": list(launch.grid), "block": list(launch.block), **self.code.needs(name)}
 
 
 def lowered(
@@ -160,8 +166,7 @@ def link(
     progress(0.75, "compiling")
     functions: dict[str, Any] = {}
     for step in steps:
-        for name, launch in zip(function_names(step.kernel, step.name), step.kernel.launches, strict=True):
-            functions[name] = launch.function
+        functions |= functions_of(step.kernel, function_names(step.kernel, step.name))
     code = compiled_code(functions, target, starts)
     progress(0.95, "constants")
     return BuiltDeviceProgram(program, plan, target, code, starts, weights.fill(), signature, tuple(steps))
@@ -169,7 +174,7 @@ def link(
 
 def _table(
     program: Program, plan: Placement, steps: list[Step], weights: Weights, alignment: int
-) -> tuple[Signature, tuple[Start, ...]]:
+) -> tuple[Signature, tuple[Entry, ...]]:
     inputs = {tensor.name: number for number, tensor in enumerate(program.inputs)}
     written = written_outputs(program, plan, {step.statement.output.name for step in steps})
     scratch = -(-(plan.arena_bytes + plan.host_bytes) // alignment) * alignment
@@ -186,7 +191,7 @@ def _table(
             return Place("weights", weights.constant(name, program.constants[name]) + start)
         return Place("arena", plan.offsets[name] + start)
 
-    starts: list[Start] = []
+    starts: list[Entry] = []
     for step in steps:
         places = {tensor: place(step.actual[tensor.name]) for tensor in step.kernel.inputs}
         places[step.kernel.output] = place(step.statement.output)

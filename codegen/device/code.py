@@ -12,7 +12,7 @@ from codegen.device.files import SOURCES
 from codegen.device.opencl import Code, DeviceModel
 from codegen.device.opencl_bench import OpenClBench
 from codegen.device.sources import opencl_source
-from codegen.device.table import Start
+from codegen.device.table import Entry
 from codegen.signature import Signature
 from codegen.targets.gpu import GpuTarget
 from tensoropt.ir.program import Array
@@ -21,7 +21,7 @@ from tensoropt.ir.program import Array
 class DeviceCode(Protocol):
     """Kernels by name."""
 
-    def model(self, starts: Sequence[Start], signature: Signature, weights: Array) -> Model:
+    def model(self, starts: Sequence[Entry], signature: Signature, weights: Array) -> Model:
         """The kernels started as a table says. UsageError where no device is here to run them."""
         ...
 
@@ -45,7 +45,7 @@ class OpenClCode:
         self.source = source
         self._code: Code | None = None
 
-    def model(self, starts: Sequence[Start], signature: Signature, weights: Array) -> DeviceModel:
+    def model(self, starts: Sequence[Entry], signature: Signature, weights: Array) -> DeviceModel:
         """See ``DeviceCode``."""
         return DeviceModel(self._compiled(), starts, signature, weights)
 
@@ -67,7 +67,7 @@ class OpenClCode:
         return {}
 
 
-def compiled_code(functions: Mapping[str, Any], target: GpuTarget, starts: Sequence[Start]) -> DeviceCode:
+def compiled_code(functions: Mapping[str, Any], target: GpuTarget, starts: Sequence[Entry]) -> DeviceCode:
     """Device functions by name, compiled for a target. For CUDA errors as `codegen.cuda.code.cuda_code`."""
     if target.kind == "cuda":
         from codegen.cuda.code import cuda_code

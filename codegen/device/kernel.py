@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from codegen.device.code import DeviceCode, compiled_code
-from codegen.device.table import ALIGNED, Place, Start
-from codegen.lower.device import DeviceKernel, Scratch, lower
+from codegen.device.table import ALIGNED, Called, Entry, Place, Start
+from codegen.lower.device import Call, DeviceKernel, Launch, Scratch, lower
 from codegen.signature import OutputSource, Signature
 from codegen.strided import box_of, spanned
 from codegen.targets.gpu import GpuTarget
@@ -19,14 +19,14 @@ from tensoropt.ir.types import Extent, TensorType
 
 
 def function_names(kernel: DeviceKernel, prefix: str) -> list[str]:
-    """What the launches' functions are called in a source."""
-    return [f"{prefix}_{number}" for number in range(len(kernel.launches))]
+    """What the launches' functions are called in a source; calls have a name that nothing has."""
+    return [f"{prefix}_{number}" for number in range(len(kernel.entries))]
 
 
 def starts_of(
     kernel: DeviceKernel, names: Sequence[str], tensors: Mapping[Tensor, Place], scratch: Place
-) -> list[Start]:
-    """A kernel's launches with places for its tensors and for the first byte of its scratch memory.
+) -> list[Entry]:
+    """A kernel's launches and calls with places for its tensors and for the first byte of its scratch memory.
 
     RuntimeError where a place is at no multiple of the bytes that the kernel was compiled for, which is a defect of this program.
     """
@@ -40,13 +40,22 @@ def starts_of(
             return Place(scratch.region, scratch.offset + argument.offset, scratch.number)
         return tensors[argument]
 
-    return [
-        Start(name, launch.grid, launch.block, tuple(place(argument) for argument in launch.arguments))
-        for name, launch in zip(names, kernel.launches, strict=True)
-    ]
+    def entry(name: str, launch: Launch | Call) -> Entry:
+        places = tuple(place(argument) for argument in launch.arguments)
+        if isinstance(launch, Call):
+            return Called(launch.call, places)
+        return Start(name, launch.grid, launch.block, places)
+
+    return [entry(name, launch) for name, launch in zip(names, kernel.entries, strict=True)]
 
 
-def _starts_alone(kernel: DeviceKernel, names: Sequence[str]) -> list[Start]:
+def functions_of(kernel: DeviceKernel, names: Sequence[str]) -> dict[str, Any]:
+    """The device functions of a kernel's launches, by their names."""
+    named = zip(names, kernel.entries, strict=True)
+    return {name: entry.function for name, entry in named if isinstance(entry, Launch)}
+
+
+def _starts_alone(kernel: DeviceKernel, names: Sequence[str]) -> list[Entry]:
     """A kernel's launches where its inputs are the model's, in order."""
     places = {tensor: Place("input", 0, number) for number, tensor in enumerate(kernel.inputs)}
     places[kernel.output] = Place("output")
@@ -83,5 +92,6 @@ def compile_kernel(statement: Compute, target: GpuTarget, constants: Any = (), v
     """One statement compiled alone for the device that is here. UsageError where there is none."""
     kernel = lower(statement.output, statement.expression, target, frozenset(constants), variant)
     names = function_names(kernel, "kernel")
-    functions = dict(zip(names, (launch.function for launch in kernel.launches), strict=True))
-    return CompiledKernel(kernel, names, compiled_code(functions, target, _starts_alone(kernel, names)))
+    return CompiledKernel(
+        kernel, names, compiled_code(functions_of(kernel, names), target, _starts_alone(kernel, names))
+    )

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from codegen.device.table import Place, Start
+from codegen.device.table import Entry, Place, Start
 from codegen.signature import Signature, Signed, assembled, checked
 from codegen.targets.gpu import GpuTarget
 from tensoropt.errors import ArtefactError, UsageError
@@ -108,7 +108,7 @@ class Code:
 class DeviceModel(Signed):
     """A model that runs on an OpenCL device. ``run`` may be called from several threads; every call has an arena of its own."""
 
-    def __init__(self, code: Code, starts: Sequence[Start], signature: Signature, weights: Array) -> None:
+    def __init__(self, code: Code, starts: Sequence[Entry], signature: Signature, weights: Array) -> None:
         self._code, self._starts, self._signature, self._host_weights = code, starts, signature, weights
         self._weights = Memory(code, weights.nbytes)
         queue = _queue(code)
@@ -133,7 +133,7 @@ class DeviceModel(Signed):
 class _Run:
     """What one call at a time uses: a queue, memory for everything but the weights, and kernels that know their places."""
 
-    def __init__(self, code: Code, starts: Iterable[Start], signature: Signature, weights: Memory) -> None:
+    def __init__(self, code: Code, starts: Iterable[Entry], signature: Signature, weights: Memory) -> None:
         self._signature, self._queue = signature, _queue(code)
         self._inputs = [Memory(code, tensor.type.bytes) for tensor in signature.inputs]
         self._outputs = [Memory(code, tensor.type.bytes) for tensor in signature.written_outputs]
@@ -229,10 +229,11 @@ def _queue(code: Code) -> Any:
     return cl.CommandQueue(code.context)
 
 
-def launch_of(code: Code, start: Start, at: Callable[[Place], Any]) -> tuple[Any, Any, Any]:
+def launch_of(code: Code, start: Entry, at: Callable[[Place], Any]) -> tuple[Any, Any, Any]:
     """A kernel with its arguments, all threads and those of a block along each axis; ``at`` gives the memory of a place."""
     import pyopencl as cl
 
+    assert isinstance(start, Start), "libraries are called on CUDA only"
     kernel = code.kernel(start.kernel)
     most = kernel.get_work_group_info(cl.kernel_work_group_info.WORK_GROUP_SIZE, code.device)
     if prod(start.block) > most:

@@ -8,7 +8,7 @@ from typing import Any
 
 from codegen.device.bench import DeviceFailed
 from codegen.device.opencl import Code, Memory, launch_of
-from codegen.device.table import Place, Start
+from codegen.device.table import Entry, Place
 from tensoropt.ir.program import Array
 
 _PROCESSOR_BYTES = 1 << 20
@@ -42,7 +42,7 @@ class OpenClBench:
             memory.read(self._queue, array)
             self._queue.finish()
 
-    def launches(self, starts: Sequence[Start], at: Callable[[Place], Any]) -> list[Any]:
+    def launches(self, starts: Sequence[Entry], at: Callable[[Place], Any]) -> list[Any]:
         """See ``Bench``."""
         return [launch_of(self._code, start, at) for start in starts]
 

@@ -8,12 +8,15 @@ from math import prod
 from typing import Any
 
 from codegen.device.table import ALIGNED
+from codegen.libraries.form import Found
+from codegen.libraries.offers import call_of
+from codegen.libraries.operations import LibraryCall
 from codegen.lower import tir
 from codegen.lower.dialect import Cuda, Dialect, OpenCl, written_in
 from codegen.lower.stages import Stage, costly_value, split_stages
 from codegen.schedules import common_rows
-from codegen.schedules.context import Buffers, Offer
-from codegen.schedules.gpu import choose, rows
+from codegen.schedules.context import Buffers, Epilogue, Offer
+from codegen.schedules.gpu import choose, libraries, rows
 from codegen.schedules.gpu.attention import emit as attention
 from codegen.schedules.gpu.attention.form import recognize
 from codegen.schedules.gpu.attention.geometry import candidates
@@ -44,8 +47,16 @@ class Launch:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """A library's operation in the place of a device function; ``arguments`` says what each of its pointers is."""
+
+    call: LibraryCall
+    arguments: tuple[Tensor | Scratch, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceKernel:
-    """A compiled statement: its launches, in order, over tensors and scratch memory of ``workspace_bytes``.
+    """A compiled statement: its launches, and calls of libraries, in order, over tensors and scratch memory of ``workspace_bytes``.
 
     ``strides`` are the output's in elements, where it is not written row-major. ``alignments``: a tensor's first byte must be at a
     multiple of so many, and the first one of the scratch memory at one of ``ALIGNED``. ``choices`` says how many ways there were to
@@ -53,7 +64,7 @@ class DeviceKernel:
     been cut.
     """
 
-    launches: tuple[Launch, ...]
+    entries: tuple[Launch | Call, ...]
     inputs: tuple[Tensor, ...]
     output: Tensor
     workspace_bytes: int
@@ -62,6 +73,11 @@ class DeviceKernel:
     alignments: Mapping[Tensor, int]
     choices: Mapping[str, int] = field(default_factory=dict)
     offers: tuple[Offer, ...] = ()
+
+    @property
+    def launches(self) -> tuple[Launch, ...]:
+        """Those of device functions of our own."""
+        return tuple(entry for entry in self.entries if isinstance(entry, Launch))
 
 
 def dialect_of(target: GpuTarget) -> Dialect:
@@ -121,13 +137,15 @@ class _Lowering:
     def kernel(self) -> DeviceKernel:
         """All stages lowered."""
         named = self._bodies() if self.output.type.elements else []
-        launches = tuple(self._launch(body, used) for _, body, used in named)
-        read = {argument for launch in launches for argument in launch.arguments}
+        entries = tuple(
+            self._call(body) if isinstance(body, Found) else self._launch(body, used) for _, body, used in named
+        )
+        read = {argument for entry in entries for argument in entry.arguments}
         inputs = tuple(tensor for tensor in tensors(self.expression) if tensor in read)
         names = tuple(name for name, _, _ in named)
         known = {tensor: self._alignment(tensor) for tensor in (*inputs, self.output)}
         return DeviceKernel(
-            launches,
+            entries,
             inputs,
             self.output,
             self.scratch,
@@ -138,28 +156,41 @@ class _Lowering:
             tuple(self.context.offers),
         )
 
-    def _bodies(self) -> list[tuple[str, Body, set[Tensor | Scope]]]:
-        """The name, the body and the sources of every launch."""
-        attending = self._attention()
+    def _bodies(self) -> list[tuple[str, Body | Found, set[Tensor | Scope]]]:
+        """The name, the body and the sources of every launch, and every library's operation."""
+        attending = None if libraries.is_wanted(self.context) else self._attention()
         if attending is not None and not self.context.chosen("stages", (False, True)):
-            return attending()
+            return [*attending()]
         stages = split_stages(self.expression)
-        found = self._rows(stages) if len(stages) > 1 and attending is None else None
+        whole = len(stages) > 1 and attending is None and not libraries.is_wanted(self.context)
+        found = self._rows(stages) if whole else None
         if found is not None and not self.context.chosen("stages", (False, True)):
             own = {found.stages[-1].stage.result, *([] if found.in_place is None else [found.in_place])}
             self._place([one.stage for one in found.stages], own)
             (name, body), used = self._used(lambda: rows.schedule(self.context, found))
             return [(name, body, used)]
-        steps = [step for stage in stages if stage.result.type.elements for step in choose.steps(self.context, stage)]
+        steps = [step for stage in stages if stage.result.type.elements for step in self._steps(stage, stages[-1])]
         self._written([step.stage for step in steps])
         self._place([step.stage for step in steps], {steps[-1].stage.result})
-        bodies = []
+        bodies: list[tuple[str, Body | Found, set[Tensor | Scope]]] = []
         for step in steps:
+            if step.library is not None:
+                bodies.append((call_of(step.library.operation, self.context.variant).label(), step.library, set()))
+                continue
             if step.stands_for is not None:
                 self._share(step.stands_for, step.stage.result)
             (name, body), used = self._used(lambda step=step: choose.schedule(self.context, step))
             bodies.append((name, body, used))
         return bodies
+
+    def _steps(self, stage: Stage, last: Stage) -> list[choose.Step]:
+        """The launches of a stage."""
+
+        def aligned(source: Tensor | Scope) -> int:
+            return self._alignment(self.output) if source is last.result else self.alignments.get(source, ALIGNED)
+
+        epilogue = Epilogue(stage, self.strides if stage is last else None)
+        return libraries.steps(self.context, epilogue, aligned) or choose.steps(self.context, stage)
 
     def _attention(self) -> Callable[[], list[tuple[str, Body, set[Tensor | Scope]]]] | None:
         """Makes the one launch of attention; None for another form, and where no block of it fits the device."""
@@ -240,6 +271,13 @@ class _Lowering:
         )  # fmt: skip
         arguments = tuple(self.arguments[source] for source in sources.values())
         return Launch(function, arguments, _three(body.threads.grid), _three(body.threads.size))
+
+    def _call(self, found: Found) -> Call:
+        """A library's operation, with scratch memory behind that of the stages."""
+        call = call_of(found.operation, self.context.variant)
+        scratch = Scratch(self.scratch)
+        self.scratch += call.workspace_bytes
+        return Call(call, (*(self.arguments[source] for source in found.sources), scratch))
 
 
 def _three(extents: tuple[int, ...]) -> tuple[int, int, int]:

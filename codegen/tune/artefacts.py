@@ -64,6 +64,12 @@ def stored_target(folder: Path, asked: str, threads: int | None) -> Target:
     return gpu
 
 
+def stored_libraries(folder: Path) -> str:
+    """Whether a folder's kernels may call libraries, as ``--libraries`` said when it was made."""
+    report = read_manifest(folder).get("report")
+    return "none" if isinstance(report, dict) and report.get("libraries") == "none" else "auto"
+
+
 def replace_artefact(folder: Path, built: Built, tuning: Tuning) -> Replacement:
     """Puts the folder's program, compiled with what tuning found, in the folder's place, in one step.
 

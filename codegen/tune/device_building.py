@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Mapping
 
 from codegen.device.build import BuiltDeviceProgram, link, lowered
+from codegen.libraries import operations
+from codegen.lower.device import Call, Launch
 from codegen.targets.gpu import GpuTarget
 from codegen.tune.device_run import GuardedDeviceRun
 from codegen.tune.requests import Build
@@ -32,12 +36,13 @@ def guarded(built: BuiltDeviceProgram, feeds: Mapping[str, Array], request: Buil
 
 
 def digests(built: BuiltDeviceProgram) -> list[int]:
-    """What tells the code of a program from that of others: of each launch its function, blocks and threads."""
+    """What tells the code of a program from that of others: of each launch its function, blocks and threads, or its call."""
+    return [number for step in built.steps for launch in step.kernel.entries for number in _digest(launch)]
+
+
+def _digest(launch: Launch | Call) -> list[int]:
     from tvm_ffi import structural_hash
 
-    return [
-        number
-        for step in built.steps
-        for launch in step.kernel.launches
-        for number in (structural_hash(launch.function, map_free_vars=True), *launch.grid, *launch.block)
-    ]
+    if isinstance(launch, Call):
+        return [zlib.crc32(json.dumps(operations.as_json(launch.call), sort_keys=True).encode())]
+    return [structural_hash(launch.function, map_free_vars=True), *launch.grid, *launch.block]

@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from threading import Event
 from typing import Any
 
+from codegen.libraries.offers import ways_for
 from codegen.lower import device
 from codegen.lower.kernel import lower
 from codegen.schedules.context import Offer
@@ -43,6 +45,9 @@ class Variant:
 
 
 DEFAULT = Variant()
+_NONE: Mapping[str, str] = {}
+_ANOTHER_ROUNDING = 1.0
+"""The growth that is allowed to algorithms of libraries that multiply other numbers: none, as the whole model is checked so too."""
 ROW_MAJOR = Layout()
 TEMPLATES = 24
 """Ways to cut a kernel that are ranked high enough to be measured; who wants more has them searched for."""
@@ -66,10 +71,12 @@ def variants(
     most: int,
     layout: Layout = ROW_MAJOR,
     order: Order | None = None,
+    libraries: Mapping[str, str] = _NONE,
 ) -> list[Variant]:
     """The variants of a kernel, the default first and then the most promising; see ``Space``.
 
     That is by the analytic model unless there is another ``order``, which sees all that there are before they are cut off.
+    ``libraries`` are those that may be called, and their versions; their ways to compute the kernel alternate with ours.
     """
     if isinstance(target, GpuTarget):
         device_kernel = lowered_for_device(kernel, constants, target, layout)
@@ -84,7 +91,21 @@ def variants(
         found += [Variant({name: number}) for name in names if number < counts[name]]
     if order is not None:
         found = order(found, offers, target)
+    if isinstance(target, GpuTarget) and target.kind == "cuda":
+        called = [
+            Variant(way.parameters, _ANOTHER_ROUNDING if way.transformed else None)
+            for way in ways_for(kernel, layout.strides, layout.start, libraries)
+        ]
+        found = [DEFAULT, *(one for pair in zip_longest(called, found[1:]) for one in pair if one is not None)]
     return found[: max(1, most)]
+
+
+def is_usable(key: str, libraries: Mapping[str, str]) -> bool:
+    """Whether a variant, by its key, calls no library, or one of these versions: another's way of the same name is another one."""
+    if '"library"' not in key:
+        return True
+    parameters = json.loads(key)
+    return bool(libraries.get(parameters["library"]) == parameters["version"])
 
 
 def with_known(listed: Sequence[Variant], entries: Mapping[str, Mapping[str, Any]]) -> list[Variant]:

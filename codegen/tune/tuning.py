@@ -19,7 +19,7 @@ from codegen.tune.kernels import ProgramKernel, distinct_kernels, program_kernel
 from codegen.tune.pool import Pool, Request
 from codegen.tune.records import Records
 from codegen.tune.session import Session
-from codegen.tune.space import DEFAULT, Search, Space, lowered_for_device, variants, with_known
+from codegen.tune.space import DEFAULT, Search, Space, is_usable, lowered_for_device, variants, with_known
 from codegen.tune.tuned import TunedKernel, Tuning
 from tensoropt.allocation import Placement
 from tensoropt.ir.program import Program
@@ -38,6 +38,7 @@ _SEARCHED = "searched"
 """The row of a kernel that says for how many trials a search was made."""
 _BUILDERS = 2
 """Processes at the most: each takes some hundred MB, and timing holds all others."""
+_NONE: Mapping[str, str] = {}
 _DEVICE_BUILDERS = 8
 """Of a device: each takes some hundred MB of its memory too."""
 
@@ -64,11 +65,13 @@ def tune_program(
     search: Search | None = None,
     session: Callable[[], Session] | None = None,
     builders: int | None = None,
+    libraries: Mapping[str, str] = _NONE,
 ) -> Tuning:
     """The fastest known variant of every kernel of the program, measured where nothing is known.
 
     ``space`` lists variants; where these are fewer than the trials, ``search`` looks for more on CPUs, kernel by kernel. ``stop``
     ends all of it at once when it is set; ``session`` makes a measuring process, of which there are ``builders`` at the most.
+    What is known of variants that call libraries counts for these ``libraries`` in their versions.
     """
     tuning = Tuning()
     if request.trials <= 1 and not request.thorough:
@@ -80,7 +83,7 @@ def tune_program(
     for kernel in kernels:
         found = space(kernel.kernel, kernel.constants, target, request.trials, kernel.layout)
         if len(found) > 1 or request.thorough:
-            entries = records.read(kernel.key)
+            entries = {key: one for key, one in records.read(kernel.key).items() if is_usable(key, libraries)}
             tuning.kernels.append(TunedKernel(kernel, with_known(found, entries), entries))
     most = builders or _builders(target)
     make = session or (lambda: Session(target, quiet=quiet))

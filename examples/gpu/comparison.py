@@ -6,7 +6,8 @@
 The seven models at batch 1 and 16, the four published operator cases, and products and convolutions as shares of the GPU's
 measured peak, in f32 and f16 (products in bf16 too): ours, derived and as written, against PyTorch (eager, in a CUDA graph,
 compiled, tuned with CUDA graphs), cuBLAS and cuDNN called directly, and plain TVM. ``--groups``, names, ``--types``, ``--batches``
-and ``--against`` choose.
+and ``--against`` choose. Prepared on the machine with the GPU, where kernels are measured, ours may call cuBLASLt and cuDNN,
+and takes part without them too.
 
 A GPU may be lent for minutes, so both steps are cut to ``--seconds`` and go on where they stopped: what ``FOLDER`` or the
 ``--json`` file holds already is not done again, and a row that there was no time for says so. Every row is measured in a process

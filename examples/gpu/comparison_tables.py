@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from examples.gpu.prepared import AS_WRITTEN
+from examples.gpu.prepared import AS_WRITTEN, FREE, OWN, WITHOUT_LIBRARIES
 from examples.tables import OURS, Rows, geometric_mean, line, skipped, speed_ups
 
 
 def latencies(rows: Rows) -> str:
     """Milliseconds of ours, derived and as written, and of every peer; *ratio* is ours through the best peer's."""
     peers = peers_of(rows)
-    titles = ["case", f"{OURS} ms", f"{AS_WRITTEN} ms", *(f"{peer} ms" for peer in peers)]
+    free = [name for name in FREE if any(name in row.get("engines", {}) for row in rows.values())]
+    titles = ["case", f"{OURS} ms", f"{AS_WRITTEN} ms", *(f"{name} ms" for name in (*free, *peers))]
     titles += ["best peer", "ratio", "control", "difference"]
     lines = _head(titles)
     gains = speed_ups(rows, peers)
@@ -21,7 +22,7 @@ def latencies(rows: Rows) -> str:
             lines.append(_failed(label, row, titles))
             continue
         engines = row["engines"]
-        cells = [label, *(_median(engines, name) for name in (OURS, AS_WRITTEN, *peers))]
+        cells = [label, *(_median(engines, name) for name in (OURS, AS_WRITTEN, *free, *peers))]
         theirs = [peer for peer in peers if peer in engines]
         cells += [min(theirs, key=lambda peer: engines[peer]["median_ms"])] if theirs else [""]
         cells += [f"{1 / gains[label]:.2f}" if label in gains else "", f"{row['control']['ratio']:.2f}"]
@@ -63,6 +64,7 @@ def summary(rows: Rows) -> str:
             ("the best peer", peers),
             *((peer, [peer]) for peer in peers),
             ("as written", [AS_WRITTEN]),
+            (WITHOUT_LIBRARIES, [WITHOUT_LIBRARIES]),
         ]:
             gains = speed_ups(members, chosen)
             if gains:
@@ -84,7 +86,7 @@ def summary(rows: Rows) -> str:
 def peers_of(rows: Rows) -> list[str]:
     """The peers that took part in a row, in the order in which they were met."""
     met = [engine for row in rows.values() for engine in row.get("engines", {})]
-    return [engine for engine in dict.fromkeys(met) if engine not in (OURS, AS_WRITTEN)]
+    return [engine for engine in dict.fromkeys(met) if engine not in OWN]
 
 
 def _head(titles: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,26 @@ REPORT = "case.json"
 
 AS_WRITTEN = "as written"
 
-VARIANTS: Mapping[str, frozenset[str]] = {"tensoropt": frozenset(), AS_WRITTEN: frozenset({"all"})}
-"""Ours, by the rules that are excluded: derived, and every kernel as the model has it."""
+WITHOUT_LIBRARIES = "without libraries"
+
+
+@dataclass(frozen=True, slots=True)
+class Ours:
+    """How ours is compiled: the rules that are excluded, and whether kernels may call libraries."""
+
+    excluded: frozenset[str] = frozenset()
+    libraries: str = "auto"
+
+
+VARIANTS: Mapping[str, Ours] = {"tensoropt": Ours(), AS_WRITTEN: Ours(frozenset({"all"}))}
+"""Ours: derived, and every kernel as the model has it."""
+FREE: Mapping[str, Ours] = {
+    WITHOUT_LIBRARIES: Ours(libraries="none"),
+    f"{AS_WRITTEN}, {WITHOUT_LIBRARIES}": Ours(frozenset({"all"}), "none"),
+}
+"""The same free of libraries, which is another thing only where kernels are measured: these are what they would be."""
+OWN = (*VARIANTS, *FREE)
+"""The names of ours."""
 
 
 _FOR_PEOPLE = ("stages", "program.txt", "trace.json", "optimized.onnx", SOURCES["cuda"])
@@ -52,9 +71,11 @@ def prepare(case: Case, target: str, tune: str | None, tvm: bool, folder: Path) 
         "versions": {name: installed_version(name) for name in ("apache-tvm", "onnxruntime", "numpy")},
         "variants": {},
     }
-    for variant, excluded in VARIANTS.items():
+    for variant, how in variants_for(target, tune).items():
         started = time.monotonic()
-        compiled = tensoropt.optimize(model, target, tune=tune, exclude_rules=excluded, check=case.checked)
+        compiled = tensoropt.optimize(
+            model, target, tune=tune, exclude_rules=how.excluded, libraries=how.libraries, check=case.checked
+        )
         seconds = time.monotonic() - started
         there = compiled.save(partial / variant)
         built = compiled._built
@@ -79,6 +100,17 @@ def prepare(case: Case, target: str, tune: str | None, tvm: bool, folder: Path) 
     partial.rename(folder)
     report["bytes"] = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return report
+
+
+def variants_for(target: str, tune: str | None) -> dict[str, Ours]:
+    """The variants that there are for a target: those free of libraries where its kernels are measured on this machine."""
+    from codegen.targets.gpu import GpuTarget
+    from codegen.targets.here import why_not_here
+    from codegen.targets.parsing import parse_target
+
+    gpu = parse_target(target)
+    measured = isinstance(gpu, GpuTarget) and gpu.kind == "cuda" and tune != "off" and not why_not_here([gpu])[gpu.name]
+    return {**VARIANTS, **(FREE if measured else {})}
 
 
 def report_of(folder: Path) -> Row:

@@ -16,7 +16,7 @@ from examples.gpu.cases import Case
 from examples.gpu.machine import clocks
 from examples.gpu.measuring import furthest, ours
 from examples.gpu.peers import Contender, Setting, found_peers, reference
-from examples.gpu.prepared import VARIANTS, load, report_of
+from examples.gpu.prepared import OWN, load, report_of
 from examples.runs import Row
 from examples.tables import OURS
 from tensoropt.check import END_TO_END, random_feeds
@@ -43,7 +43,7 @@ def measure(case: Case, prepared: Path, setting: Setting) -> Row:
     feeds = random_feeds(program.inputs, 0)
     tensors = _placed(feeds, device)
     contenders = {}
-    for variant in VARIANTS:
+    for variant in report["variants"]:
         model = load(folder / variant, program.constants)
         contenders[variant] = Contender(ours(model, tensors), model.run(feeds), case.name)
     peers, skipped = found_peers(case, feeds, device, setting, folder)
@@ -56,7 +56,7 @@ def measure(case: Case, prepared: Path, setting: Setting) -> Row:
     for engine, difference in differences.items():
         if not difference <= allowed:
             said = f"it differs from {name} by {difference:.2g} where {allowed:.2g} is allowed"
-            if engine in VARIANTS:
+            if engine in OWN:
                 raise CheckError(f"{engine}: {said}")
             skipped[engine] = said
             del contenders[engine]

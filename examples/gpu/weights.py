@@ -87,7 +87,7 @@ def places_of(built: BuiltDeviceProgram) -> dict[str, int]:
     found: dict[str, int] = {}
     starts = iter(built.starts)
     for step in built.steps:
-        for launch, start in zip(step.kernel.launches, starts, strict=False):  # the next step's begin where these end
+        for launch, start in zip(step.kernel.entries, starts, strict=False):  # the next step's begin where these end
             for argument, place in zip(launch.arguments, start.arguments, strict=True):
                 if place.region == "weights":
                     name = step.actual[argument.name].name  # type: ignore[union-attr]  # scratch memory is in the arena

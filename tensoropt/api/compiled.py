@@ -47,6 +47,8 @@ class CompiledModel:
     unplanned: tuple[Program, Mapping[str, Any]] | None = field(repr=False)
     """Where there was a memory budget: the kernels of the plan with their variants, none of them run again."""
     _built: Built = field(repr=False)
+    libraries: str = "auto"
+    """Whether kernels may call vendors' libraries (auto), or none may."""
     _exported: Any = field(default=None, repr=False)
     _exported_latency: dict[str, float] = field(default_factory=dict, repr=False)
 
@@ -79,6 +81,7 @@ class CompiledModel:
             "search_seconds": self.seconds.get("select", 0.0),
             "tune_seconds": self.seconds.get("tune", 0.0),
             "tuning": self.tuning,
+            "libraries": self.libraries,
             "seconds": self.seconds,
             "kernels": self._built.kernels_as_json(),
             "optimized_onnx_latency_ms": self._exported_latency,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tensoropt.api.checking import check_model, export, latencies, require_agreement
 from tensoropt.api.compiled import CompiledModel
 from tensoropt.api.compiling import compiled, compiled_for_device, variants_of
-from tensoropt.api.measuring import tuned
+from tensoropt.api.measuring import libraries_here, tuned
 from tensoropt.check import CheckResult, random_feeds
 from tensoropt.ir.program import Program
 from tensoropt.pass_manager import Context, Pass, Progress
@@ -31,6 +31,7 @@ def optimize_for_device(
     seed: int,
     time_limit: float | None,
     check: bool,
+    libraries: str,
     clock: Clock,
     progress: Progress,
     on_interrupt: Callable[[], None] | None,
@@ -38,7 +39,7 @@ def optimize_for_device(
     """A model compiled for a device, and checked there where it is here; otherwise its program is checked on the CPU.
 
     What is derived for CUDA is chosen by the GPU's data. No cost is known of other devices, so nothing is derived for them. Kernels
-    are tuned where the device is here.
+    are tuned where the device is here; ``libraries`` is auto, where they may call those that are faster, or none.
     ModelError for what is not compiled for devices, CheckError where the result differs from ONNX Runtime's.
     """
     from codegen.targets.cpu import available_threads, host_target
@@ -54,7 +55,8 @@ def optimize_for_device(
     tuning = Tuning()
     if not absent:
         request = requested("off" if context.time_is_up() else tune, context.deadline())
-        tuning = tuned(program, Records(database, gpu), request, Quiet(), progress, on_interrupt)
+        known = libraries_here(gpu, libraries)
+        tuning = tuned(program, Records(database, gpu), request, Quiet(), progress, on_interrupt, libraries=known)
         clock.lap("tune")
     progress("compile", 0.0, "")
     built = compiled_for_device(program, gpu, lambda share, detail: progress("compile", share, detail), tuning.variants)
@@ -103,6 +105,7 @@ def optimize_for_device(
         memory={},
         notices=(*database.warnings, *tuning.warnings, *([unrun] if absent else [])),
         unplanned=None,
+        libraries=libraries,
         _built=built,
         _exported=exported,
         _exported_latency=exported_latency,

@@ -55,6 +55,7 @@ def tune_elsewhere(
     request: Request,
     shapes: Mapping[str, Sequence[int]] | None,
     time_limit: float | None,
+    libraries: str,
     progress: Progress,
     on_interrupt: Callable[[], None] | None,
 ) -> dict[str, Any]:
@@ -77,7 +78,8 @@ def tune_elsewhere(
         except Lost as lost:
             raise fleet.exhausted(f"what was measured is stored in {database.path}") from lost
         # nothing of this machine is timed, so nothing here has to be quiet
-        tuning = tuned(program, records, request, Quiet(), telling, on_interrupt, lambda: RemoteSession(fleet))
+        known = found.libraries if libraries == "auto" else {}
+        tuning = tuned(program, records, request, Quiet(), telling, on_interrupt, lambda: RemoteSession(fleet), known)
         if tuning.stopped == "devices":
             done = sum(not tuned.missing for tuned in tuning.kernels)
             raise fleet.exhausted(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,7 @@ from tensoropt.pass_manager import Progress
 from tensoropt.quiet import Quiet
 
 if TYPE_CHECKING:
+    from codegen.targets.parsing import Target
     from codegen.tune.pool import Request
     from codegen.tune.records import Records
     from codegen.tune.session import Session
@@ -30,10 +31,12 @@ def tuned(
     progress: Progress,
     on_interrupt: Callable[[], None] | None,
     elsewhere: Callable[[], Session] | None = None,
+    libraries: Mapping[str, str] | None = None,
 ) -> Tuning:
     """The fastest known variants of the program's kernels for the records' target, measured in the order of what was learned.
 
     ``elsewhere`` makes a session on another machine, where that is what measures; MetaSchedule searches on this one only.
+    ``libraries`` are those that kernels may call, with the versions that are installed where it is measured.
     """
     from codegen.tune.learned.ordering import LearnedOrder
     from codegen.tune.metaschedule import looked_further
@@ -54,10 +57,18 @@ def tuned(
             quiet=quiet,
             progress=lambda share, detail: progress("tune", share, detail),
             stop=stop,
-            space=partial(variants, order=order),
+            space=partial(variants, order=order, libraries=libraries or {}),
             search=looked_further if searched else None,
             session=elsewhere,
             builders=None if elsewhere is None else _MOST_ELSEWHERE,
+            libraries=libraries or {},
         )
     tuning.warnings += order.warnings
     return tuning
+
+
+def libraries_here(target: Target, libraries: str) -> dict[str, str]:
+    """The libraries that kernels for a target may call on this machine, with their versions: none where none are wanted."""
+    from codegen.libraries.library import installed
+
+    return installed() if libraries == "auto" and target.kind == "cuda" else {}

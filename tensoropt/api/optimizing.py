@@ -13,7 +13,13 @@ from tensoropt.api.compiled import CompiledModel
 from tensoropt.api.compiling import compiled, variants_of
 from tensoropt.api.device import optimize_for_device
 from tensoropt.api.measuring import tuned
-from tensoropt.api.requirements import require_budget, require_device_options, require_limits, require_target
+from tensoropt.api.requirements import (
+    require_budget,
+    require_device_options,
+    require_libraries,
+    require_limits,
+    require_target,
+)
 from tensoropt.api.training import load_training
 from tensoropt.check import CheckResult, random_feeds
 from tensoropt.errors import ModelError, UsageError
@@ -46,6 +52,7 @@ def optimize(
     db: str | os.PathLike[str] | None = None,
     seed: int = 0,
     check: bool = True,
+    libraries: str = "auto",
     progress: Progress = silent,
     on_interrupt: Callable[[], None] | None = None,
 ) -> CompiledModel:
@@ -56,7 +63,8 @@ def optimize(
     full; ``db`` is a tuning database other than the user's own. With a ``memory_budget`` (bytes, ``512MiB``, or ``80%`` of the peak
     in the model's order) a run's arena is no larger: values are ordered, and computed again, as the planner says, and with
     ``paging`` (a rate such as ``25GB/s``, or ``target``) copied to the host and back. With ``training``, the name of an output of
-    one number, the model's weights become inputs and the derivatives of that loss by them (``NAME.grad``) further outputs. Where
+    one number, the model's weights become inputs and the derivatives of that loss by them (``NAME.grad``) further outputs. On a GPU
+    that is here, kernels may call vendors' ``libraries`` where these are measured to be faster (auto), or none may. Where
     ``on_interrupt`` is given, the first interrupt while kernels are tuned calls it and ends tuning, and the best so far is used.
     UsageError for options that mean nothing for the target, ModelError for a model that cannot be used, NoPlanError for a budget
     that no plan was found for, CheckError where the result differs from ONNX Runtime's.
@@ -79,6 +87,7 @@ def optimize(
     if unknown:
         raise UsageError(f"no rule is called {sorted(unknown)[0]!r}; `tensoropt rules` lists them")
     require_limits(threads, seed, time_limit)
+    require_libraries(libraries)
     if memory_budget is not None:
         require_budget(memory_budget)
     if paging is not None:
@@ -90,7 +99,7 @@ def optimize(
         return optimize(
             model, target, memory_budget=memory_budget if budget is None else budget, paging=paging, training=training, tune=tune,
             shapes=shapes, exclude_rules=rules,
-            threads=threads, time_limit=time_limit, db=db, seed=seed, check=check, progress=progress,
+            threads=threads, time_limit=time_limit, db=db, seed=seed, check=check, libraries=libraries, progress=progress,
             on_interrupt=on_interrupt,
         )  # fmt: skip
 
@@ -106,7 +115,18 @@ def optimize(
             )
         if gpu is not None:
             return optimize_for_device(
-                imported, gpu, database, excluded, tune, seed, time_limit, check, clock, progress, on_interrupt
+                imported,
+                gpu,
+                database,
+                excluded,
+                tune,
+                seed,
+                time_limit,
+                check,
+                libraries,
+                clock,
+                progress,
+                on_interrupt,
             )
         cpu = host_target(threads)
         context, program = rewritten(imported, cpu, database, excluded, tune, seed, time_limit, progress)

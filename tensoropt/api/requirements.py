@@ -80,6 +80,12 @@ def require_tuned_here(target: str, threads: int | None) -> GpuTarget | None:
     return found
 
 
+def require_libraries(libraries: str) -> None:
+    """UsageError for what ``--libraries`` does not take."""
+    if libraries not in ("auto", "none"):
+        raise UsageError(f"--libraries is auto or none, not {libraries!r}")
+
+
 def require_limits(threads: int | None, seed: int, time_limit: float | None) -> None:
     most = max(16, 4 * (os.cpu_count() or 1))
     if threads is not None and not 1 <= threads <= most:

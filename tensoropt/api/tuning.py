@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 from tensoropt.api.compiling import compiled, compiled_for_device
 from tensoropt.api.device import rewritten_for_device
 from tensoropt.api.elsewhere import fleet_for, tune_elsewhere
-from tensoropt.api.measuring import tuned
+from tensoropt.api.measuring import libraries_here, tuned
 from tensoropt.api.optimizing import rewritten
-from tensoropt.api.requirements import require_limits, require_tuned_here
+from tensoropt.api.requirements import require_libraries, require_limits, require_tuned_here
 from tensoropt.pass_manager import Progress, silent
 from tensoropt.quiet import Quiet
 
@@ -32,6 +32,7 @@ def tune(
     db: str | os.PathLike[str] | None = None,
     threads: int | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
+    libraries: str | None = None,
     progress: Progress = silent,
     on_interrupt: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
@@ -45,10 +46,10 @@ def tune(
     machines run ``codegen.tune.remote.server``, and stored for these; ``target`` may then be left out. DeviceError where no device
     is left before all is measured.
 
-    ``on_interrupt`` as in ``optimize``.
+    ``libraries`` and ``on_interrupt`` as in ``optimize``; a folder's kernels may call libraries where it was made so.
     """
     from codegen.targets.cpu import CpuTarget, host_target
-    from codegen.tune.artefacts import replace_artefact, stored_target
+    from codegen.tune.artefacts import replace_artefact, stored_libraries, stored_target
     from codegen.tune.database import Database
     from codegen.tune.pool import Request
     from codegen.tune.records import Records
@@ -57,11 +58,15 @@ def tune(
     from tensoropt.stored import stored_program
 
     require_limits(threads, 0, time_limit)
+    if libraries is not None:
+        require_libraries(libraries)
     deadline = None if time_limit is None else time.monotonic() + time_limit
     request = Request(trials or TRIALS["full"], deadline, thorough=True)
     if rpc is not None or key is not None:
         fleet = fleet_for(Path(path), rpc, key, target, threads)
-        return tune_elsewhere(Path(path), fleet, db, request, shapes, time_limit, progress, on_interrupt)
+        return tune_elsewhere(
+            Path(path), fleet, db, request, shapes, time_limit, libraries or "auto", progress, on_interrupt
+        )
     source, target = Path(path), target or "cpu"
     gpu = require_tuned_here(target, threads)
     tuned_for = stored_target(source, target, threads) if source.is_dir() else gpu or host_target(threads)
@@ -69,6 +74,7 @@ def tune(
     with Database(db) as database:
         if source.is_dir():
             program = stored_program(source)
+            libraries = libraries or stored_libraries(source)
         else:
             progress("import", 0.0, "")
             imported = load_program(source, dict(shapes or {}))
@@ -79,7 +85,9 @@ def tune(
                 quiet = context.quiet
             else:
                 _, program = rewritten_for_device(imported, tuned_for, frozenset(), "fast", 0, time_limit, progress)
-        tuning = tuned(program, Records(database, tuned_for), request, quiet, progress, on_interrupt)
+        known = libraries_here(tuned_for, libraries or "auto")
+        records = Records(database, tuned_for)
+        tuning = tuned(program, records, request, quiet, progress, on_interrupt, libraries=known)
         if source.is_dir():
             progress("compile", 0.0, "")
             built: Built = (

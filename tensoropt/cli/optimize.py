@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tensoropt.cli.options import Db, Json, Seed, Shape, Threads, TimeLimit, Verbose, parse_shapes
+from tensoropt.cli.options import Db, Json, Libraries, Seed, Shape, Threads, TimeLimit, Verbose, parse_shapes
 from tensoropt.cli.output import print_json
 from tensoropt.cli.progress import progress_display, tell_of_interrupt
 from tensoropt.errors import UsageError
@@ -50,6 +50,7 @@ def optimize(
     time_limit: TimeLimit = None,
     db: Db = None,
     seed: Seed = 0,
+    libraries: Libraries = None,
     no_check: Annotated[bool, typer.Option("--no-check", help="Do not compare with ONNX Runtime.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a folder that is not an artefact.")] = False,
     as_json: Json = False,
@@ -78,6 +79,7 @@ def optimize(
             db=db,
             seed=seed,
             check=not no_check,
+            libraries=libraries or "auto",
             progress=progress,
             on_interrupt=tell_of_interrupt,
         )

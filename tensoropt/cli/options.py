@@ -25,6 +25,14 @@ TimeLimit = Annotated[
         "--time-limit", metavar="SECONDS", help="Search and measure for about so long, then use the best so far."
     ),
 ]
+Libraries = Annotated[
+    str | None,
+    typer.Option(
+        "--libraries",
+        metavar="auto|none",
+        help="On a CUDA GPU: whether kernels may call cuBLASLt and cuDNN where these are measured to be faster.",
+    ),
+]
 Shape = Annotated[
     list[str] | None,
     typer.Option("--shape", metavar="NAME=DIMS", help="Bind an input's dimensions: --shape x=1,3,224,224."),

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tensoropt.cli.options import Db, Json, Shape, Threads, TimeLimit, parse_shapes
+from tensoropt.cli.options import Db, Json, Libraries, Shape, Threads, TimeLimit, parse_shapes
 from tensoropt.cli.output import print_json
 from tensoropt.cli.progress import progress_display, tell_of_interrupt
 
@@ -36,6 +36,7 @@ def tune(
     db: Db = None,
     threads: Threads = None,
     shape: Shape = None,
+    libraries: Libraries = None,
     as_json: Json = False,
 ) -> None:
     """Tune every kernel; a folder is replaced by its faster self, and the next `optimize` uses what was measured."""
@@ -52,6 +53,7 @@ def tune(
             db=db,
             threads=threads,
             shapes=parse_shapes(shape),
+            libraries=libraries,
             progress=progress,
             on_interrupt=tell_of_interrupt,
         )

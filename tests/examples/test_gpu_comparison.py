@@ -300,3 +300,28 @@ def test_the_tables() -> None:
     assert "- Ours was timed with copies from the host and back: b, f32, batch 1." in said
     assert "- Failed: c." in said
     assert "- b, f32, batch 1: tvm is skipped: it does not" in said
+
+
+def test_ours_without_libraries_is_no_peer() -> None:
+    common = {"control": {"ratio": 1.0}, "skipped": {}, "copies": False, "dtype": "f32", "batch": 1, "group": "models"}
+    free = {"without libraries": 3.0, "as written, without libraries": 5.0}
+    rows: dict[str, Any] = {
+        "a": {**common, "engines": engines(tensoropt=1.0, **{"as written": 2.0, **free, "torch": 4.0})}
+    }
+    lines = latencies(rows).splitlines()
+    assert lines[0].startswith(
+        "| case | tensoropt ms | as written ms | without libraries ms | as written, without libraries ms |"
+    )
+    assert lines[2] == "| a | 1.0000 | 2.0000 | 3.0000 | 5.0000 | 4.0000 | torch | 0.25 | 1.00 | 1.0e-06 |"
+    assert (
+        "4.00 over the best peer (1); 4.00 over torch (1); 2.00 over as written (1); 3.00 over without libraries"
+        in summary(rows)
+    )
+
+
+def test_ours_without_libraries_is_prepared_where_kernels_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert prepared.variants_for("cuda:h200", None).keys() == prepared.VARIANTS.keys()
+    monkeypatch.setattr("codegen.targets.here.open_driver", lambda: FakeDriver({}))
+    assert tuple(prepared.variants_for("cuda:h200", None)) == prepared.OWN
+    assert prepared.variants_for("cuda:h200", "off").keys() == prepared.VARIANTS.keys()
+    assert prepared.variants_for("cuda:a100", None).keys() == prepared.VARIANTS.keys()

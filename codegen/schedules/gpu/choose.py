@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from codegen.libraries.form import Found
 from codegen.lower.stages import Stage
 from codegen.schedules.context import Offer
 from codegen.schedules.gpu import injective, reduction
@@ -19,11 +20,14 @@ from tensoropt.ir.expression import Scope
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What one launch computes: a stage, or part of one whose ``stands_for`` others read. ``tile`` where it is a contraction."""
+    """What one launch computes: a stage, or part of one whose ``stands_for`` others read. ``tile`` where it is a contraction,
+    ``library`` where a library's operation is called for it instead.
+    """
 
     stage: Stage
     tile: Tile | None = None
     stands_for: Scope | None = None
+    library: Found | None = None
 
 
 def steps(context: Context, stage: Stage) -> list[Step]:

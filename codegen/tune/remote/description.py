@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from codegen.libraries import library
 from codegen.targets.cpu import CpuTarget
 from codegen.targets.gpu import GpuTarget
 from codegen.targets.parsing import Target
@@ -15,24 +16,31 @@ from codegen.tune.records import device_of, generator_version, versions_for
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """A device: its target as plain data, its name in the tuning database, and what makes kernels there."""
+    """A device: its target as plain data, its name in the tuning database, what makes kernels there, and which ``libraries`` of
+    which versions these may call.
+    """
 
     target: Mapping[str, Any]
     device: str
     versions: str
     generator: str
+    libraries: Mapping[str, str] = field(default_factory=dict)
 
     @staticmethod
     def here(target: Target) -> Description:
         """That of a device of this machine."""
-        return Description(target.describe(), device_of(target), versions_for(target.kind), generator_version())
+        libraries = library.installed() if target.kind == "cuda" else {}
+        versions = versions_for(target.kind)
+        return Description(target.describe(), device_of(target), versions, generator_version(), libraries)
 
     @staticmethod
     def parse(text: str) -> Description:
         """What ``text`` says, the reverse of ``as_text``. ValueError for what no server of this version says."""
         try:
             found = Description(**json.loads(text))
-        except (TypeError, RecursionError) as error:
+            if not all(isinstance(version, str) for version in found.libraries.values()):
+                raise TypeError("a library's version is a text")
+        except (TypeError, AttributeError, RecursionError) as error:
             raise ValueError(str(error)) from error
         found.parsed_target()
         return found

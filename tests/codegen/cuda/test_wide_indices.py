@@ -11,7 +11,7 @@ import pytest
 from codegen.cuda.cubins import compile_functions
 from codegen.cuda.source import cuda_source
 from codegen.device.kernel import starts_of
-from codegen.device.table import Place
+from codegen.device.table import Place, Start
 from codegen.lower.device import DeviceKernel, lower
 from codegen.targets.named import NAMED
 from tensoropt.ir.expression import Access, Reducer, Scope, Tensor
@@ -77,6 +77,7 @@ def test_elements_far_apart_are_found(tmp_path: Path, name: str) -> None:
         x[ROWS - 1, column] = 201 + number  # only there
     library = compiled(cuda_source({"kernel_0": kernel.launches[0].function}, TARGET), tmp_path, contracted=False)
     (start,) = starts_of(kernel, ["kernel_0"], {X: Place("input"), kernel.output: Place("output")}, Place("arena"))
+    assert isinstance(start, Start)
     y = np.zeros(tuple(int(extent) for extent in kernel.output.shape), np.uint8)
     addresses = {"input": x.ctypes.data, "output": y.ctypes.data}
     kernels_of(library, [start])["kernel_0"](*(addresses[place.region] for place in start.arguments))
