@@ -89,6 +89,11 @@ def lower(
             f"{output.name}: {target.name} computes no f64, which this value needs; convert the model to f32"
         )
     with written_in(dialect_of(target)):
+        narrow = any(multiple < ALIGNED for multiple in (alignments or {}).values())
+        if variant and "metaschedule" in variant and not narrow:
+            from codegen.lower.device_blocks import scheduled_kernel
+
+            return scheduled_kernel(output, expression, target, str(variant["metaschedule"]), strides)
         return _Lowering(output, expression, target, constants, variant or {}, strides, alignments or {}).kernel()
 
 
