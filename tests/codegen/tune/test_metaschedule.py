@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from codegen.device.kernel import compile_kernel as compile_for_device
 from codegen.kernel import compile_kernel
 from codegen.targets.cpu import host_target
 from codegen.tune.metaschedule import Variant, explore, search
@@ -17,6 +18,7 @@ from tensoropt.ir.interpreter import evaluate
 from tensoropt.ir.program import Compute
 from tensoropt.ir.types import DataType, Extent, TensorType
 from tensoropt.isolated import Failed
+from tests.strategies.compilers import OPENCL
 from tests.strategies.networks import convolution, random_array, tensor
 
 TARGET = host_target(2)
@@ -32,6 +34,17 @@ def test_the_fastest_schedules_come_first_and_agree_with_the_interpreter() -> No
     expected = evaluate(SMALL.expression, values)
     for variant, _ in found:
         actual = compile_kernel(SMALL, TARGET, variant=variant)(values)["y"]
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_schedules_are_looked_for_on_a_device() -> None:
+    found = search(SMALL, OPENCL, trials=6, seconds=200, seed=3)
+    assert found
+    values = {source.name: random_array(source) for source in SMALL.inputs}
+    expected = evaluate(SMALL.expression, values)
+    for variant, _ in found:
+        actual = compile_for_device(SMALL, OPENCL, variant=variant)(values)["y"]
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 
