@@ -136,16 +136,14 @@ class _Launches:
         self._buffers: list[tuple[Any, Any, Tensor | Scratch]] = []
         """Of each buffer that a launch may use: itself, the pointer that it is made of, and what lies there."""
         self._scratch = 0
-        whole = {}
         for number, (parameter, tensor) in enumerate(zip(function.params, tensors, strict=True)):
-            whole[parameter] = self._add(parameter, f"p{number}", tensor)
+            self._add(parameter, f"p{number}", tensor)
         body = function.body
         self._nests: list[Any] = []
         for statement in list(body.seq) if isinstance(body, tirx.SeqStmt) else [body]:
             match statement:
                 case tirx.DeclBuffer():
-                    pointer, argument = whole[statement.data.args[0]]
-                    self._buffers.append((statement.buffer, pointer, argument))
+                    self._add_view(statement)
                 case tirx.AllocBuffer():
                     self._allocate(statement.buffer)
                 case tirx.Evaluate():
@@ -162,10 +160,17 @@ class _Launches:
         aligned = dict.fromkeys((*used, output), ALIGNED)
         return DeviceKernel(launches, used, output, self._scratch, (name,) * len(launches), strides, aligned)
 
-    def _add(self, buffer: Any, name: str, argument: Tensor | Scratch) -> tuple[Any, Tensor | Scratch]:
-        pointer = tir.global_pointer(str(buffer.dtype), name)
-        self._buffers.append((buffer, pointer, argument))
-        return pointer, argument
+    def _add(self, buffer: Any, name: str, argument: Tensor | Scratch) -> None:
+        self._buffers.append((buffer, tir.global_pointer(str(buffer.dtype), name), argument))
+
+    def _add_view(self, statement: Any) -> None:
+        """Another form of a buffer. One of another type is a buffer of another launch, in its memory, by a pointer of its own."""
+        (whole,) = statement.data.args
+        pointer, argument = next(entry[1:] for entry in self._buffers if entry[0].same_as(whole))
+        if str(statement.buffer.dtype) == str(whole.dtype):
+            self._buffers.append((statement.buffer, pointer, argument))
+        else:
+            self._add(statement.buffer, f"{pointer.name}_{len(self._buffers)}", argument)
 
     def _allocate(self, buffer: Any) -> None:
         """Gives a buffer between launches its part of the scratch memory."""

@@ -155,6 +155,24 @@ def test_what_launches_hand_on_lies_in_scratch_memory() -> None:
     np.testing.assert_array_equal(run(scope, values, kernel, schedule), evaluate(scope, values))
 
 
+@pytest.mark.parametrize("dtype", [DataType.FLOAT32, DataType.FLOAT16])
+def test_launches_share_scratch_memory_of_different_sizes(dtype: DataType) -> None:
+    """Statistics of two lengths, handed on by launch after launch."""
+    x = Tensor("x", TensorType(dtype, (Extent(24), Extent(5))))
+    i, j = Iterator("i", 24), Iterator("j", 5)
+    top = Scope([i], Access(x, [i, j]), [j], Reducer.MAX)
+    moved = Scope([i, j], Apply("sub", Access(x, [i, j]), Access(top, [i])))
+    total = Scope([j], Access(moved, [i, j]), [i])
+    least = Scope([i], Apply("mul", Access(moved, [i, j]), Access(total, [j])), [j], Reducer.MIN)
+    scope = Scope([i, j], Apply("add", Access(least, [i]), Access(total, [j])))
+    kernel = blocks_of(scope)
+    schedule = s_tir.Schedule(kernel.function)
+    for block in schedule.get_child_blocks(schedule.get_sblock("root")):
+        schedule.bind(schedule.get_loops(block)[0], "threadIdx.x")
+    values = {"x": small_integers(x, 3)}
+    np.testing.assert_array_equal(run(scope, values, kernel, schedule), evaluate(scope, values))
+
+
 def test_what_is_bound_to_no_threads_is_refused() -> None:
     scope, kernel = stages()
     variant = {"metaschedule": describe(kernel, s_tir.Schedule(kernel.function))}
