@@ -93,12 +93,13 @@ class Comparison:
     def best_template(self) -> Variant:
         """The fastest of the templates that tuning would measure, the default among them."""
         listed = variants(self.kernel.kernel, self.kernel.constants, self.target, TEMPLATES, self.kernel.layout)
-        best, seconds = DEFAULT, float("inf")
+        best, share = DEFAULT, 1.0
         for start in range(1, len(listed), 7):
-            tried = [DEFAULT, *listed[start : start + 7]]
-            for variant, found in zip(tried, self.timed(tried), strict=True):
-                if found.cost.source == "measured" and found.cost.seconds < seconds:
-                    best, seconds = variant, found.cost.seconds
+            tried = listed[start : start + 7]
+            default, *others = (found.cost for found in self.timed([DEFAULT, *tried]))
+            for variant, cost in zip(tried, others, strict=True):
+                if cost.source == "measured" and cost.seconds < share * default.seconds:
+                    best, share = variant, cost.seconds / default.seconds
         return best
 
     def searched(self, trials: int) -> tuple[Variant | None, list[Variant], int]:
