@@ -11,7 +11,9 @@ import pytest
 from codegen.device.kernel import compile_kernel as compile_for_device
 from codegen.kernel import compile_kernel
 from codegen.targets.cpu import host_target
+from codegen.tune.guarded import Trespass
 from codegen.tune.metaschedule import Variant, explore, search
+from codegen.tune.serving import replying
 from tensoropt.ir.expression import Access, Reducer, Scope, Tensor
 from tensoropt.ir.index import Iterator
 from tensoropt.ir.interpreter import evaluate
@@ -80,3 +82,15 @@ def test_a_kernel_without_a_form_in_blocks_says_why() -> None:
     )
     with pytest.raises(Failed, match="values of type f16"):
         search(statement, TARGET, trials=2, seconds=100)
+
+
+def test_a_reply_tells_a_candidate_that_failed_from_a_process_that_is_not_to_be_used() -> None:
+    def answer(error: Exception | None) -> str:
+        if error is not None:
+            raise error
+        return "made"
+
+    reply = replying(answer)
+    assert reply(None) == ("done", "made")
+    assert reply(ValueError("no")) == ("failed", "ValueError: no")
+    assert reply(Trespass("wrote before the output y")) == ("broken", "wrote before the output y")
