@@ -63,7 +63,10 @@ class _Search:
         from tvm.s_tir.dlight import gpu
 
         for rule in (gpu.Matmul(), gpu.GEMV(), gpu.Reduction(), gpu.GeneralReduction(), gpu.Fallback()):
-            schedule = rule.apply(self.kernel.function, self.target, False)
+            try:
+                schedule = rule.apply(self.kernel.function, self.target, False)
+            except Exception:  # of a kernel that it did not foresee: the search goes on without it
+                continue
             if schedule is not None:
                 return [describe(self.kernel, schedule, "dlight")]
         return []
