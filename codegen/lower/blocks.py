@@ -34,7 +34,7 @@ def lower_blocks(functions: Mapping[str, Any]) -> dict[str, Any]:
         plain.FlattenBuffer(),
         plain.NarrowDataType(32),
         blocks.LoopPartition(),
-        _check,
+        check_loops,
         plain.VectorizeLoop(True),
         plain.StorageRewrite(),
         blocks.HoistIfThenElse(),
@@ -49,7 +49,7 @@ def lower_blocks(functions: Mapping[str, Any]) -> dict[str, Any]:
     return {variable.name_hint: function for variable, function in module.functions.items()}
 
 
-def _check(module: Any) -> Any:
+def check_loops(module: Any) -> Any:
     """UnsafeSchedule where a vectorised loop allocates (TVM gives its iterations one memory), or parallel loops are nested."""
     allocations: list[Any] = []  # an exception would lose its type on its way through TVM
     nested: list[Any] = []

@@ -98,13 +98,20 @@ def lower(
 
     ``strides``: how many elements lie from one of the output to the next along each axis, where it is not row-major.
     ``alignments``: of which numbers of bytes the places of tensors are known to be multiples, where that is less than ``ALIGNED``.
-    ModelError where the device lacks a type that the expression computes with.
+    ``variant`` holds parameters of its schedule, or ``{"metaschedule": text}`` for one that ``codegen.tune.metaschedule`` found: it
+    is taken where all tensors are aligned. ScheduleMismatch where such a text does not fit the kernel, ModelError where the device
+    lacks a type that the expression computes with.
     """
     if not target.double and _doubles(expression):
         raise ModelError(
             f"{output.name}: {target.name} computes no f64, which this value needs; convert the model to f32"
         )
     with written_in(dialect_of(target)):
+        narrow = any(multiple < ALIGNED for multiple in (alignments or {}).values())
+        if variant and "metaschedule" in variant and not narrow:
+            from codegen.lower.device_blocks import scheduled_kernel
+
+            return scheduled_kernel(output, expression, target, str(variant["metaschedule"]), strides)
         return _Lowering(output, expression, target, constants, variant or {}, strides, alignments or {}).kernel()
 
 

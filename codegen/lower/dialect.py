@@ -58,6 +58,8 @@ class Cuda(_Device):
         ("uint32", "float32"): "__uint_as_float",
         ("float32", "int32"): "__float_as_int",
         ("float32", "uint32"): "__float_as_uint",
+        ("int64", "float64"): "__longlong_as_double",
+        ("float64", "int64"): "__double_as_longlong",
     }
 
 
@@ -71,6 +73,8 @@ class OpenCl(_Device):
         ("float32", "int32"): "as_int",
         ("float32", "uint32"): "as_uint",
         ("uint64", "float64"): "as_double",
+        ("int64", "float64"): "as_double",
+        ("float64", "int64"): "as_long",
     }
 
     def literal(self, value: float | int | bool, dtype: str) -> Expression:

@@ -32,7 +32,7 @@ def value_of(key: Expression) -> Expression:
     width = int(kind.removeprefix("int"))
     magnitude = tirx.const((1 << (width - 1)) - 1, kind)
     bits = tirx.bitwise_xor(key, tirx.bitwise_and(tirx.shift_right(key, tirx.const(width - 1, kind)), magnitude))
-    return tirx.reinterpret(f"float{width}", bits)
+    return tir.reinterpret(f"float{width}", bits)
 
 
 class _Form:
@@ -46,7 +46,7 @@ class _Form:
         self.infinity = tirx.const(0x7F800000 if width == 32 else 0x7FF0000000000000, self.kind)
 
     def bits(self, value: Expression) -> Expression:
-        return tirx.reinterpret(self.kind, value)
+        return tir.reinterpret(self.kind, value)
 
 
 def _holds(

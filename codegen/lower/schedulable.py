@@ -16,7 +16,7 @@ from typing import Any
 from tvm import te, tirx
 from tvm.ir import TensorLoad
 
-from codegen.lower import scalar, tir
+from codegen.lower import dialect, scalar, tir
 from codegen.lower.ordering import ORDERED, key_of, value_of
 from codegen.lower.stages import split_stages
 from codegen.lower.tir import Expression
@@ -40,7 +40,9 @@ from tensoropt.ir.types import DataType
 
 _FOLD = {Reducer.SUM: "add", Reducer.PROD: "mul"}
 _TYPES = frozenset({DataType.FLOAT32, DataType.FLOAT64, DataType.INT32, DataType.INT64, DataType.BOOL})
-"""Half types would have to be folded in a wider one; TVM's simplifier fails on small and on unsigned integers."""
+"""TVM's simplifier fails on small and on unsigned integers."""
+_HALF = DataType.FLOAT16
+"""Folded in f32, and for devices only. Of bf16 the simplifier would change how NaN is rounded."""
 _WHOLE = frozenset(
     {"add", "sub", "mul", "neg", "abs", "max", "min", "relu", "eq", "ne", "lt", "le", "gt", "ge", "where"}
 )
@@ -74,7 +76,7 @@ def schedulable(expression: Scope) -> Schedulable:
         raise Unschedulable("it writes nothing")
     stages = _Stages()
     for number, tensor in enumerate(tensors(root)):
-        stages.tensors[tensor] = te.placeholder(_shape(tensor), tir.STORED[tensor.dtype], f"in{number}")
+        stages.tensors[tensor] = te.placeholder(_shape(tensor), tir.stored(tensor.dtype), f"in{number}")
     inputs = list(stages.tensors.values())
     for number, scope in enumerate(scopes(root)):
         stages.tensors[scope] = stages.stage(scope, f"stage{number}")
@@ -110,18 +112,23 @@ class _Stages:
             raise Unschedulable("it folds truth values")
         axes = [te.reduce_axis((0, iterator.extent), f"r{number}") for number, iterator in enumerate(scope.reduction)]
         extreme = scope.dtype.is_float and reducer in (Reducer.MAX, Reducer.MIN)
-        fold = _reducer(reducer, scope.dtype)
+        half = scope.dtype is _HALF
+        fold = _reducer(reducer, DataType.FLOAT32 if half else scope.dtype)
 
         def body(where: Mapping[Iterator, Expression]) -> Expression:
             everything = {**where, **{iterator: axis.var for iterator, axis in zip(scope.reduction, axes, strict=True)}}
             inner = _Body(self, everything, scope.body, name)
-            value = inner.value(scope.body)
+            value = inner.folded(scope.body) if half and reducer is Reducer.SUM else inner.value(scope.body)
             return fold(inner.complete(key_of(inner.bind(value), reducer) if extreme else value), axis=axes)
 
         folded = self._compute(_shape(scope), scope.traversal, name, body)
-        if not extreme:
+        if not extreme and not half:
             return folded
-        return te.compute(_shape(scope), lambda *at: value_of(folded(*at)), f"{name}_value")
+
+        def stored(*at: Any) -> Expression:
+            return scalar.to_stored(value_of(folded(*at)) if extreme else folded(*at), scope.dtype, 1)
+
+        return te.compute(_shape(scope), stored, f"{name}_value")
 
     def padded(self, access: Access, name: str) -> tuple[Any, list[int]]:
         """A copy of an access's source with the box that the access may read, and the first index of each axis in it.
@@ -198,8 +205,14 @@ class _Body:
             self._values[node] = self.bind(emitted) if node in self._shared else emitted
         return self._values[node]
 
+    def folded(self, node: Scalar) -> Expression:
+        """A value that is summed up in f32 before it is rounded to f16: a product is not rounded at all."""
+        if isinstance(node, Apply) and node.operation == "mul":
+            return tirx.Mul(*(self.value(argument) for argument in node.arguments))
+        return self.value(node)
+
     def _emit(self, node: Scalar) -> Expression:
-        if node.dtype not in _TYPES:
+        if node.dtype not in _TYPES and not (node.dtype is _HALF and dialect.current() is not dialect.PLAIN):
             raise Unschedulable(f"it computes with values of type {node.dtype.value}")
         match node:
             case Constant():
@@ -228,6 +241,8 @@ class _Body:
 
     def _cast(self, node: Cast) -> Expression:
         value, source = self.value(node.argument), node.argument.dtype
+        if source is _HALF and node.dtype is DataType.FLOAT32:
+            return value  # as which it is computed with
         if source.is_float and node.dtype is DataType.BOOL:
             return ORDERED["ne"](self.bind(value), tir.number(0, tir.COMPUTED[source]))
         return scalar.cast(value, source, node.dtype, 1, self.bind)

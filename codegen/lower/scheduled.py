@@ -14,16 +14,21 @@ from tvm import s_tir
 
 from codegen.lower.blocks import WithWorkspace, lower_blocks, with_workspace
 from codegen.lower.schedulable import Schedulable
+from codegen.lower.tensor_instructions import require_named_in
 
 
 class ScheduleMismatch(ValueError):
     """A schedule that was written for another kernel or by another TVM, or that is damaged."""
 
 
-def describe(kernel: Schedulable, schedule: Any) -> str:
+METASCHEDULE = "metaschedule"
+
+
+def describe(kernel: Schedulable, schedule: Any, found_by: str = METASCHEDULE) -> str:
     """The text of a schedule (``tvm.s_tir.Schedule``) of the kernel, for ``{"metaschedule": text}``."""
     trace = schedule.trace.simplified(remove_postproc=False).as_json()
-    entry = {"tvm": version("apache-tvm"), "kernel": kernel.digest, "trace": trace}
+    origin = {} if found_by == METASCHEDULE else {"by": found_by}
+    entry = {"tvm": version("apache-tvm"), "kernel": kernel.digest, **origin, "trace": trace}
     return json.dumps(entry, separators=(",", ":"), default=lambda literal: literal.value)
 
 
@@ -39,11 +44,17 @@ def replay(kernel: Schedulable, text: str) -> Any:
     if digest != kernel.digest:
         raise ScheduleMismatch("the schedule is of another kernel")
     schedule = s_tir.Schedule(kernel.function)
+    require_named_in(text)
     try:
         s_tir.schedule.Trace.apply_json_to_schedule(trace, schedule)
     except Exception as error:  # TVM raises whatever its steps meet
         raise ScheduleMismatch(f"the schedule does not apply: {str(error).strip().splitlines()[-1]}") from error
     return schedule.mod["main"]
+
+
+def found_by(text: str) -> str:
+    """What made the schedule of a text that ``replay`` takes."""
+    return str(json.loads(text).get("by", METASCHEDULE))
 
 
 def lower_scheduled(function: Any) -> WithWorkspace:

@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from types import ModuleType
 from typing import Any
 
+from codegen.lower.device import dialect_of
+from codegen.lower.dialect import PLAIN, written_in
 from codegen.lower.schedulable import schedulable
 from codegen.lower.scheduled import describe
-from codegen.tune.metaschedule import Begin, Propose
+from codegen.lower.tensor_instructions import skip_all
+from codegen.targets.cpu import CpuTarget
+from codegen.tune.metaschedule import Begin, Propose, processes
+from codegen.tune.search_space import search_space
 from codegen.tune.serving import replying
 from tensoropt.serving import serve
 
-_UNUSED = "tvm.s_tir.tensor_intrin"
-"""Matrix instructions of GPUs and integer dot products, which no rule below uses: TVM parses them for 20 seconds when imported."""
 _POPULATION = 128
 """Schedules that one generation holds. TVM's 512 spend more time on predicting than on running, for few trials."""
 
@@ -26,21 +28,19 @@ class _Search:
     """MetaSchedule on one kernel."""
 
     def __init__(self, request: Begin) -> None:
-        sys.modules.setdefault(_UNUSED, ModuleType(_UNUSED))
+        skip_all()
         from tvm.s_tir import meta_schedule
 
         self.tools = meta_schedule
-        self.kernel = schedulable(request.kernel.expression)
-        self.target = request.target.tvm()
-        threads = request.target.threads
+        target = request.target
+        with written_in(PLAIN if isinstance(target, CpuTarget) else dialect_of(target)):
+            self.kernel = schedulable(request.kernel.expression)
+        self.target = target.tvm()
+        threads = processes(target)
         self.context = meta_schedule.TuneContext(
             self.kernel.function,
             target=self.target,
-            space_generator=meta_schedule.space_generator.PostOrderApply(
-                sch_rules=meta_schedule.ScheduleRule.create("llvm"),
-                postprocs=meta_schedule.Postproc.create("llvm"),
-                mutator_probs=meta_schedule.Mutator.create("llvm"),
-            ),
+            space_generator=search_space(self.kernel, target),
             search_strategy=meta_schedule.search_strategy.EvolutionarySearch(
                 population_size=_POPULATION, init_min_unmeasured=request.batch
             ),
@@ -55,6 +55,21 @@ class _Search:
         self.context.pre_tuning(
             request.trials, request.batch, self.context.generate_design_space(), self.database, self.model
         )
+
+    def unsearched(self) -> list[str]:
+        """The text of the schedule that TVM's own rules for devices (dlight) give at once: the floor of what is looked for."""
+        if self.target.kind.name == "llvm":
+            return []
+        from tvm.s_tir.dlight import gpu
+
+        for rule in (gpu.Matmul(), gpu.GEMV(), gpu.Reduction(), gpu.GeneralReduction(), gpu.Fallback()):
+            try:
+                schedule = rule.apply(self.kernel.function, self.target, False)
+            except Exception:  # of a kernel that it did not foresee: the search goes on without it
+                continue
+            if schedule is not None:
+                return [describe(self.kernel, schedule, "dlight")]
+        return []
 
     def propose(self, seconds: tuple[float | None, ...]) -> list[str]:
         """Texts of schedules to try; none where the search is over."""
@@ -85,7 +100,7 @@ class _Explorer:
         match request:
             case Begin():
                 self.search = _Search(request)
-                return []
+                return self.search.unsearched()
             case Propose() if self.search is not None:
                 return self.search.propose(request.seconds)
             case _:

@@ -1,8 +1,8 @@
 """MetaSchedule over a kernel: an evolutionary search whose candidates are built and timed in processes of our own.
 
-One process proposes schedules and learns from the times (``exploring``); as many as the target has threads build candidates at
-once and time them one after another (``trying``). A candidate that crashes, hangs or eats memory costs itself. Times from here rank
-schedules; whether one is right, and faster than another kind of schedule, is for a checked measurement to say.
+One process proposes schedules and learns from the times (``exploring``); others build candidates at once and time them one after
+another (``trying``, on a device ``device_trying``). A candidate that crashes, hangs or eats memory costs itself.
+Times from here rank schedules; whether one is right, and faster than another kind of schedule, is for a checked measurement to say.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Event
 
-from codegen.targets.cpu import CpuTarget
+from codegen.targets.cpu import CpuTarget, available_threads
+from codegen.targets.parsing import Target
 from codegen.tune import space
+from codegen.tune.layout import Layout
 from tensoropt.ir.program import Compute
 from tensoropt.isolated import GIB, Failed, Worker
 
 Variant = dict[str, str]
-"""``{"metaschedule": text}``, what ``codegen.lower.kernel.lower`` takes."""
+"""``{"metaschedule": text}``, what ``codegen.lower.kernel.lower`` and ``codegen.lower.device.lower`` take."""
 
 Measure = Callable[[Sequence[Variant]], list[float | None]]
 """Seconds of a kernel under each of several schedules; None for one that failed."""
@@ -32,6 +34,10 @@ _BUILDING = 30.0
 """Seconds that a candidate may take to build, the start of its process included; most take less than one."""
 _RUNNING = 5.0
 """Seconds that timing a candidate may take: some schedules are a thousand times too slow."""
+_TRYING = {"cpu": "codegen.tune.trying", "cuda": "codegen.tune.device_trying", "opencl": "codegen.tune.device_trying"}
+"""The program that tries candidates, by the kind of its target."""
+_DEVICE_BUILDERS = 4
+"""Such processes at the most for a device: each takes some of its memory."""
 _TIMED = 0.1
 """Seconds for which a candidate runs."""
 
@@ -41,7 +47,7 @@ class Begin:
     """Start a search over a kernel's schedules; ends a search before."""
 
     kernel: Compute
-    target: CpuTarget
+    target: Target
     trials: int
     batch: int
     seed: int
@@ -56,11 +62,12 @@ class Propose:
 
 @dataclass(frozen=True, slots=True)
 class Build:
-    """Compile a kernel under a schedule."""
+    """Compile a kernel under a schedule; on a device its tensors lie as ``layout`` says."""
 
     kernel: Compute
-    target: CpuTarget
+    target: Target
     variant: Variant
+    layout: Layout
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,7 @@ class Time:
 
 
 def search(
-    kernel: Compute, target: CpuTarget, trials: int, seconds: float, seed: int = 0, measure: Measure | None = None
+    kernel: Compute, target: Target, trials: int, seconds: float, seed: int = 0, measure: Measure | None = None
 ) -> list[tuple[Variant, float]]:
     """The fastest schedules that are found and their seconds, the best first; at most ``KEPT``. See ``explore``."""
     found = list(explore(kernel, target, trials, seconds, seed, measure))
@@ -79,12 +86,18 @@ def search(
 
 
 def looked_further(
-    kernel: Compute, constants: frozenset[str], target: CpuTarget, trials: int, seconds: float, stop: Event
+    kernel: Compute,
+    constants: frozenset[str],
+    target: Target,
+    trials: int,
+    seconds: float,
+    stop: Event,
+    layout: Layout = space.ROW_MAJOR,
 ) -> list[space.Variant]:
     """The fastest schedules as variants to be judged and measured; see ``space.Search``. None where nothing can be scheduled."""
     found: list[tuple[Variant, float]] = []
     try:
-        for trial in explore(kernel, target, trials, seconds):
+        for trial in explore(kernel, target, trials, seconds, layout=layout):
             found.append(trial)
             if stop.is_set():
                 break
@@ -95,35 +108,42 @@ def looked_further(
 
 
 def explore(
-    kernel: Compute, target: CpuTarget, trials: int, seconds: float, seed: int = 0, measure: Measure | None = None
+    kernel: Compute,
+    target: Target,
+    trials: int,
+    seconds: float,
+    seed: int = 0,
+    measure: Measure | None = None,
+    layout: Layout = space.ROW_MAJOR,
 ) -> Iterator[tuple[Variant, float]]:
     """Schedules of a kernel and their seconds, as they are tried: at most ``trials`` of them, for at most ``seconds`` seconds.
+
+    On a device one that is known without a search comes first. It is no trial.
 
     ``measure`` times candidates; without one they are built and timed here. Failed, before anything is found, where the kernel
     has no form that can be scheduled or the search cannot start.
     """
     deadline = time.monotonic() + seconds
     explorer = Worker("codegen.tune.exploring", memory_bytes=16 * GIB)
-    own = None if measure else _Trials(kernel, target, deadline)
+    own = None if measure else _Trials(kernel, target, layout, deadline)
+    times: Measure = measure or own  # type: ignore[assignment]
     tried = 0
     results: tuple[float | None, ...] = ()
     try:
-        _ask(explorer, Begin(kernel, target, trials, min(BATCH, trials), seed), deadline)
+        known = _variants(_ask(explorer, Begin(kernel, target, trials, min(BATCH, trials), seed), deadline))
+        yield from _working(known, times(known) if known else [])
         while tried < trials:
             try:
-                texts = _ask(explorer, Propose(results), deadline)
+                variants = _variants(_ask(explorer, Propose(results), deadline))
             except Failed:
                 if not tried:
                     raise
                 return
-            if not texts:
+            if not variants:
                 return
-            variants: list[Variant] = [{"metaschedule": text} for text in texts]
-            results = tuple((measure or own)(variants))  # type: ignore[misc]
+            results = tuple(times(variants))
             tried += len(variants)
-            for variant, taken in zip(variants, results, strict=True):
-                if taken is not None:
-                    yield variant, taken
+            yield from _working(variants, results)
             if time.monotonic() >= deadline:
                 return
     finally:
@@ -132,12 +152,26 @@ def explore(
             own.stop()
 
 
+def _variants(texts: Sequence[str]) -> list[Variant]:
+    return [{"metaschedule": text} for text in texts]
+
+
+def _working(variants: Sequence[Variant], seconds: Sequence[float | None]) -> list[tuple[Variant, float]]:
+    """Those that ran, with their times."""
+    return [(variant, taken) for variant, taken in zip(variants, seconds, strict=True) if taken is not None]
+
+
+def processes(target: Target) -> int:
+    """How many processes work at the same time, here."""
+    return target.threads if isinstance(target, CpuTarget) else min(_DEVICE_BUILDERS, available_threads())
+
+
 def _ask(worker: Worker, request: Begin | Propose, deadline: float) -> list[str]:
     remaining = deadline - time.monotonic()
     if remaining <= 0:
         raise Failed("the time is over")
     kind, reply = worker.ask(request, remaining)
-    if kind == "failed":
+    if kind != "done":
         raise Failed(str(reply))
     return list(reply)
 
@@ -145,9 +179,9 @@ def _ask(worker: Worker, request: Begin | Propose, deadline: float) -> list[str]
 class _Trials:
     """Builds candidates at once and times them in turns, in processes that are started again after one died."""
 
-    def __init__(self, kernel: Compute, target: CpuTarget, deadline: float) -> None:
-        self.kernel, self.target, self.deadline = kernel, target, deadline
-        self.workers = [Worker("codegen.tune.trying", memory_bytes=16 * GIB) for _ in range(target.threads)]
+    def __init__(self, kernel: Compute, target: Target, layout: Layout, deadline: float) -> None:
+        self.kernel, self.target, self.layout, self.deadline = kernel, target, layout, deadline
+        self.workers = [Worker(_TRYING[target.kind], memory_bytes=16 * GIB) for _ in range(processes(target))]
         self.threads = ThreadPoolExecutor(len(self.workers))
 
     def __call__(self, variants: Sequence[Variant]) -> list[float | None]:
@@ -169,7 +203,7 @@ class _Trials:
             worker.stop()
 
     def _build(self, worker: Worker, variant: Variant) -> bool:
-        return self._reply(worker, Build(self.kernel, self.target, variant), _BUILDING) is not None
+        return self._reply(worker, Build(self.kernel, self.target, variant, self.layout), _BUILDING) is not None
 
     def _reply(self, worker: Worker, request: Build | Time, limit: float) -> float | None:
         remaining = min(limit, self.deadline - time.monotonic())
@@ -179,4 +213,6 @@ class _Trials:
             kind, reply = worker.ask(request, remaining)
         except Failed:
             return None
-        return None if kind == "failed" else float(reply)
+        if kind == "broken":
+            worker.stop()
+        return float(reply) if kind == "done" else None

@@ -17,7 +17,6 @@ from codegen.libraries.offers import ways_for
 from codegen.lower import device
 from codegen.lower.kernel import lower
 from codegen.schedules.context import Offer
-from codegen.targets.cpu import CpuTarget
 from codegen.targets.gpu import GpuTarget
 from codegen.targets.parsing import Target
 from codegen.tune.layout import Layout
@@ -52,8 +51,9 @@ ROW_MAJOR = Layout()
 TEMPLATES = 24
 """Ways to cut a kernel that are ranked high enough to be measured; who wants more has them searched for."""
 
-Search = Callable[[Compute, frozenset[str], CpuTarget, int, float, Event], list[Variant]]
-"""(kernel, its known tensors, target, trials, seconds, a wish to end) → variants that looked good, to be judged and measured."""
+Search = Callable[[Compute, frozenset[str], Target, int, float, Event, Layout], list[Variant]]
+"""(kernel, its known tensors, target, trials, seconds, a wish to end, how they lie) → variants that looked good, to be judged and
+measured."""
 
 Order = Callable[[Sequence[Variant], Sequence[Offer], Target], list[Variant]]
 """(variants in the analytic order, how the kernel's stages could be cut, target) → the same, the default first and then whichever

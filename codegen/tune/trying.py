@@ -12,6 +12,7 @@ import numpy as np
 
 from codegen.kernel import compile_kernel
 from codegen.runtime import configure_threads
+from codegen.targets.cpu import CpuTarget
 from codegen.tune.metaschedule import Build, Time
 from codegen.tune.serving import replying
 from tensoropt.serving import serve
@@ -28,11 +29,11 @@ class _Bench:
 
     def __call__(self, request: Any) -> Any:
         match request:
-            case Build():
-                self.run, self.threads = None, request.target.threads
+            case Build(target=CpuTarget() as target):
+                self.run, self.threads = None, target.threads
                 if _PROCESSORS is not None:  # TVM pins the thread that runs a kernel: builds would share one processor
                     os.sched_setaffinity(0, _PROCESSORS)
-                kernel = compile_kernel(request.kernel, request.target, variant=request.variant)
+                kernel = compile_kernel(request.kernel, target, variant=request.variant)
                 generator = np.random.default_rng(0)
                 values = {
                     tensor.name: generator.uniform(0, 2, tuple(map(int, tensor.shape))).astype(tensor.dtype.numpy)

@@ -13,13 +13,23 @@ from threading import Event
 from typing import Any
 
 from codegen.lower.kernel import lower
+from codegen.lower.scheduled import ScheduleMismatch
 from codegen.targets.cpu import CpuTarget, available_threads
 from codegen.targets.parsing import Target
 from codegen.tune.kernels import ProgramKernel, distinct_kernels, program_kernel
 from codegen.tune.pool import Pool, Request
 from codegen.tune.records import Records
 from codegen.tune.session import Session
-from codegen.tune.space import DEFAULT, Search, Space, is_usable, lowered_for_device, variants, with_known
+from codegen.tune.space import (
+    DEFAULT,
+    TEMPLATES,
+    Search,
+    Space,
+    is_usable,
+    lowered_for_device,
+    variants,
+    with_known,
+)
 from codegen.tune.tuned import TunedKernel, Tuning
 from tensoropt.allocation import Placement
 from tensoropt.ir.program import Program
@@ -69,8 +79,8 @@ def tune_program(
 ) -> Tuning:
     """The fastest known variant of every kernel of the program, measured where nothing is known.
 
-    ``space`` lists variants; where these are fewer than the trials, ``search`` looks for more on CPUs, kernel by kernel. ``stop``
-    ends all of it at once when it is set; ``session`` makes a measuring process, of which there are ``builders`` at the most.
+    ``space`` lists variants, of which there are ``TEMPLATES`` where ``search`` looks for more, kernel by kernel. ``stop`` ends all
+    of it at once when it is set; ``session`` makes a measuring process, of which there are ``builders`` at the most.
     What is known of variants that call libraries counts for these ``libraries`` in their versions.
     """
     tuning = Tuning()
@@ -81,7 +91,8 @@ def tune_program(
     kernels = distinct_kernels(program, plan, target)
     total = sum(kernel.weight for kernel in kernels)
     for kernel in kernels:
-        found = space(kernel.kernel, kernel.constants, target, request.trials, kernel.layout)
+        most = request.trials if search is None or not _is_searched(kernel) else min(request.trials, TEMPLATES)
+        found = space(kernel.kernel, kernel.constants, target, most, kernel.layout)
         if len(found) > 1 or request.thorough:
             entries = {key: one for key, one in records.read(kernel.key).items() if is_usable(key, libraries)}
             tuning.kernels.append(TunedKernel(kernel, with_known(found, entries), entries))
@@ -95,7 +106,7 @@ def tune_program(
         tuning.given_up += pool.given_up
 
     measure(tuning.kernels, progress)
-    if search is not None and isinstance(target, CpuTarget):
+    if search is not None:
         for number, tuned in enumerate(tuning.kernels):
             progress(number / len(tuning.kernels), tuned.kernel.uses[0].output.name)
             if _looked_further(tuned, tuning.kernels[number:], search, target, records, request, stop):
@@ -105,17 +116,24 @@ def tune_program(
     return tuning
 
 
+def _is_searched(kernel: ProgramKernel) -> bool:
+    """Whether a search can make the kernel as it lies in the program: what is found takes its tensors to be aligned."""
+    return not kernel.layout.alignments
+
+
 def _looked_further(
     tuned: TunedKernel,
     left: Sequence[TunedKernel],
     search: Search,
-    target: CpuTarget,
+    target: Target,
     records: Records,
     request: Request,
     stop: Event,
 ) -> bool:
     """Whether a search found variants that are not measured yet; each of the kernels that are left gets its share of the time."""
     trials = request.trials - len(tuned.variants)
+    if not _is_searched(tuned.kernel):
+        return False
     if trials <= 0 or stop.is_set() or request.is_late or tuned.entries.get(_SEARCHED, {}).get("trials", 0) >= trials:
         return False
     start, each = _SEARCH_SECONDS
@@ -123,7 +141,9 @@ def _looked_further(
     if request.deadline is not None:
         share = tuned.kernel.weight / sum(other.kernel.weight for other in left)
         seconds = min(seconds, share * (request.deadline - time.monotonic()))
-    tuned.variants += search(tuned.kernel.kernel, tuned.kernel.constants, target, trials, seconds, stop)
+    tuned.variants += search(
+        tuned.kernel.kernel, tuned.kernel.constants, target, trials, seconds, stop, tuned.kernel.layout
+    )
     if not stop.is_set() and not request.is_late:
         tuned.entries[_SEARCHED] = {"trials": trials}
         records.write(tuned.kernel.key, {_SEARCHED: tuned.entries[_SEARCHED]})
@@ -141,7 +161,10 @@ def _chosen(tuning: Tuning, program: Program, plan: Placement, target: Target) -
             own = program_kernel(statement, program, target, plan)
             if own.kernel.expression is not tuned.kernel.kernel.expression:
                 # equal up to the order of its terms, in which the same parameters may mean another schedule
-                names = _schedules(own, target, parameters)
+                try:
+                    names = _schedules(own, target, parameters)
+                except ScheduleMismatch:  # a schedule that was searched for is of one order
+                    continue
                 if ", ".join(names) != tuned.entries[tuned.best].get("schedule"):
                     continue
             chosen[statement.output.name] = parameters

@@ -44,7 +44,7 @@ def tuned(
     from codegen.tune.tuning import tune_program
     from passes.pipeline import plan
 
-    searched = elsewhere is None and records.target.kind == "cpu" and request.trials > TEMPLATES
+    searched = elsewhere is None and request.trials > TEMPLATES
     order = LearnedOrder(records.database)
     placement = plan(program)  # an interrupt here ends the run: nothing is tuned yet
     with first_interrupt(on_interrupt) as stop:

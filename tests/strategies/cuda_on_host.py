@@ -40,7 +40,7 @@ def compiled(source: str, folder: Path, contracted: bool) -> ctypes.CDLL:
         count = len([one for one in parameters.split(",") if one.strip()])
         kinds = [one.replace("__restrict__", "").rsplit("*", 1)[0] + "*" for one in parameters.split(",")][:count]
         values = ", ".join(f"({kind})arguments[{number}]" for number, kind in enumerate(kinds))
-        waits = "true" if "block_barrier" in body else "false"
+        waits = "true" if "block_barrier" in body or "__syncthreads" in body else "false"
         runs.append(
             f'extern "C" void run_{name}(const int* grid, const int* block, void** arguments) '
             f"{{ run_blocks(grid, block, {waits}, [&] {{ {name}({values}); }}); }}"

@@ -17,29 +17,30 @@ def random_schedule(kernel: Schedulable, random: Random) -> Any:
     for block in schedule.get_child_blocks(schedule.get_sblock("root")):
         match random.randrange(4):
             case 0:
-                _attempt(schedule.compute_inline, block)
+                attempt(schedule.compute_inline, block)
             case 1:
                 readers = schedule.get_consumers(block)
                 if readers:
                     loops = schedule.get_loops(readers[0])
-                    _attempt(schedule.compute_at, block, loops[random.randrange(len(loops))])
+                    attempt(schedule.compute_at, block, loops[random.randrange(len(loops))])
     for block in schedule.get_child_blocks(schedule.get_sblock("root")):
         loops = list(schedule.get_loops(block))
         if not loops:
             continue
         place = random.randrange(len(loops))
-        halves = _attempt(schedule.split, loops[place], [None, random.choice((2, 3, 4))])
+        halves = attempt(schedule.split, loops[place], [None, random.choice((2, 3, 4))])
         if halves is not None:
             loops[place : place + 1] = list(halves)
-        _attempt(schedule.reorder, *random.sample(loops, len(loops)))
+        attempt(schedule.reorder, *random.sample(loops, len(loops)))
         loops = list(schedule.get_loops(block))
         for step in random.sample((schedule.parallel, schedule.vectorize, schedule.unroll), random.randrange(4)):
             at = 0 if step == schedule.parallel else -1 if step == schedule.vectorize else random.randrange(len(loops))
-            _attempt(step, loops[at])
+            attempt(step, loops[at])
     return schedule
 
 
-def _attempt(step: Callable[..., Any], *arguments: Any) -> Any:
+def attempt(step: Callable[..., Any], *arguments: Any) -> Any:
+    """What a step gives; None where TVM refuses it."""
     try:
         return step(*arguments)
     except (s_tir.ScheduleError, ValueError, RuntimeError):

@@ -5,8 +5,10 @@ runtime, compared with the interpreter. Rounding is that of the host's functions
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,11 +59,16 @@ class HostCode:
 
 
 def run_on_host(
-    program: Program, feeds: dict[str, Array], folder: Path, contracted: bool, target: GpuTarget = TARGET
+    program: Program,
+    feeds: dict[str, Array],
+    folder: Path,
+    contracted: bool,
+    target: GpuTarget = TARGET,
+    variants: Mapping[str, Any] | None = None,
 ) -> dict[str, Array]:
     """The outputs of a program of kernels, compiled for CUDA and run through the CUDA runtime."""
     storage = joined_storage(program)
-    steps = lowered(program, storage.idle, target, strides=storage.strides, start=storage.start)
+    steps = lowered(program, storage.idle, target, variants=variants, strides=storage.strides, start=storage.start)
     made: list[HostCode] = []
 
     def code(functions: dict[str, object], _: object, starts: object) -> DeviceCode:

@@ -8,7 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tvm import s_tir
 
+from codegen.lower.device import dialect_of
+from codegen.lower.dialect import written_in
+from codegen.lower.schedulable import schedulable
+from codegen.lower.scheduled import describe
 from codegen.targets.named import NAMED
 from codegen.targets.parsing import Target
 from codegen.tune.database import Database
@@ -25,6 +30,8 @@ from passes.pipeline import compile_as_written, plan
 from tensoropt.allocation import Placement
 from tensoropt.api.compiling import compiled_for_device
 from tensoropt.errors import UsageError
+from tensoropt.ir.expression import Access, Apply, Scope
+from tensoropt.ir.index import Iterator
 from tensoropt.ir.interpreter import run_program
 from tensoropt.ir.program import Compute, Program
 from tensoropt.isolated import Worker
@@ -200,3 +207,91 @@ def test_an_absent_device_has_no_records(tmp_path: Path, monkeypatch: pytest.Mon
         here.write("k", {"{}": {"seconds": 1.0}})
         assert here.read("k") == {"{}": {"seconds": 1.0}}
         assert other.read("k") == {}
+
+
+def found_schedule(kernel: Compute) -> Variant:
+    """Every block bound to threads, as a search would find it."""
+    with written_in(dialect_of(OPENCL)):
+        blocks = schedulable(kernel.expression)
+    schedule = s_tir.Schedule(blocks.function)
+    for block in schedule.get_child_blocks(schedule.get_sblock("root")):
+        _, channels, rows, _ = schedule.get_loops(block)[:4]
+        schedule.bind(channels, "blockIdx.x")
+        schedule.bind(rows, "threadIdx.x")
+    return Variant({"metaschedule": describe(blocks, schedule)})
+
+
+def test_what_a_search_finds_is_judged_stored_and_compiled_again(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    def search(kernel: Compute, *rest: object) -> list[Variant]:
+        asked.append(kernel.output.name)
+        return [found_schedule(kernel), Variant({"metaschedule": "damaged"})]
+
+    def few(*arguments: object) -> list[Variant]:
+        return [DEFAULT]
+
+    def tuned() -> TunedKernel:
+        with Database(tmp_path / "t") as database:
+            records = Records(database, OPENCL)
+            request = Request(4, thorough=True)
+            return tune_program(NETWORK, PLAN, OPENCL, records, request, space=few, search=search).kernels[0]
+
+    good, bad = found_schedule(tuned().kernel.kernel), Variant({"metaschedule": "damaged"})
+    entries = tuned().entries
+    assert asked == ["out"], "a search is made once"
+    assert entries[good.key]["seconds"] > 0
+    assert entries[good.key]["schedule"] == "metaschedule, metaschedule"
+    assert "damaged" in entries[bad.key]["failed"]
+    built = compiled_for_device(NETWORK, OPENCL, variants={"y": good.parameters})
+    feeds = {"x": random_array(IMAGE, 1)}
+    np.testing.assert_allclose(built.model().run(feeds)["y"], run_program(NETWORK, feeds)["y"], rtol=1e-4, atol=1e-4)
+    assert built.kernels_as_json()[0]["schedules"] == ["metaschedule"] * 2
+
+
+def test_a_kernel_whose_tensors_are_not_aligned_is_not_searched(tmp_path: Path) -> None:
+    network = compile_as_written(program_of(JOINED), Context(EstimatedCosts()))
+
+    asked: list[object] = []
+
+    def search(*arguments: object) -> list[Variant]:
+        asked.append(arguments[-1])
+        return []
+
+    with Database(tmp_path / "t") as database:
+        request = Request(30, thorough=True)
+        found = tune_program(
+            network, plan(network), OPENCL, Records(database, OPENCL), request,
+            space=lambda *arguments: [DEFAULT], search=search,
+        )  # fmt: skip
+    layouts = {tuned.kernel.uses[0].output.name: tuned.kernel.layout for tuned in found.kernels}
+    assert asked == [layouts["a"]]
+    assert layouts["a"].strides is not None
+    assert layouts["b"].alignments
+
+
+def test_a_schedule_that_was_searched_for_is_of_one_order_of_terms(tmp_path: Path) -> None:
+    x, c, y, z = (tensor(name, 64) for name in "xcyz")
+    i = Iterator("i", 64)
+    terms = Apply("relu", Access(x, [i])), Access(c, [i])
+    statements = [
+        Compute(y, Scope([i], Apply("add", *terms))),
+        Compute(z, Scope([i], Apply("add", *reversed(terms)))),
+    ]
+    network = program(statements, [x, c], [y, z])
+    (kernel,) = distinct_kernels(network, PLAN, OPENCL)
+    with written_in(dialect_of(OPENCL)):
+        blocks = schedulable(kernel.kernel.expression)
+    schedule = s_tir.Schedule(blocks.function)
+    schedule.bind(schedule.get_loops(schedule.get_sblock("stage0"))[0], "threadIdx.x")
+    found = Variant({"metaschedule": describe(blocks, schedule)})
+    with Database(tmp_path / "t") as database:
+        records = Records(database, OPENCL)
+        records.write(kernel.key, {
+            DEFAULT.key: {"seconds": 1.0, "default_seconds": 1.0},
+            found.key: {"seconds": 0.5, "default_seconds": 1.0, "schedule": "metaschedule"},
+        })  # fmt: skip
+        tuning = tune_program(
+            network, PLAN, OPENCL, records, Request(2, thorough=True), space=lambda *arguments: [DEFAULT, found]
+        )
+    assert list(tuning.variants.values()) == [found.parameters]

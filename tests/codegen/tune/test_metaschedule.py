@@ -8,15 +8,19 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
+from codegen.device.kernel import compile_kernel as compile_for_device
 from codegen.kernel import compile_kernel
 from codegen.targets.cpu import host_target
+from codegen.tune.guarded import Trespass
 from codegen.tune.metaschedule import Variant, explore, search
+from codegen.tune.serving import replying
 from tensoropt.ir.expression import Access, Reducer, Scope, Tensor
 from tensoropt.ir.index import Iterator
 from tensoropt.ir.interpreter import evaluate
 from tensoropt.ir.program import Compute
 from tensoropt.ir.types import DataType, Extent, TensorType
 from tensoropt.isolated import Failed
+from tests.strategies.compilers import OPENCL
 from tests.strategies.networks import convolution, random_array, tensor
 
 TARGET = host_target(2)
@@ -32,6 +36,17 @@ def test_the_fastest_schedules_come_first_and_agree_with_the_interpreter() -> No
     expected = evaluate(SMALL.expression, values)
     for variant, _ in found:
         actual = compile_kernel(SMALL, TARGET, variant=variant)(values)["y"]
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_schedules_are_looked_for_on_a_device() -> None:
+    found = search(SMALL, OPENCL, trials=6, seconds=200, seed=3)
+    assert found
+    values = {source.name: random_array(source) for source in SMALL.inputs}
+    expected = evaluate(SMALL.expression, values)
+    for variant, _ in found:
+        actual = compile_for_device(SMALL, OPENCL, variant=variant)(values)["y"]
         np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -67,3 +82,15 @@ def test_a_kernel_without_a_form_in_blocks_says_why() -> None:
     )
     with pytest.raises(Failed, match="values of type f16"):
         search(statement, TARGET, trials=2, seconds=100)
+
+
+def test_a_reply_tells_a_candidate_that_failed_from_a_process_that_is_not_to_be_used() -> None:
+    def answer(error: Exception | None) -> str:
+        if error is not None:
+            raise error
+        return "made"
+
+    reply = replying(answer)
+    assert reply(None) == ("done", "made")
+    assert reply(ValueError("no")) == ("failed", "ValueError: no")
+    assert reply(Trespass("wrote before the output y")) == ("broken", "wrote before the output y")
