@@ -18,6 +18,7 @@ from codegen.signature import OutputSource, Signature
 from codegen.targets.cpu import available_threads, runtime_features
 from tensoropt.errors import ArtefactError
 from tensoropt.ir.expression import Tensor
+from tensoropt.ir.operand_rounding import TF32_ROUNDOFF
 from tensoropt.ir.types import DataType, Extent, TensorType
 
 KIND = "tensoropt artefact"
@@ -87,6 +88,14 @@ def _spelling(folder: Path, digest: str) -> str:
 
 _spelled: dict[str, list[str]] = {}
 """Digests of the libraries that were loaded, by folder."""
+
+
+def operand_roundoff(folder: Path) -> float:
+    """By which share a folder's kernels may round the operands of sums of products of f32."""
+    try:
+        return TF32_ROUNDOFF if read_manifest(folder)["target"].get("tf32", False) else 0.0
+    except (KeyError, AttributeError) as error:
+        raise ArtefactError(f"{folder}: the manifest is damaged ({error!r}); optimize the model again") from error
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

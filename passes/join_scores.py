@@ -31,32 +31,24 @@ class JoinScores:
 
     def run(self, program: Program, context: Context) -> Program:
         """See ``Pass``."""
-        producers, readers = program.producers(), program.consumers()
         constants = frozenset(program.constants)
         replaced: dict[Tensor, Compute] = {}
         gone: set[Tensor] = set()
-        for statement in program.statements:
-            if not isinstance(statement, Compute) or not _multiplies(statement):
+        for chain, joined in joinable(program, self.in_one_launch):
+            if any(member.output in gone or member.output in replaced for member in chain):
                 continue
-            for chain in _chains(statement, program, producers, readers):
-                joined = nested(chain)
-                if any(
-                    member.output in gone or member.output in replaced for member in chain
-                ) or not self.in_one_launch(joined.expression):
-                    continue
-                known = frozenset(tensor.name for tensor in joined.inputs if tensor.name in constants)
-                stored, one = context.cost_model.compare(
-                    [
-                        Alternative(tuple(chain), (statement.output,), known, "stored"),
-                        Alternative((joined,), (statement.output,), known, "in one launch"),
-                    ]
-                )
-                pays = one.seconds <= stored.seconds
-                context.joins.append(join_record(chain, stored, one, pays))
-                if pays:
-                    replaced[statement.output] = joined
-                    gone |= {member.output for member in chain[:-1]}
-                    break
+            known = frozenset(tensor.name for tensor in joined.inputs if tensor.name in constants)
+            stored, one = context.cost_model.compare(
+                [
+                    Alternative(tuple(chain), (joined.output,), known, "stored"),
+                    Alternative((joined,), (joined.output,), known, "in one launch"),
+                ]
+            )
+            pays = one.seconds <= stored.seconds
+            context.joins.append(join_record(chain, stored, one, pays))
+            if pays:
+                replaced[joined.output] = joined
+                gone |= {member.output for member in chain[:-1]}
         if not replaced:
             return program
         return program.with_statements(
@@ -64,6 +56,18 @@ class JoinScores:
             for statement in program.statements
             if statement.outputs[0] not in gone
         )
+
+
+def joinable(program: Program, in_one_launch: Callable[[Scope], bool]) -> list[tuple[list[Compute], Compute]]:
+    """The chains that one launch could compute, each with its last statement that has the others nested in it."""
+    producers, readers = program.producers(), program.consumers()
+    return [
+        (chain, joined)
+        for statement in program.statements
+        if isinstance(statement, Compute) and _multiplies(statement)
+        for chain in _chains(statement, program, producers, readers)
+        if in_one_launch((joined := nested(chain)).expression)
+    ]
 
 
 def nested(chain: Sequence[Compute]) -> Compute:

@@ -11,6 +11,7 @@ from passes.combine.shared import MergeShared
 from passes.derive.compaction import CompactWindows
 from passes.fuse import Fuse
 from passes.inline_operands import InlineOperands
+from passes.join_first import JoinFirst
 from passes.join_scores import JoinScores
 from passes.normalise.compose_movers import ComposeMovers
 from passes.normalise.dead_code import RemoveDeadCode
@@ -78,7 +79,9 @@ def device_kernels(in_one_launch: Callable[[Scope], bool]) -> tuple[Pass, ...]:
 
 def optimize(program: Program, context: Context, kernels: Sequence[Pass] = KERNELS) -> Program:
     """The program of kernels, rewritten by derivation where that is faster. ``kernels`` makes them of statements."""
-    program = run_passes(program, (*NORMALISE, *COMBINE, *FILTER, *REWRITE, *FILTER), context)
+    joining = [JoinFirst(one.in_one_launch, REWRITE, KERNELS) for one in kernels if isinstance(one, JoinScores)]
+    first = (*joining, RemoveDeadCode()) if joining else ()
+    program = run_passes(program, (*NORMALISE, *COMBINE, *first, *FILTER, *REWRITE, *FILTER), context)
     return run_passes(program, (*kernels, InlineOperands()), context)
 
 

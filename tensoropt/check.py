@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from tensoropt.ir.error_analysis import CONFIDENCE, chain_length, error_bound, estimate_at, unit_roundoff
+from tensoropt.ir.error_analysis import CONFIDENCE, Estimate, chain_length, error_bound, estimate_at, unit_roundoff
 from tensoropt.ir.expression import Tensor
+from tensoropt.ir.operand_rounding import OperandRounding
 from tensoropt.ir.program import Array, Compute, Program, Statement
 from tensoropt.ir.types import DataType
 
@@ -106,15 +107,20 @@ def check_outputs(
     results: Mapping[str, Array],
     references: Mapping[str, Array],
     disturbed: Mapping[str, Array] | None = None,
+    operand_roundoff: float = 0.0,
 ) -> CheckResult:
-    """The outputs of the whole model against the reference's; ``disturbed`` are the reference's on ``last_bits_changed`` inputs."""
+    """The outputs of the whole model against the reference's; ``disturbed`` are the reference's on ``last_bits_changed`` inputs.
+
+    ``operand_roundoff``: by which share operands of sums of products of f32 may have been rounded, to the digits of an f16.
+    """
     found: list[Difference] = []
     warnings: list[str] = []
     for tensor in dict.fromkeys(outputs):
         reference = references[tensor.name]
         if tensor.dtype.is_float and np.isnan(reference.astype(np.float64)).any():
             warnings.append(f"output {tensor.name} holds NaN, which counts as equal to NaN")
-        allowed = END_TO_END.get(tensor.dtype, 0.0) * _largest(reference)
+        rounded = operand_roundoff and tensor.dtype is DataType.FLOAT32
+        allowed = END_TO_END.get(DataType.FLOAT16 if rounded else tensor.dtype, 0.0) * _largest(reference)
         if disturbed is not None and tensor.dtype.is_float:
             allowed = max(allowed, SENSITIVITY * _largest(_changes(disturbed[tensor.name], reference)))
         found.append(difference(tensor.name, results[tensor.name], reference, allowed))
@@ -133,15 +139,19 @@ def check_statements(
     references: Mapping[str, Array],
     seed: int = 0,
     skip: Sequence[str] = (),
+    operand_roundoff: float = 0.0,
 ) -> tuple[Difference, ...]:
     """Every statement on the reference's inputs against the reference's value.
 
     ``references`` holds the inputs and every intermediate of the model that the reference can give. A value that the model does
     not have (one that a derivation introduced) is computed from reference values by the statements before it, and its rounding
-    is added to the bound of those that read it. ``skip`` names values that are not compared.
+    is added to the bound of those that read it. ``skip`` names values that are not compared. ``operand_roundoff`` as in
+    ``check_outputs``.
     """
     values: dict[str, Array] = {**program.constants, **references}
     terms: dict[str, int] = {}
+    carried: dict[str, float] = {}
+    rounding = OperandRounding(operand_roundoff, carried) if operand_roundoff else None
     found: list[Difference] = []
     for statement in program.statements:
         results = execute(statement, values)
@@ -153,38 +163,52 @@ def check_statements(
                 values[tensor.name] = result
                 own = chain_length(statement.expression) if isinstance(statement, Compute) else 1
                 terms[tensor.name] = inherited + own
+                if rounding is not None and isinstance(statement, Compute):
+                    estimate = _sampled(statement, result, values, seed, rounding)
+                    carried[tensor.name] = _largest(estimate.error)
             else:
-                allowed = statement_bound(statement, tensor, values, reference, inherited, seed)
+                allowed = statement_bound(statement, tensor, values, reference, inherited, seed, rounding)
                 found.append(difference(tensor.name, result, reference, allowed, statement.origin))
     return tuple(found)
 
 
 def statement_bound(
-    statement: Statement, tensor: Tensor, values: Mapping[str, Array], reference: Array, inherited: int, seed: int
+    statement: Statement,
+    tensor: Tensor,
+    values: Mapping[str, Array],
+    reference: Array,
+    inherited: int,
+    seed: int,
+    rounding: OperandRounding | None = None,
 ) -> float:
     """The largest difference that rounding explains: both sides err, and the magnitude is that of the largest sampled element.
 
-    Twice the largest sampled magnitude stands for the largest of all elements.
+    Twice the largest sampled magnitude stands for the largest of all elements. The reference rounds no operands.
     """
     roundoff = unit_roundoff(tensor.dtype)
     if roundoff == 0.0 or reference.size == 0:
         return 0.0
     if not isinstance(statement, Compute):
         return CONFIDENCE * 32 * roundoff * _largest(reference)
+    estimate = _sampled(statement, reference, values, seed, rounding)
+    magnitude = 2 * max(_largest(estimate.magnitude), _largest(reference))
+    summed = error_bound(statement.expression, magnitude, chain_length(statement.expression) + inherited)
+    return float(2 * summed + 2 * _largest(estimate.error))
+
+
+def _sampled(
+    statement: Compute, like: Array, values: Mapping[str, Array], seed: int, rounding: OperandRounding | None
+) -> Estimate:
+    """Some elements of a statement's value, which has the shape of ``like``."""
     generator = np.random.default_rng(seed)
-    count = min(SAMPLED_POINTS, reference.size)
+    count = min(SAMPLED_POINTS, like.size)
     flat = (
-        generator.choice(reference.size, count, replace=False)
-        if reference.size < 1 << 20
-        else generator.integers(0, reference.size, count)
+        generator.choice(like.size, count, replace=False)
+        if like.size < 1 << 20
+        else generator.integers(0, like.size, count)
     )
-    positions = (
-        tuple(np.asarray(axis, np.int64) for axis in np.unravel_index(flat, reference.shape)) if reference.ndim else ()
-    )
-    estimate = estimate_at(statement.expression, positions, values)
-    magnitudes = estimate.magnitude[np.isfinite(estimate.magnitude)]
-    magnitude = 2 * max(float(magnitudes.max(initial=0.0)), _largest(reference))
-    return float(2 * error_bound(statement.expression, magnitude, chain_length(statement.expression) + inherited))
+    positions = tuple(np.asarray(axis, np.int64) for axis in np.unravel_index(flat, like.shape)) if like.ndim else ()
+    return estimate_at(statement.expression, positions, values, rounding)
 
 
 def _largest(array: Array) -> float:

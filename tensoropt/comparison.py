@@ -57,6 +57,8 @@ class Subject:
     inputs: Sequence[Tensor]
     outputs: Sequence[Tensor]
     feeds: Mapping[str, Array]
+    operand_roundoff: float = 0.0
+    """By which share ours may round the operands of sums of products of f32."""
 
     @property
     def shapes(self) -> Shapes:
@@ -110,7 +112,8 @@ def compare(
         (one for one in contenders if one.engine.name == "onnxruntime"), contenders[0] if contenders else None
     )
     if reference is not None:
-        ours.check = check_outputs(subject.outputs, ours.results, reference.results)
+        rounded = subject.operand_roundoff
+        ours.check = check_outputs(subject.outputs, ours.results, reference.results, operand_roundoff=rounded)
         if ours.check.worst is not None:
             raise CheckError(_disagreement(ours, reference))
         for one in list(contenders):

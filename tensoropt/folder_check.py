@@ -25,9 +25,14 @@ def folder_parameters(folder: Path) -> dict[str, Array]:
 
 
 def folder_agreement(
-    folder: Path, outputs: Sequence[Tensor], results: Mapping[str, Array], feeds: Mapping[str, Array], threads: int = 1
+    folder: Path,
+    outputs: Sequence[Tensor],
+    results: Mapping[str, Array],
+    feeds: Mapping[str, Array],
+    threads: int = 1,
+    operand_roundoff: float = 0.0,
 ) -> CheckResult:
-    """The outputs against what ONNX Runtime makes of the folder's ``optimized.onnx``."""
+    """The outputs against what ONNX Runtime makes of the folder's ``optimized.onnx``; ``operand_roundoff`` as in ``check``."""
     from tensoropt.export.sessions import session_of_file
 
     session = session_of_file(folder / "optimized.onnx", threads)
@@ -37,4 +42,5 @@ def folder_agreement(
         return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
     trains = (folder / PARAMETERS).exists()
-    return check_outputs(outputs, results, run(feeds), run(last_bits_changed(feeds, 0)) if trains else None)
+    disturbed = run(last_bits_changed(feeds, 0)) if trains else None
+    return check_outputs(outputs, results, run(feeds), disturbed, operand_roundoff)

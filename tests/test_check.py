@@ -1,14 +1,18 @@
 """The check accepts what rounding explains and nothing more."""
 
+from itertools import product
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tensoropt.check import check_outputs, check_statements, difference
 from tensoropt.ir.error_analysis import estimate_at
 from tensoropt.ir.interpreter import evaluate
+from tensoropt.ir.operand_rounding import TF32_ROUNDOFF, passed_on
 from tensoropt.ir.program import Array, Compute, Program, Statement
+from tensoropt.ir.scalar import OPERATIONS as OPERATION_TABLE
 from tests.strategies.networks import convolution, pointwise, program, random_array, softmax_statements, tensor
 
 X, K, B = tensor("x", 1, 8, 6, 6), tensor("k", 4, 8, 3, 3), tensor("b", 4, 1, 1)
@@ -100,6 +104,78 @@ def test_estimates_go_through_nested_scopes() -> None:
     estimate = estimate_at(statements[-1].expression, points, values)
     np.testing.assert_allclose(estimate.value, values["y"][points], rtol=1e-6)
     assert (estimate.magnitude >= np.abs(estimate.value)).all()
+
+
+def tf32(value: Array) -> Array:
+    """An f32 with 11 digits."""
+    return (value.view(np.uint32) + 0x1000 & 0xFFFFE000).view(np.float32)
+
+
+def rounding_operands(statement: Statement, values: object) -> dict[str, Array]:
+    """A convolution of rounded operands; other statements as they are."""
+    assert isinstance(values, dict)
+    summed = statement.outputs[0] is SUM
+    return interpret(statement, {name: tf32(value) if summed else value for name, value in values.items()})
+
+
+@given(st.integers(0, 20))
+def test_rounded_operands_agree_where_they_may_be_rounded_and_explain_nothing_else(seed: int) -> None:
+    known = references(network(), seed)
+    strict = check_statements(network(), rounding_operands, known, seed)
+    assert [item.name for item in strict if not item.ok] == ["s"]
+    found = check_statements(network(), rounding_operands, known, seed, operand_roundoff=TF32_ROUNDOFF)
+    assert all(item.ok for item in found)
+    assert [item.allowed for item in found[1:]] == [item.allowed for item in strict[1:]]
+    unknown = {name: value for name, value in known.items() if name != "s"}
+    assert not all(item.ok for item in check_statements(network(), rounding_operands, unknown, seed))
+    later = check_statements(network(), rounding_operands, unknown, seed, operand_roundoff=TF32_ROUNDOFF)
+    assert [item.name for item in later if item.ok] == ["t", "y"]
+    assert later[0].allowed < 1.5 * found[0].allowed, "what the sum errs by, and no more"
+    (out,) = network().outputs
+    near, far = ({"y": known["y"] * (1 + share)} for share in (1e-3, 3e-2))
+    assert not check_outputs([out], near, known).ok
+    assert check_outputs([out], near, known, operand_roundoff=TF32_ROUNDOFF).ok
+    assert not check_outputs([out], far, known, operand_roundoff=TF32_ROUNDOFF).ok
+
+
+OPERATIONS = [
+    *("add", "sub", "mul", "div", "max", "min", "pow"),
+    *(
+        "neg",
+        "abs",
+        "relu",
+        "exp",
+        "log",
+        "sqrt",
+        "rsqrt",
+        "reciprocal",
+        "tanh",
+        "sigmoid",
+        "erf",
+        "sin",
+        "sinh",
+        "cosh",
+    ),
+]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=10)
+def test_errors_go_through_operations(operation: str, seed: int) -> None:
+    """Of positive numbers and their errors, a hundredth at the most."""
+    generator = np.random.default_rng(seed)
+    entry = OPERATION_TABLE[operation]
+    operands = [generator.uniform(0.3, 3, 50) for _ in range(entry.arity)]
+    errors = [generator.uniform(0, 0.01, 50) for _ in range(entry.arity)]
+    exact = entry.evaluate(*operands)
+    allowed = passed_on(operation, exact, operands, errors)
+    for signs in product((-1, 1), repeat=entry.arity):
+        moved = [one + sign * error for one, sign, error in zip(operands, signs, errors, strict=True)]
+        assert (np.abs(entry.evaluate(*moved) - exact) <= 1.04 * allowed + 1e-12).all(), (
+            "but for what is of second order"
+        )
+    assert (allowed <= 100 * sum(errors)).all()
 
 
 def test_derivatives_may_differ_as_the_reference_does_from_itself() -> None:

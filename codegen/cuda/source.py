@@ -36,23 +36,29 @@ AT_ONCE(8)
 AT_ONCE(16)
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
 static __device__ __forceinline__ void row_fragment(unsigned* words, const void* rows, int pitch, int lane) {
-  const unsigned* own = (const unsigned*)rows + (lane >> 2) * (pitch >> 1) + (lane & 3);
-  words[0] = own[0], words[1] = own[4 * pitch], words[2] = own[4], words[3] = own[4 * pitch + 4];
+  const unsigned* own = (const unsigned*)rows + (lane >> 2) * pitch + (lane & 3);
+  words[0] = own[0], words[1] = own[8 * pitch], words[2] = own[4], words[3] = own[8 * pitch + 4];
 }
 static __device__ __forceinline__ void column_fragment(unsigned* words, const void* columns, int pitch, int lane) {
-  const unsigned* own = (const unsigned*)columns + (lane >> 2) * (pitch >> 1) + (lane & 3);
+  const unsigned* own = (const unsigned*)columns + (lane >> 2) * pitch + (lane & 3);
   words[0] = own[0], words[1] = own[4];
 }
-#define MULTIPLY_ADD(name, type) \\
+static __device__ __forceinline__ float rounded_to_tf32(float value) {
+  unsigned bits;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(bits) : "f"(value));
+  return __uint_as_float(bits);
+}
+#define MULTIPLY_ADD(name, shape, type) \\
   static __device__ __forceinline__ void name( \\
       float* sums, const unsigned* a, const void*, int, const unsigned* b, const void*, int, int) { \\
-    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32." type "." type ".f32 " \\
+    asm volatile("mma.sync.aligned." shape ".row.col.f32." type "." type ".f32 " \\
                  "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};" \\
                  : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3]) \\
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1])); \\
   }
-MULTIPLY_ADD(multiply_add_f16, "f16")
-MULTIPLY_ADD(multiply_add_bf16, "bf16")
+MULTIPLY_ADD(multiply_add_f16, "m16n8k16", "f16")
+MULTIPLY_ADD(multiply_add_bf16, "m16n8k16", "bf16")
+MULTIPLY_ADD(multiply_add_tf32, "m16n8k8", "tf32")
 #endif
 """
 """What kernels call beside CUDA's own functions.
@@ -60,7 +66,7 @@ MULTIPLY_ADD(multiply_add_bf16, "bf16")
 Several elements that begin at a multiple of their size are read and written by one instruction: as words, which nvcc lets lie where
 elements of another type do, and which it does not take apart.
 The barrier orders a block's accesses to global memory as well as to shared. The products are those of 32 threads together; rows and
-columns lie along the depth, whole words and an even number of halves apart.
+columns lie along the depth, ``pitch`` words of four bytes apart.
 """
 
 

@@ -36,17 +36,22 @@ inline float float_of_bfloat(ushort bits) { return as_float((uint)bits << 16); }
 #define store_16(to, from) AT_ONCE(16, to, from)
 #define row_fragment(words, rows, pitch, lane)
 #define column_fragment(words, columns, pitch, lane)
-#define MULTIPLY_ADD(name, wide) \\
-  __attribute__((noinline)) void name(float* sums, uint* a, __local const ushort* rows, int row_pitch, \\
-                   uint* b, __local const ushort* columns, int column_pitch, int lane) { \\
+inline float rounded_to_tf32(float value) {
+  uint bits = as_uint(value);
+  return (bits & 0x7f800000u) == 0x7f800000u ? value : as_float((bits + 0x1000u) & 0xffffe000u);
+}
+#define MULTIPLY_ADD(name, type, in_word, wide) \\
+  __attribute__((noinline)) void name(float* sums, uint* a, __local const type* rows, int row_pitch, \\
+                   uint* b, __local const type* columns, int column_pitch, int lane) { \\
     for (int i = 0; i < 4; i++) { \\
-      __local const ushort* row = rows + (lane / 4 + i / 2 * 8) * row_pitch; \\
-      __local const ushort* column = columns + (lane % 4 * 2 + i % 2) * column_pitch; \\
-      for (int k = 0; k < 16; k++) sums[i] += wide(row[k]) * wide(column[k]); \\
+      __local const type* row = rows + (lane / 4 + i / 2 * 8) * row_pitch * in_word; \\
+      __local const type* column = columns + (lane % 4 * 2 + i % 2) * column_pitch * in_word; \\
+      for (int k = 0; k < 8 * in_word; k++) sums[i] += wide(row[k]) * wide(column[k]); \\
     } \\
   }
-MULTIPLY_ADD(multiply_add_f16, float_of_half)
-MULTIPLY_ADD(multiply_add_bf16, float_of_bfloat)
+MULTIPLY_ADD(multiply_add_f16, ushort, 2, float_of_half)
+MULTIPLY_ADD(multiply_add_bf16, ushort, 2, float_of_bfloat)
+MULTIPLY_ADD(multiply_add_tf32, float, 1, )
 #define nearbyint rint
 #undef select
 #define select(otherwise, chosen, condition) ((condition) ? (chosen) : (otherwise))
@@ -57,7 +62,8 @@ Several elements at once are vectors of the elements' own type: a compiler may t
 
 f16 is converted by its bits: OpenCL's own functions take a pointer to ``half``, and a compiler may take it that no ``ushort``
 lies there. TVM prints a ``select`` whose condition is an i32, which OpenCL's own has for values of 32 bits only. The products are
-what tensor cores do together, in words: each thread has four results of 16 x 8.
+what tensor cores do together, in words: each thread has four results of 16 x 8, and rows and columns lie ``pitch`` words of four
+bytes apart. tf32 is f32 rounded to 11 digits, ties away from zero, as PTX has it (``cvt.rna``).
 """
 
 _C_NAMES = (

@@ -60,11 +60,8 @@ class Bounds:
         return name if self.terms.get(name, 0.0) > self.starting else STARTS
 
 
-def bounds(launch: Launch, target: GpuTarget, constants: Collection[str], tf32: bool = False) -> Bounds:
-    """The bounds of a launch. ``constants`` are tensors that come from memory, since nothing has written them just before.
-
-    ``tf32`` lets tensor cores multiply f32 operands, rounded to 10 bits.
-    """
+def bounds(launch: Launch, target: GpuTarget, constants: Collection[str]) -> Bounds:
+    """The bounds of a launch. ``constants`` are tensors that come from memory, since nothing has written them just before."""
     ceilings = target.ceilings
     clock = _clock(target)
     cold = warm = 0
@@ -86,7 +83,7 @@ def bounds(launch: Launch, target: GpuTarget, constants: Collection[str], tf32: 
         terms[DEPTH] = (launch.serial * _ADDITION_CYCLES + 8 * _EXCHANGE_CYCLES) / clock
     starting = ceilings.launch_seconds
     for products in launch.products:
-        extra, terms = _with_products(products, terms, target, launch.double, tf32)
+        extra, terms = _with_products(products, terms, target, launch.double)
         starting += extra
     return Bounds(starting, terms)
 
@@ -104,24 +101,22 @@ def _spread(launch: Launch, target: GpuTarget) -> float:
 
 
 def _with_products(
-    products: Products, others: Mapping[str, float], target: GpuTarget, double: bool, tf32: bool
+    products: Products, others: Mapping[str, float], target: GpuTarget, double: bool
 ) -> tuple[float, dict[str, float]]:
     """What a cut of the depth adds to the start, and the terms with those of products, for the tile and the cut that are best."""
     found = []
     for rows, columns, parts in product(_SIDES, _SIDES, _PARTS):
         if parts <= products.most_parts:
-            own = _tiled(products, target, double, tf32, (rows, columns, parts))
+            own = _tiled(products, target, double, (rows, columns, parts))
             terms = {name: others.get(name, 0.0) + own.get(name, 0.0) for name in (*others, *own)}
             found.append((target.ceilings.launch_seconds if parts > 1 else 0.0, terms))
     return min(found, key=lambda one: one[0] + max(one[1].values()))
 
 
-def _tiled(
-    products: Products, target: GpuTarget, double: bool, tf32: bool, cut: tuple[int, int, int]
-) -> dict[str, float]:
+def _tiled(products: Products, target: GpuTarget, double: bool, cut: tuple[int, int, int]) -> dict[str, float]:
     """The terms of products that blocks compute in tiles of so many rows and columns, and in so many parts of the depth."""
     rows, columns, parts = cut
-    unit, peak = unit_of(products, target, double, tf32)
+    unit, peak = unit_of(products, target, double)
     size, clock = products.dtype.itemsize, _clock(target)
     tiles = products.batch * -(-products.rows // rows) * -(-products.columns // columns) * parts
     depth = max(-(-products.depth // parts), min(products.depth, _LEAST_DEPTH))
@@ -139,17 +134,17 @@ def _tiled(
     }
 
 
-def unit_of(products: Products, target: GpuTarget, double: bool, tf32: bool) -> tuple[str, float]:
-    """What multiplies, and its operations a second. Tensor cores take f16 and bf16, whole fragments of them."""
+def unit_of(products: Products, target: GpuTarget, double: bool) -> tuple[str, float]:
+    """What multiplies, and its operations a second. Tensor cores take f16, bf16 and, where it is wanted, tf32, whole fragments."""
     ceilings = target.ceilings
     if double or products.dtype is DataType.FLOAT64:
         return "f64", ceilings.f64
-    if min(products.rows, products.columns, products.depth) >= 8:
+    if products.tensor and min(products.rows, products.columns, products.depth) >= 8:
         tensor = {
             DataType.FLOAT16: ("f16 tensor cores", ceilings.f16_tensor),
             DataType.BFLOAT16: ("bf16 tensor cores", ceilings.bf16_tensor),
         }
-        if tf32:
+        if target.tf32:
             tensor[DataType.FLOAT32] = ("tf32 tensor cores", ceilings.tf32_tensor)
         unit, peak = tensor.get(products.dtype, ("", 0.0))
         if peak:

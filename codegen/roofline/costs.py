@@ -18,10 +18,10 @@ class RooflineCost:
     What is computed from constants alone is free, since it is folded; so are views. ValueError for a target without ceilings.
     """
 
-    def __init__(self, target: GpuTarget, tf32: bool = False) -> None:
+    def __init__(self, target: GpuTarget) -> None:
         if not (target.ceilings.f32 and target.ceilings.f64 and target.ceilings.bytes_per_second):
             raise ValueError(f"no rates are known of {target.name}")
-        self.target, self.tf32 = target, tf32
+        self.target = target
         self._known: dict[Any, list[Launch]] = {}
 
     def cost(self, kernel: Statement, constants: frozenset[str] = frozenset()) -> KernelCost:
@@ -40,7 +40,7 @@ class RooflineCost:
             if kernel.inputs and all(tensor.name in known for tensor in kernel.inputs):
                 known |= {output.name for output in kernel.outputs}
                 continue
-            found += [(launch, bounds(launch, self.target, known, self.tf32)) for launch in self._launches(kernel)]
+            found += [(launch, bounds(launch, self.target, known)) for launch in self._launches(kernel)]
         return found
 
     def _cost(self, alternative: Alternative) -> KernelCost:

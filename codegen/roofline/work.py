@@ -18,6 +18,8 @@ from tensoropt.ir.types import DataType
 
 _PARTNERS = 256
 """Threads that share one sum at the most: a block."""
+_ATTENDING = 32
+"""Rows of a block of attention, which goes past the keys of all of them."""
 _WEIGHING = 20
 """Operations that make a weight of a score: the largest, the exponential, the sum."""
 
@@ -33,6 +35,8 @@ class Products:
     dtype: DataType
     most_parts: int = 32
     """Into how many launches' worth of parts the depth may be cut."""
+    tensor: bool = True
+    """Whether the schedule has tensor cores multiply what they take."""
 
     @property
     def multiply_adds(self) -> int:
@@ -78,8 +82,8 @@ def launch_of_operator(statement: Opaque) -> Launch:
 
 
 def _attention(found: Attention) -> Launch:
-    """Both products, with the scores between them where they are computed. No half type is multiplied on tensor cores."""
-    batch, rows, keys = found.sums.batches, found.rows, found.keys
+    """Both products, with the scores between them where they are computed. Nothing is multiplied on tensor cores."""
+    batch, rows, keys = found.sums.batches, found.rows, found.passed(_ATTENDING)
     scores, values = found.scores, found.values
     own = {scores.scope, scores.result, values.scope, values.result}
     reads: dict[Tensor | Scope, int] = {}
@@ -91,8 +95,8 @@ def _attention(found: Attention) -> Launch:
     double = DataType.FLOAT64 in (scores.scope.dtype, values.scope.dtype)
     dtype = DataType.FLOAT64 if double else DataType.FLOAT32
     products = (
-        Products(batch, rows, keys, found.products.depth, dtype, most_parts=1),
-        Products(batch, rows, found.columns, keys, dtype, most_parts=1),
+        Products(batch, rows, keys, found.products.depth, dtype, most_parts=1, tensor=False),
+        Products(batch, rows, found.columns, keys, dtype, most_parts=1, tensor=False),
     )
     done = batch * rows * (keys * (operations(scores.result.body) + _WEIGHING) + found.columns)
     if values.result is not values.scope:

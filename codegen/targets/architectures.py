@@ -20,6 +20,8 @@ STATIC_SHARED_BYTES = 48 << 10
 REGISTERS_OF_THREAD = 255
 REGISTER_UNIT = 256
 """Registers are given out to warps in multiples of this."""
+TENSOR_CAPABILITY = (8, 0)
+"""From which on tensor cores multiply f16, bf16 and tf32, with sums of f32, by the instructions that are used here."""
 PARTITIONS = 4
 """Each with a quarter of a multiprocessor's registers."""
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from tensoropt.ir.operand_rounding import TF32_ROUNDOFF
+
 
 @dataclass(frozen=True, slots=True)
 class Multiprocessor:
@@ -74,13 +76,21 @@ class GpuTarget:
     double: bool = True
     alignment: int = 256
     """Of every value in the device arena, in bytes: sub-buffers need it."""
+    tf32: bool = False
+    """Whether sums of products of f32 may round their operands to tf32, whose 11 digits tensor cores multiply."""
     multiprocessor: Multiprocessor = field(default_factory=Multiprocessor)
     ceilings: Ceilings = field(default_factory=Ceilings)
 
     @property
     def key(self) -> str:
         """What measured times depend on."""
-        return "-".join(part for part in (self.kind, self.name, self.arch) if part)
+        parts = self.kind, self.name, self.arch, "tf32" if self.tf32 else ""
+        return "-".join(part for part in parts if part)
+
+    @property
+    def operand_roundoff(self) -> float:
+        """By which share operands of sums of products of f32 may be rounded before."""
+        return TF32_ROUNDOFF if self.tf32 else 0.0
 
     def describe(self) -> dict[str, Any]:
         """The target as plain data for a manifest."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from codegen.targets.architectures import ARCHITECTURES, runs_on
+from codegen.targets.architectures import ARCHITECTURES, TENSOR_CAPABILITY, capability, runs_on
 from codegen.targets.cpu import CpuTarget, host_target
 from codegen.targets.gpu import GpuTarget
 from codegen.targets.named import NAMED, TAGS, generic
@@ -56,6 +56,16 @@ def parse_target(text: str, threads: int | None = None) -> Target:
     raise UsageError(
         f"the target {text!r} is not known{_nearest(text.strip().lower(), known)}; targets are cpu, cuda (the GPU in this "
         "machine), cuda:NAME, opencl, or a TVM target as JSON, and `tensoropt targets` lists the names"
+    )
+
+
+def with_tf32(target: Target) -> GpuTarget:
+    """The target with operands of f32 rounded to tf32 where tensor cores multiply them. UsageError where none do."""
+    if isinstance(target, GpuTarget) and target.kind == "cuda" and capability(target.arch) >= TENSOR_CAPABILITY:
+        return replace(target, tf32=True)
+    name = target.kind if isinstance(target, CpuTarget) else f"{target.kind}:{target.name}"
+    raise UsageError(
+        f"tf32 is what tensor cores of CUDA GPUs from sm_80 on multiply, and {name} has none; leave --tf32 out"
     )
 
 
@@ -114,16 +124,26 @@ def _from_json(text: str) -> Target:
     else:
         base = _base(given)
     for word, value in given.items():
-        if word in ("kind", "arch", "tag", "keys", "host"):
+        if word in ("kind", "arch", "tag", "keys", "host", "tf32"):
             continue
         if word not in _WORDS:
             raise UsageError(
-                f"--target has the attribute {word!r}{_nearest(word, list(_WORDS))}; known are kind, arch, tag, {', '.join(_WORDS)}"
+                f"--target has the attribute {word!r}{_nearest(word, list(_WORDS))}; known are kind, arch, tag, tf32, "
+                f"{', '.join(_WORDS)}"
             )
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise UsageError(f"the attribute {word} of --target is a positive integer, not {value!r}")
         base = _WORDS[word](base, value)
-    return base
+    return _rounding(base, given.get("tf32", False))
+
+
+def _rounding(target: GpuTarget, tf32: object) -> GpuTarget:
+    """The target with the JSON's ``tf32``. OpenCL devices, which have no tensor cores, compute what these would, for tests."""
+    if not isinstance(tf32, bool):
+        raise UsageError(f"the attribute tf32 of --target is true or false, not {tf32!r}")
+    if tf32 and target.kind == "cuda":
+        return with_tf32(target)
+    return replace(target, tf32=tf32)
 
 
 def _base(given: Mapping[str, Any]) -> GpuTarget:

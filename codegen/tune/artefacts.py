@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from codegen.artefact import save
 from codegen.built import Built
-from codegen.reading import MANIFEST, load, read_manifest
+from codegen.reading import MANIFEST, load, operand_roundoff, read_manifest
 from codegen.targets.cpu import available_threads, host_target
 from codegen.targets.gpu import GpuTarget
 from codegen.targets.here import why_not_here
@@ -57,7 +57,9 @@ def stored_target(folder: Path, asked: str, threads: int | None) -> Target:
     if threads is not None:
         raise UsageError(f"{folder}: the artefact is for {kind}, and --threads is for the target cpu")
     if kind == "opencl":
-        return parse_target(kind)
+        here = parse_target(kind)
+        assert isinstance(here, GpuTarget)
+        return replace(here, tf32=gpu.tf32)
     why = why_not_here([gpu])[gpu.name]
     if why:
         raise UsageError(f"{folder}: its kernels for {gpu.name} are tuned where they run, and not here: {why}")
@@ -107,7 +109,8 @@ def _schedules(kernels: list[dict[str, Any]]) -> list[tuple[Any, Any]]:
 
 def _require_agreement(folder: Path, built: Built, feeds: Mapping[str, Array], threads: int) -> None:
     results = built.model().run(feeds)
-    worst = folder_agreement(folder, built.program.outputs, results, feeds, threads).worst
+    rounded = operand_roundoff(folder)
+    worst = folder_agreement(folder, built.program.outputs, results, feeds, threads, rounded).worst
     if worst is not None:
         raise CheckError(
             f"{folder}: the tuned value {worst.name!r} differs from ONNX Runtime's by {worst.max_abs_error:.3g} where "

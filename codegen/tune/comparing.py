@@ -13,6 +13,7 @@ from tensoropt.ir.error_analysis import error_bound, estimate_at
 from tensoropt.ir.exact_domains import is_static
 from tensoropt.ir.expression import Scalar, Scope, Tensor, accesses, children, scopes
 from tensoropt.ir.interpreter import evaluate
+from tensoropt.ir.operand_rounding import OperandRounding
 from tensoropt.ir.program import Array, Compute, Statement
 from tensoropt.ir.types import DataType
 
@@ -54,12 +55,15 @@ class Judge:
     """What the outputs of one alternative are measured by: its statements and the values that they read.
 
     A single kernel is compared with the interpreter at single points. ``problem`` says what is wrong, nothing where all is right.
+    ``operand_roundoff``: by which share operands of sums of products of f32 may be rounded.
     """
 
-    def __init__(self, kernels: Sequence[Statement], values: Mapping[str, Array]) -> None:
+    def __init__(
+        self, kernels: Sequence[Statement], values: Mapping[str, Array], operand_roundoff: float = 0.0
+    ) -> None:
         self.kernels = tuple(kernels)
         self._kernel = kernels[0] if len(kernels) == 1 and isinstance(kernels[0], Compute) else None
-        self._values = values
+        self._values, self._roundoff = values, operand_roundoff
         self._points: tuple[Array, ...] = ()
         self._expected: Array | None = None
         self.allowed: float | None = None
@@ -82,12 +86,16 @@ class Judge:
             if exact:
                 wrong = _differs(result, expected)
             else:
-                known = TOLERANCE * _largest(expected) if self.allowed is None else 2 * self.allowed
+                known = self._tolerance * _largest(expected) if self.allowed is None else 2 * self.allowed
                 allowed = growth * known
                 wrong = _differs(result, expected, max(allowed, 1e-30))
             if wrong:
                 return f"{name} {wrong}"
         return ""
+
+    @property
+    def _tolerance(self) -> float:
+        return TOLERANCE + 2 * self._roundoff
 
     def _sample(self, kernel: Compute) -> None:
         expression = kernel.expression
@@ -104,18 +112,18 @@ class Judge:
         if work > _MOST_WORK:
             return
         self._points = _chosen(shape, count)
-        estimate = estimate_at(expression, self._points, self._values)
+        rounding = OperandRounding(self._roundoff) if self._roundoff else None
+        estimate = estimate_at(expression, self._points, self._values, rounding)
         with np.errstate(all="ignore"):
             self._expected = estimate.value.astype(expression.dtype.numpy)
-        finite = estimate.magnitude[np.isfinite(estimate.magnitude)]
-        magnitude = 2 * max(float(finite.max(initial=0.0)), _largest(estimate.value))
-        self.allowed = float(2 * error_bound(expression, magnitude))
+        magnitude = 2 * max(_largest(estimate.magnitude), _largest(estimate.value))
+        self.allowed = float(2 * error_bound(expression, magnitude) + 2 * _largest(estimate.error))
 
     def _differs_at_points(self, actual: Array, exact: bool, growth: float) -> str:
         if self._expected is None:
             return ""
         found = actual[self._points] if actual.ndim else actual.reshape(1)
-        allowed = TOLERANCE * _largest(self._expected) if self.allowed is None else self.allowed
+        allowed = self._tolerance * _largest(self._expected) if self.allowed is None else self.allowed
         wrong = _differs(found, self._expected, None if exact else max(growth * allowed, 1e-30))
         return f"{wrong} from the interpreter's" if wrong else ""
 

@@ -23,7 +23,9 @@ from tensoropt.ir.expression import (
     Tensor,
     scopes,
 )
+from tensoropt.ir.operand_rounding import rounds_operands
 from tensoropt.ir.program import Compute, Statement
+from tensoropt.ir.structure import product_factors
 from tensoropt.ir.types import DataType
 
 RANGES = (3, 2, 1)
@@ -48,24 +50,33 @@ class Bound:
     unbounded: bool = False
 
 
-def exact_range(kernels: Sequence[Statement]) -> int | None:
-    """The largest absolute value of integer inputs on which all kernels are exact; None where they are on none."""
+def exact_range(kernels: Sequence[Statement], operand_digits: int | None = None) -> int | None:
+    """The largest absolute value of integer inputs on which all kernels are exact; None where they are on none.
+
+    ``operand_digits``: to how many digits sums of products of f32 may round their operands.
+    """
     for largest in RANGES:
         try:
             known: dict[Tensor, Bound] = {}
             for kernel in kernels:
                 if not isinstance(kernel, Compute):
                     return None
-                known[kernel.output] = _of_expression(kernel.expression, largest, known)
+                known[kernel.output] = _of_expression(kernel.expression, largest, known, operand_digits)
         except _Inexact:
             continue
         return largest
     return None
 
 
-def _of_expression(expression: Scope, largest: int, known: Mapping[Tensor, Bound]) -> Bound:
+def _of_expression(expression: Scope, largest: int, known: Mapping[Tensor, Bound], operand_digits: int | None) -> Bound:
     results: dict[Scope, Bound] = {}
     for scope in scopes(expression):
+        if operand_digits is not None and rounds_operands(scope):
+            factors = [_of_scalar(factor, largest, known, results) for factor in product_factors(scope.body)]
+            for number in range(len(factors)):  # an operand has all factors but one at the most
+                others = factors[:number] + factors[number + 1 :]
+                fraction = sum(factor.fraction for factor in others)
+                _hold(Bound(prod(factor.magnitude for factor in others), fraction, _any(others)), operand_digits)
         body = _of_scalar(scope.body, largest, known, results)
         results[scope] = body if scope.reducer is None else _folded(scope, body)
     return results[expression]
@@ -153,6 +164,11 @@ def _held(dtype: DataType, bound: Bound) -> Bound:
     """The bound, where numbers of the type hold all multiples up to it. Integers wrap, which is the same in every order."""
     if not dtype.is_float:
         return Bound(min(bound.magnitude, 2.0 ** (8 * dtype.itemsize)))
-    if bound.unbounded or not bound.magnitude * 2.0 ** min(bound.fraction, 1000) <= 2.0 ** _DIGITS[dtype]:
+    return _hold(bound, _DIGITS[dtype])
+
+
+def _hold(bound: Bound, digits: int) -> Bound:
+    """The bound, where numbers of so many digits hold all multiples up to it."""
+    if bound.unbounded or not bound.magnitude * 2.0 ** min(bound.fraction, 1000) <= 2.0**digits:
         raise _Inexact
     return bound

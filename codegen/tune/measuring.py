@@ -16,6 +16,8 @@ from typing import Any, Protocol
 from codegen.build import compile_program
 from codegen.runtime import configure_threads, load_runtime
 from codegen.targets.cpu import CpuTarget
+from codegen.targets.gpu import GpuTarget
+from codegen.targets.parsing import Target
 from codegen.tune.comparing import Judge, seeded
 from codegen.tune.device_building import build_for_device, digests, guarded
 from codegen.tune.guarded import Broken, GuardedRun
@@ -106,7 +108,7 @@ class _Bench:
         run, found = (self._for_cpu if isinstance(request.target, CpuTarget) else self._for_device)(
             program, plan, request, feeds
         )
-        judge = self._judge(program, feeds)
+        judge = self._judge(program, feeds, request.target)
         self.runs[request.number] = run, judge, Check(request.number, exact=True)
         return "built", found
 
@@ -144,12 +146,13 @@ class _Bench:
 
         return values
 
-    def _judge(self, program: Program, feeds: dict[str, Array]) -> Judge:
+    def _judge(self, program: Program, feeds: dict[str, Array], target: Target) -> Judge:
         """The judge of an equal kernel is used again: its points are the same."""
         for _, judge, _ in self.runs.values():
             if judge.kernels == program.statements:
                 return judge
-        return Judge(program.statements, {**program.constants, **feeds})
+        rounded = target.operand_roundoff if isinstance(target, GpuTarget) else 0.0
+        return Judge(program.statements, {**program.constants, **feeds}, rounded)
 
     def check(self, request: Check) -> tuple[str, Any]:
         run, judge, _ = self.runs[request.number]

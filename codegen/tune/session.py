@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from signal import SIGKILL, Signals
 from typing import Any, Protocol
 
+from codegen.targets.gpu import GpuTarget
 from codegen.targets.parsing import Target
 from codegen.tune.exactness import exact_range
 from codegen.tune.layout import Layout
 from codegen.tune.requests import Build, Check, Forget, Time
 from tensoropt.cost import Alternative, KernelCost
 from tensoropt.ir.expression import Scope, scopes
+from tensoropt.ir.operand_rounding import TF32_DIGITS
 from tensoropt.ir.program import Compute
 from tensoropt.ir.structure import arithmetic
 from tensoropt.isolated import GIB, Failed, Late, Worker
@@ -137,7 +139,8 @@ class Session:
 
         ``seconds`` is how long all are timed together. Lost where the machine that measures is out of reach.
         """
-        ranges = [exact_range(trial.alternative.kernels) for trial in trials]
+        rounded = TF32_DIGITS if isinstance(self.target, GpuTarget) and self.target.tf32 else None
+        ranges = [exact_range(trial.alternative.kernels, rounded) for trial in trials]
         found = [None if trial.growth is not None else reach for trial, reach in zip(trials, ranges, strict=True)]
         largest = None if ranges[0] is None else min(reach for reach in (ranges[0], *found) if reach is not None)
         exact = [largest is not None and reach is not None for reach in found]

@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from tensoropt.api.optimizing import optimize
-from tensoropt.api.requirements import require_limits, require_target, require_timed_here
+from tensoropt.api.requirements import (
+    require_limits,
+    require_model_for_tf32,
+    require_target,
+    require_timed_here,
+)
 from tensoropt.api.running import load
 from tensoropt.check import random_feeds
 from tensoropt.errors import UsageError
@@ -21,6 +26,7 @@ def bench(
     *,
     against: Iterable[str] | None = None,
     target: str = "cpu",
+    tf32: bool = False,
     threads: int | None = None,
     tune: str | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
@@ -37,17 +43,19 @@ def bench(
     ``skipped``, which ``warn`` gets too. Peers run the model's file; for a folder, which does not hold the original, its
     ``optimized.onnx`` with functions inlined. ``peer_models`` are files of the same function that peers run instead, each the
     fastest. Every series has ``blocks`` blocks, three where a call takes seconds; ``check`` is that of ``optimize``, and the
-    outputs are compared with the peers' anyway. Peers run on the CPU, on so many ``threads``, whatever the ``target``. Returns
-    what ``bench --json`` prints (see ``docs/benchmarks.md``).
+    outputs are compared with the peers' anyway. Peers run on the CPU, on so many ``threads``, whatever the ``target``; ``tf32`` is
+    ours alone, of a model that is compiled for a GPU. Returns what ``bench --json`` prints (see ``docs/benchmarks.md``).
     CheckError where ours differs from the reference, ModelError, ArtefactError and UsageError as ``optimize`` and ``load``.
     """
     import tempfile
 
+    from codegen.reading import operand_roundoff
     from codegen.targets.cpu import available_threads
     from tensoropt.comparison import Subject, compare
     from tensoropt.machine import describe
     from tensoropt.peers import peers_named
 
+    require_model_for_tf32(Path(path), tf32)
     require_timed_here(target)
     require_limits(threads, seed, None)
     if blocks < 5:
@@ -55,7 +63,7 @@ def bench(
     peers = peers_named([against] if isinstance(against, str) else against)
     threads = threads or available_threads()
     compiling: int | None = threads
-    if require_target(target) is not None:
+    if require_target(target, tf32) is not None:
         compiling = None  # the threads are the peers'
         warn(f"ours runs on {target}, peers run on the CPU")
     given = Path(path)
@@ -66,7 +74,15 @@ def bench(
         else:
             started = time.monotonic()
             compiled = optimize(
-                path, target, tune=tune, shapes=shapes, threads=compiling, seed=seed, check=check, progress=progress
+                path,
+                target,
+                tf32=tf32,
+                tune=tune,
+                shapes=shapes,
+                threads=compiling,
+                seed=seed,
+                check=check,
+                progress=progress,
             )
             folder, models = compiled.save(Path(temporary) / "artefact"), [given]
             report = compiled.report()
@@ -74,7 +90,8 @@ def bench(
             del compiled
         loaded = load(folder, threads)
         feeds = random_feeds(loaded.inputs, seed)
-        subject = Subject(folder, list(map(Path, peer_models)) or models, loaded.inputs, loaded.outputs, feeds)
+        run_by_peers = list(map(Path, peer_models)) or models
+        subject = Subject(folder, run_by_peers, loaded.inputs, loaded.outputs, feeds, operand_roundoff(folder))
         compared = compare(subject, peers, threads, blocks, progress, warn)
     return {
         "model": str(path),

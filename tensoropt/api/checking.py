@@ -22,10 +22,12 @@ def check_model(
     feeds: Mapping[str, Array],
     seed: int,
     originals: Mapping[str, str],
+    operand_roundoff: float = 0.0,
 ) -> CheckResult:
     """The compiled program against ONNX Runtime on the given inputs, end to end and statement by statement.
 
-    ``originals``: what a value that is computed again is called in the model, by its name in the program.
+    ``originals``: what a value that is computed again is called in the model, by its name in the program. ``operand_roundoff``: by
+    which share operands of sums of products of f32 may have been rounded.
     """
     from tensoropt.frontend.reference import reference_values
 
@@ -35,8 +37,8 @@ def check_model(
     known = {name: known[original] for name in names if (original := originals.get(name, name)) in known}
     references = {**known, **feeds}
     disturbed = _disturbed(imported, program, feeds, seed)
-    ends = check_outputs(program.outputs, built.model().run(feeds), references, disturbed)
-    statements = check_statements(program, built.execute, references, seed)
+    ends = check_outputs(program.outputs, built.model().run(feeds), references, disturbed, operand_roundoff)
+    statements = check_statements(program, built.execute, references, seed, operand_roundoff=operand_roundoff)
     return CheckResult(ends.outputs, statements, (*imported.warnings, *ends.warnings))
 
 

@@ -72,7 +72,7 @@ def optimize_for_device(
     result = CheckResult(reason="the check was switched off")
     if check:
         runs: Built = compiled(program, host_target(), {}) if absent else built
-        result = check_model(imported, program, runs, feeds, seed, {})
+        result = check_model(imported, program, runs, feeds, seed, {}, 0.0 if absent else gpu.operand_roundoff)
         clock.lap("check")
         require_agreement(result, imported)
     exported, exported_latency = export(portable(context), imported, feeds, available_threads(), seed, check)

@@ -26,11 +26,14 @@ if TYPE_CHECKING:
 _GIVEN_UP = "{}: not measured, since each device was lost that measured it; it may be what they die of"
 
 
-def fleet_for(path: Path, rpc: str | None, key: str | None, target: str | None, threads: int | None) -> Fleet:
+def fleet_for(
+    path: Path, rpc: str | None, key: str | None, target: str | None, threads: int | None, tf32: bool
+) -> Fleet:
     """The devices under the key.
 
-    UsageError for options that do not go together, and where there are no devices, or not such as ``target`` says.
+    UsageError for options that do not go together, and where there are no devices, or not such as ``target`` and ``tf32`` say.
     """
+    from codegen.targets.parsing import with_tf32
     from codegen.tune.remote.fleet import Fleet
     from codegen.tune.remote.tracker import Address
 
@@ -41,10 +44,12 @@ def fleet_for(path: Path, rpc: str | None, key: str | None, target: str | None, 
         raise UsageError("--threads is for this machine; with --rpc, start the devices' servers with it")
     if path.is_dir():
         raise UsageError(f"{path} is an artefact for this machine; with --rpc, name the model that it was made of")
-    fleet = Fleet(Address.parse(rpc), key)
+    fleet = Fleet(Address.parse(rpc), key, tf32=tf32)
     kind = fleet.described().target["kind"]
     if target is not None and target != kind:
         raise UsageError(f"the devices under the key {key!r} are of the target {kind}, not {target}")
+    if tf32:
+        with_tf32(fleet.target)
     return fleet
 
 

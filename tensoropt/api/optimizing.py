@@ -44,6 +44,7 @@ def optimize(
     memory_budget: str | int | None = None,
     paging: str | None = None,
     training: str | None = None,
+    tf32: bool = False,
     tune: str | None = None,
     shapes: Mapping[str, Sequence[int]] | None = None,
     exclude_rules: Iterable[str] = (),
@@ -63,8 +64,9 @@ def optimize(
     full; ``db`` is a tuning database other than the user's own. With a ``memory_budget`` (bytes, ``512MiB``, or ``80%`` of the peak
     in the model's order) a run's arena is no larger: values are ordered, and computed again, as the planner says, and with
     ``paging`` (a rate such as ``25GB/s``, or ``target``) copied to the host and back. With ``training``, the name of an output of
-    one number, the model's weights become inputs and the derivatives of that loss by them (``NAME.grad``) further outputs. On a GPU
-    that is here, kernels may call vendors' ``libraries`` where these are measured to be faster (auto), or none may. Where
+    one number, the model's weights become inputs and the derivatives of that loss by them (``NAME.grad``) further outputs. With
+    ``tf32`` a GPU's tensor cores multiply f32, whose operands they round to 11 digits. On a GPU that is here, kernels may call
+    vendors' ``libraries`` where these are measured to be faster (auto), or none may. Where
     ``on_interrupt`` is given, the first interrupt while kernels are tuned calls it and ends tuning, and the best so far is used.
     UsageError for options that mean nothing for the target, ModelError for a model that cannot be used, NoPlanError for a budget
     that no plan was found for, CheckError where the result differs from ONNX Runtime's.
@@ -77,7 +79,7 @@ def optimize(
     from tensoropt.frontend import load_program
 
     excluded = frozenset([exclude_rules] if isinstance(exclude_rules, str) else exclude_rules)
-    gpu = require_target(target)
+    gpu = require_target(target, tf32)
     if gpu is not None:
         require_device_options(gpu, target, memory_budget=memory_budget, excluded=excluded, threads=threads, db=db)
     tune = tune or "fast"
@@ -97,7 +99,8 @@ def optimize(
 
     def again(rules: frozenset[str], budget: int | None) -> CompiledModel:
         return optimize(
-            model, target, memory_budget=memory_budget if budget is None else budget, paging=paging, training=training, tune=tune,
+            model, target, memory_budget=memory_budget if budget is None else budget, paging=paging, training=training, tf32=tf32,
+            tune=tune,
             shapes=shapes, exclude_rules=rules,
             threads=threads, time_limit=time_limit, db=db, seed=seed, check=check, libraries=libraries, progress=progress,
             on_interrupt=on_interrupt,

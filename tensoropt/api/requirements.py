@@ -13,15 +13,28 @@ if TYPE_CHECKING:
     from codegen.targets.gpu import GpuTarget
 
 
-def require_target(target: str) -> GpuTarget | None:
-    """The GPU that ``--target`` stands for, None for the CPU. UsageError for what is not known, or a device that is not here."""
-    if target == "cpu":
+def require_target(target: str, tf32: bool = False) -> GpuTarget | None:
+    """The GPU that ``--target`` stands for, None for the CPU.
+
+    UsageError for what is not known, for a device that is not here, and for ``tf32`` where no tensor cores multiply it.
+    """
+    if target == "cpu" and not tf32:
         return None  # without the compiler, which its description needs
     from codegen.targets.gpu import GpuTarget
-    from codegen.targets.parsing import parse_target
+    from codegen.targets.parsing import parse_target, with_tf32
 
     found = parse_target(target)
+    if tf32:
+        found = with_tf32(found)
     return found if isinstance(found, GpuTarget) else None
+
+
+def require_model_for_tf32(path: Path, tf32: bool) -> None:
+    """UsageError for ``tf32`` with a folder, whose target has been chosen."""
+    if tf32 and path.is_dir():
+        raise UsageError(
+            f"{path}: --tf32 is for compiling a model, and this folder was compiled with or without it; leave it out"
+        )
 
 
 def require_device_options(
@@ -63,11 +76,11 @@ def require_timed_here(target: str) -> None:
         )
 
 
-def require_tuned_here(target: str, threads: int | None) -> GpuTarget | None:
+def require_tuned_here(target: str, threads: int | None, tf32: bool) -> GpuTarget | None:
     """The device whose kernels are tuned, None for the CPU. UsageError where they cannot be measured on this machine."""
     from codegen.targets.here import why_not_here
 
-    found = require_target(target)
+    found = require_target(target, tf32)
     if found is None:
         return None
     why = why_not_here([found])[found.name]

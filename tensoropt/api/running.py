@@ -83,7 +83,9 @@ def run(
 def _check_run(folder: Path, model: Any, feeds: Mapping[str, Array], results: Mapping[str, Array]) -> dict[str, Any]:
     if isinstance(model, CompiledModel):
         return model.check.as_json()
-    result = folder_agreement(folder, model.outputs, results, feeds)
+    from codegen.reading import operand_roundoff
+
+    result = folder_agreement(folder, model.outputs, results, feeds, operand_roundoff=operand_roundoff(folder))
     if result.worst is not None:
         raise CheckError(
             f"{folder}: the output {result.worst.name!r} differs from ONNX Runtime's by {result.worst.max_abs_error:.3g} where "

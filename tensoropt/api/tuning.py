@@ -13,7 +13,12 @@ from tensoropt.api.device import rewritten_for_device
 from tensoropt.api.elsewhere import fleet_for, tune_elsewhere
 from tensoropt.api.measuring import libraries_here, tuned
 from tensoropt.api.optimizing import rewritten
-from tensoropt.api.requirements import require_libraries, require_limits, require_tuned_here
+from tensoropt.api.requirements import (
+    require_libraries,
+    require_limits,
+    require_model_for_tf32,
+    require_tuned_here,
+)
 from tensoropt.pass_manager import Progress, silent
 from tensoropt.quiet import Quiet
 
@@ -25,6 +30,7 @@ def tune(
     path: str | os.PathLike[str],
     target: str | None = None,
     *,
+    tf32: bool = False,
     rpc: str | None = None,
     key: str | None = None,
     trials: int | None = None,
@@ -46,7 +52,8 @@ def tune(
     machines run ``codegen.tune.remote.server``, and stored for these; ``target`` may then be left out. DeviceError where no device
     is left before all is measured.
 
-    ``libraries`` and ``on_interrupt`` as in ``optimize``; a folder's kernels may call libraries where it was made so.
+    ``tf32`` (of a model), ``libraries`` and ``on_interrupt`` as in ``optimize``; a folder's kernels may call libraries where it
+    was made so.
     """
     from codegen.targets.cpu import CpuTarget, host_target
     from codegen.tune.artefacts import replace_artefact, stored_libraries, stored_target
@@ -60,15 +67,16 @@ def tune(
     require_limits(threads, 0, time_limit)
     if libraries is not None:
         require_libraries(libraries)
+    require_model_for_tf32(Path(path), tf32)
     deadline = None if time_limit is None else time.monotonic() + time_limit
     request = Request(trials or TRIALS["full"], deadline, thorough=True)
     if rpc is not None or key is not None:
-        fleet = fleet_for(Path(path), rpc, key, target, threads)
+        fleet = fleet_for(Path(path), rpc, key, target, threads, tf32)
         return tune_elsewhere(
             Path(path), fleet, db, request, shapes, time_limit, libraries or "auto", progress, on_interrupt
         )
     source, target = Path(path), target or "cpu"
-    gpu = require_tuned_here(target, threads)
+    gpu = require_tuned_here(target, threads, tf32)
     tuned_for = stored_target(source, target, threads) if source.is_dir() else gpu or host_target(threads)
     quiet, replaced = Quiet(), None
     with Database(db) as database:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tensoropt.cli.options import Json, Seed, Shape, Threads, parse_shapes
+from tensoropt.cli.options import Json, Seed, Shape, Tf32, Threads, parse_shapes
 from tensoropt.cli.output import print_json
 from tensoropt.cli.progress import progress_display
 
@@ -22,6 +22,7 @@ def bench(
         typer.Option("--against", metavar="NAMES", help="onnxruntime,openvino,torch,tvm; those installed by default."),
     ] = None,
     target: Annotated[str, typer.Option("--target", help="What to compile for; see `tensoropt targets`.")] = "cpu",
+    tf32: Tf32 = False,
     tune: Annotated[str | None, typer.Option("--tune", help="off, fast (the default) or full; for a model.")] = None,
     shape: Shape = None,
     threads: Threads = None,
@@ -37,6 +38,7 @@ def bench(
             path,
             against=None if against is None else [name.strip() for name in against.split(",") if name.strip()],
             target=target,
+            tf32=tf32,
             threads=threads,
             tune=tune,
             shapes=parse_shapes(shape),

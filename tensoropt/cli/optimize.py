@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tensoropt.cli.options import Db, Json, Libraries, Seed, Shape, Threads, TimeLimit, Verbose, parse_shapes
+from tensoropt.cli.options import Db, Json, Libraries, Seed, Shape, Tf32, Threads, TimeLimit, Verbose, parse_shapes
 from tensoropt.cli.output import print_json
 from tensoropt.cli.progress import progress_display, tell_of_interrupt
 from tensoropt.errors import UsageError
@@ -40,6 +40,7 @@ def optimize(
             "--training", metavar="LOSS", help="Add the derivatives of this output by the weights as outputs."
         ),
     ] = None,
+    tf32: Tf32 = False,
     tune: Annotated[str | None, typer.Option("--tune", help="off, fast (the default) or full.")] = None,
     shape: Shape = None,
     exclude_rule: Annotated[
@@ -71,6 +72,7 @@ def optimize(
             memory_budget=memory_budget,
             paging=paging,
             training=training,
+            tf32=tf32,
             tune=tune,
             shapes=parse_shapes(shape),
             exclude_rules=exclude_rule or (),

@@ -10,6 +10,9 @@ import typer
 from tensoropt.errors import UsageError
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Tf32 = Annotated[
+    bool, typer.Option("--tf32", help="Let tensor cores multiply f32, with operands rounded to tf32 (11 digits).")
+]
 Threads = Annotated[int | None, typer.Option("--threads", min=1, help="Threads; all processors by default.")]
 Seed = Annotated[
     int, typer.Option("--seed", min=0, help="Seed of random inputs; the search is the same for every seed.")

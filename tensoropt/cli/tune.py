@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from tensoropt.cli.options import Db, Json, Libraries, Shape, Threads, TimeLimit, parse_shapes
+from tensoropt.cli.options import Db, Json, Libraries, Shape, Tf32, Threads, TimeLimit, parse_shapes
 from tensoropt.cli.output import print_json
 from tensoropt.cli.progress import progress_display, tell_of_interrupt
 
@@ -20,6 +20,7 @@ def tune(
             "--target", help="What to tune for; see `tensoropt targets`. By default cpu, or what --rpc leads to."
         ),
     ] = None,
+    tf32: Tf32 = False,
     rpc: Annotated[
         str | None,
         typer.Option("--rpc", metavar="HOST:PORT", help="TVM's tracker, whose devices under --key measure."),
@@ -46,6 +47,7 @@ def tune(
         found = api.tune(
             path,
             target,
+            tf32=tf32,
             rpc=rpc,
             key=key,
             trials=trials,

@@ -60,6 +60,22 @@ def test_options_of_cpus_are_refused_before_any_work(option: list[str], capsys: 
     assert f"{option[0]} is for the target cpu, not for cuda:h200" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("verb", ["optimize", "tune", "bench"])
+@pytest.mark.parametrize(("target", "named"), [("cpu", "cpu"), ("cuda:sm_75", "cuda:sm_75"), ("cuda:t4", "cuda:t4")])
+def test_tf32_is_refused_where_nothing_multiplies_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], verb: str, target: str, named: str
+) -> None:
+    monkeypatch.setattr(codegen.targets.here, "why_not_here", lambda targets: {target.name: "" for target in targets})
+    assert main([verb, "absent.onnx", "--target", target, "--tf32"]) == 2
+    assert f"sm_80 on multiply, and {named} has none; leave --tf32 out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", ["tune", "bench"])
+def test_tf32_is_for_models(verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, str(tmp_path), "--target", "cuda:h200", "--tf32"]) == 2
+    assert "--tf32 is for compiling a model" in capsys.readouterr().err
+
+
 def test_kernels_of_an_absent_gpu_cannot_be_timed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(codegen.targets.here, "open_driver", no_driver)
     with pytest.raises(

@@ -46,15 +46,20 @@ def attention(sizes: Sizes, dtype: DataType, scaled: bool, masked: bool) -> Scop
     return weighted((h, i, j), e, products, arithmetic, Access(v, [h, j, e]))
 
 
-def band(sizes: Sizes, dtype: DataType, step: int, shift: int) -> Scope:
+def band(sizes: Sizes, dtype: DataType, step: int, shift: int, masked: bool = False) -> Scope:
     """Attention of each row to ``keys`` rows around it, ``step`` apart, from ``shift`` before it on; what lies outside is zero."""
+    mask = tensor("mask", dtype, sizes.rows, sizes.keys)
     h, i, j = Iterator("h", sizes.heads), Iterator("i", sizes.rows), Iterator("j", sizes.keys)
     q, k = (tensor(name, dtype, sizes.rows, sizes.heads, sizes.depth) for name in "qk")
     v = tensor("v", dtype, sizes.rows, sizes.heads, sizes.columns)
     c, e = Iterator("c", sizes.depth), Iterator("e", sizes.columns)
     at = Index.of(i) + Index.of(j) * step - shift
     products = Scope([h, i, j], Apply("mul", Access(k, [at, h, c]), Access(q, [i, h, c])), [c])
-    return weighted((h, i, j), e, products, lambda score: score, Access(v, [at, h, e]))
+
+    def arithmetic(score: Scalar) -> Scalar:
+        return Apply("add", score, Access(mask, [i, j])) if masked else score
+
+    return weighted((h, i, j), e, products, arithmetic, Access(v, [at, h, e]))
 
 
 def weighted(

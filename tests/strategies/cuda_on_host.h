@@ -52,22 +52,34 @@ static inline float __half2float(half a) { return a; }
 static inline half __float2half(float a) { return a; }
 static inline half __float2half_rn(float a) { return a; }
 
-// What 32 threads of a GPU do together on tensor cores, in words: each has four results of 16 x 8.
-template <class Wide> static inline void multiply_add(
+// What 32 threads of a GPU do together on tensor cores, in words: each has four results of 16 x 8. A pitch is in words of 4 bytes.
+template <int in_word, class Wide> static inline void multiply_add(
     Wide wide, float* sums, const uint32_t*, const void* rows, int row_pitch, const uint32_t*, const void* columns, int column_pitch,
     int lane) {
   for (int i = 0; i < 4; i++)
-    for (int k = 0; k < 16; k++)
-      sums[i] += wide(rows, (lane / 4 + i / 2 * 8) * row_pitch + k) * wide(columns, (lane % 4 * 2 + i % 2) * column_pitch + k);
+    for (int k = 0; k < 8 * in_word; k++)
+      sums[i] += wide(rows, (lane / 4 + i / 2 * 8) * row_pitch * in_word + k)
+        * wide(columns, (lane % 4 * 2 + i % 2) * column_pitch * in_word + k);
 }
 static inline void row_fragment(uint32_t*, const void*, int, int) {}
 static inline void column_fragment(uint32_t*, const void*, int, int) {}
 template <class... Given> static inline void multiply_add_f16(Given... given) {
-  multiply_add([](const void* from, int at) { return (float)((const half*)from)[at]; }, given...);
+  multiply_add<2>([](const void* from, int at) { return (float)((const half*)from)[at]; }, given...);
 }
 template <class... Given> static inline void multiply_add_bf16(Given... given) {
   auto wide = [](const void* from, int at) { uint32_t bits = (uint32_t)((const uint16_t*)from)[at] << 16; float made; memcpy(&made, &bits, 4); return made; };
-  multiply_add(wide, given...);
+  multiply_add<2>(wide, given...);
+}
+template <class... Given> static inline void multiply_add_tf32(Given... given) {
+  multiply_add<1>([](const void* from, int at) { return ((const float*)from)[at]; }, given...);
+}
+static inline float rounded_to_tf32(float value) {  // to 11 digits, ties away from zero
+  uint32_t bits;
+  memcpy(&bits, &value, 4);
+  if (std::isfinite(value)) bits = (bits + 0x1000) & 0xffffe000;
+  float made;
+  memcpy(&made, &bits, 4);
+  return made;
 }
 
 #define CUDART_INF_F HUGE_VALF

@@ -21,14 +21,14 @@ from tensoropt.ir.types import DataType
 def products(work: Contraction | Attention) -> float:
     """Multiply-adds."""
     if isinstance(work, Attention):
-        return float(work.products.products + work.sums.products)
+        return (work.products.products + work.sums.products) * work.passed(1) / work.keys
     return float(work.products)
 
 
 def work(found: Contraction | Attention) -> Mapping[str, float]:
     """What is computed, however it is cut."""
     if isinstance(found, Attention):
-        sizes = found.rows, found.keys, found.products.depth, found.sums.batches
+        sizes = found.rows, found.passed(1), found.products.depth, found.sums.batches
         moved = found.sums.batches * (found.rows + found.keys) * (found.products.depth + found.columns)
         return described_work(sizes, products(found), moved, found.sums.dtype.itemsize, 0)
     return of_contraction(found, *(side.extent for side in found.sides))
@@ -74,7 +74,7 @@ def _attention(found: Attention, way: Cut, target: GpuTarget) -> Mapping[str, fl
     scores, sums = way.scores, way.sums
     itemsize = _itemsize(found.sums.dtype)
     down, across = -(-found.rows // sums.rows), -(-found.columns // sums.columns)
-    keys = -(-found.keys // scores.columns)
+    keys = -(-found.passed(scores.rows) // scores.columns)
     return {
         **_tile(scores, itemsize),
         **_resident(found.sums.batches * down * across, way.threads, way.registers, way.shared_bytes(itemsize), target),
@@ -82,7 +82,7 @@ def _attention(found: Attention, way: Cut, target: GpuTarget) -> Mapping[str, fl
         "block_depth": log2(sums.columns),
         "sums": float(scores.sums + sums.sums),
         "waste_rows": down * sums.rows / found.rows,
-        "waste_columns": keys * scores.columns / found.keys,
+        "waste_columns": keys * scores.columns / found.passed(1),
         "waiting": log2(across),
         "brought": log2((scores.rows + scores.columns) / (scores.rows * scores.columns)),
         "parts": 1.0,

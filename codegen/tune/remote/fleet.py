@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from threading import Lock
 
-from codegen.targets.parsing import Target
+from codegen.targets.parsing import Target, with_tf32
 from codegen.tune.remote.description import Description
 from codegen.tune.remote.link import Link
 from codegen.tune.remote.tracker import Address, Tracker, Unreachable
@@ -23,14 +23,17 @@ _PAUSE_SECONDS = 1.0
 
 
 class Fleet:
-    """Devices that several threads ask for. All are like the first, which ``described`` finds; a warning tells of others."""
+    """Devices that several threads ask for. All are like the first, which ``described`` finds; a warning tells of others.
 
-    def __init__(self, address: Address, key: str, patience: float = PATIENCE_SECONDS) -> None:
+    ``tf32``: kernels are made for the devices with it.
+    """
+
+    def __init__(self, address: Address, key: str, patience: float = PATIENCE_SECONDS, tf32: bool = False) -> None:
         self.key, self.in_use, self.most_in_use, self.lost = key, 0, 0, 0
         self.hopeless = False
         """Whether there has been no device for so long that nobody waits for one any more."""
         self.warnings: list[str] = []
-        self._tracker, self._patience = Tracker(address), patience
+        self._tracker, self._patience, self._tf32 = Tracker(address), patience, tf32
         self._asking, self._counting = Lock(), Lock()
         self._since, self._waiting = time.monotonic(), 0
         """Since when there has been no device for those who wait, and how many do."""
@@ -74,8 +77,9 @@ class Fleet:
 
     @property
     def target(self) -> Target:
-        """What the devices are to code generation."""
-        return self.description.parsed_target()
+        """What the devices are to code generation. UsageError where they have no tf32 and it is wanted."""
+        found = self.description.parsed_target()
+        return with_tf32(found) if self._tf32 else found
 
     @property
     def told(self) -> str:

@@ -9,7 +9,7 @@ from passes.derive.candidate import Candidate, SearchLimits, SearchReport
 from passes.derive.reductions import derive_reduction, is_plain_reduction
 from passes.derive.search import derive
 from passes.derive.tasks.renaming import nameless
-from tensoropt.ir.expression import Tensor
+from tensoropt.ir.expression import Tensor, scopes
 from tensoropt.ir.program import Compute
 from tensoropt.ir.structure import is_contraction
 
@@ -55,8 +55,11 @@ class Task:
 
 
 def derivable(statements: Iterable[Compute]) -> Compute | None:
-    """The statement that there is a search for among some that fuse: their contraction, or their only other fold."""
-    found = list(statements)
+    """The statement that there is a search for among some that fuse: their contraction, or their only other fold.
+
+    None for kernels of several contractions, which are chosen already.
+    """
+    found = [one for one in statements if sum(map(is_contraction, scopes(one.expression))) < 2]
     for is_known in (is_contraction, is_plain_reduction):
         known = [statement for statement in found if is_known(statement.expression)]
         if known:

@@ -14,7 +14,7 @@ from codegen.targets.architectures import ARCHITECTURES
 from codegen.targets.cpu import CpuTarget
 from codegen.targets.gpu import GpuTarget
 from codegen.targets.named import NAMED
-from codegen.targets.parsing import of_device, parse_target
+from codegen.targets.parsing import of_device, parse_target, with_tf32
 from tensoropt.errors import UsageError
 
 
@@ -66,6 +66,9 @@ def test_names() -> None:
         ('{"kind": "cuda", "arch": "sm_90", "thread_warp_size": "32"}', ["positive integer", "'32'"]),
         ('{"kind": "cuda", "arch": "sm_90", "thread_warp_size": true}', ["positive integer"]),
         ('{"tag": "nvidia/nvidia-h900"}', ["nvidia/nvidia-h100"]),
+        ('{"kind": "cuda", "arch": "sm_75", "tf32": true}', ["sm_80", "cuda:sm_75"]),
+        ('{"tag": "nvidia/nvidia-t4", "tf32": true}', ["sm_80", "cuda:t4"]),
+        ('{"kind": "cuda", "arch": "sm_90", "tf32": 1}', ["true or false", "1"]),
         ('{"tag": ["nvidia"]}', ["not known"]),
     ],
 )
@@ -98,6 +101,19 @@ def test_json_in_the_words_of_tvm() -> None:
     assert (found.multiprocessor.registers, found.ceilings.l2_bytes) == (32768, 1 << 20)
     assert gpu('{"tag": "nvidia/nvidia-a100"}') == NAMED["a100"]
     assert gpu('{"kind": "opencl", "thread_warp_size": 1}').warp == 1
+
+
+def test_tf32_is_part_of_the_target() -> None:
+    plain, asked = NAMED["h200"], with_tf32(NAMED["h200"])
+    assert gpu('{"kind": "cuda", "arch": "sm_90", "tf32": true}') == with_tf32(gpu("cuda:sm_90"))
+    assert gpu('{"kind": "opencl", "tf32": true}').tf32
+    assert not plain.tf32
+    assert plain.key != asked.key
+    assert GpuTarget.described(json.loads(json.dumps(asked.describe()))) == asked
+    before = {name: value for name, value in plain.describe().items() if name != "tf32"}
+    assert GpuTarget.described(before) == plain, "of a folder from before there was tf32"
+    with pytest.raises(UsageError, match="opencl:x has none"):
+        with_tf32(GpuTarget(kind="opencl", name="x"))
 
 
 def test_a_target_that_tvm_exports_is_taken() -> None:

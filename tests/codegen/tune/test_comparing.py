@@ -9,9 +9,10 @@ from codegen.tune.comparing import Judge, seeded
 from tensoropt.ir.expression import Access, Apply, Scope
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.interpreter import evaluate
+from tensoropt.ir.operand_rounding import TF32_ROUNDOFF
 from tensoropt.ir.parser import parse_program
 from tensoropt.ir.program import Array, Compute
-from tests.strategies.networks import convolution, random_array, softmax_statements, tensor
+from tests.strategies.networks import convolution, pointwise, random_array, softmax_statements, tensor
 
 IMAGE, KERNEL, OUT = tensor("x", 1, 4, 9, 9), tensor("k", 6, 4, 3, 3), tensor("y", 1, 6, 9, 9)
 CONVOLUTION = convolution(OUT, IMAGE, KERNEL, 1)
@@ -64,6 +65,26 @@ def test_rounding_passes_and_grows_where_it_is_said_to() -> None:
     unwritten = right.copy()
     unwritten[0, 3, 4, 5] = np.nan
     assert "NaN" in judge.problem({"y": unwritten}, {"y": right}, False, 1.0)
+
+
+def test_rounded_operands_pass_where_they_may_be_rounded() -> None:
+    """Of tf32, and no more: not operands of fewer digits, and nothing in a kernel without products."""
+    normal = values(None)
+    right = evaluate(CONVOLUTION.expression, normal)
+
+    def of_digits(digits: int) -> Array:
+        scale = np.float32(2 ** (24 - digits) + 1)  # Veltkamp's splitting
+        cut = {name: scale * value - (scale * value - value) for name, value in normal.items()}
+        return evaluate(CONVOLUTION.expression, cut)
+
+    plain, rounding = Judge([CONVOLUTION], normal), Judge([CONVOLUTION], normal, TF32_ROUNDOFF)
+    assert "interpreter" in plain.problem({"y": of_digits(11)}, None, False, 1.0)
+    assert rounding.problem({"y": of_digits(11)}, {"y": right}, False, 1.0) == ""
+    assert "interpreter" in rounding.problem({"y": of_digits(5)}, None, False, 1.0)
+    assert "differs" in rounding.problem({"y": of_digits(11)}, {"y": right}, True, 1.0)
+    before = tensor("x", 1, 6, 9, 9)
+    sigmoid, given = pointwise(OUT, "sigmoid", before), {"x": random_array(before)}
+    assert Judge([sigmoid], given, TF32_ROUNDOFF).allowed == Judge([sigmoid], given).allowed
 
 
 def test_several_kernels_are_compared_with_the_reference_alone() -> None:

@@ -8,6 +8,7 @@ import pytest
 from codegen.tune.exactness import exact_range
 from tensoropt.ir.expression import Access, Apply, Cast, Constant, Reducer, Scalar, Scope, Tensor
 from tensoropt.ir.index import Index, Iterator
+from tensoropt.ir.operand_rounding import TF32_DIGITS
 from tensoropt.ir.program import Compute
 from tensoropt.ir.types import DataType, Extent, TensorType
 
@@ -63,6 +64,23 @@ def applied(operation: str, *constants: float, dtype: DataType = F32) -> Compute
 )
 def test_the_largest_integers(kernel: Compute, largest: int | None) -> None:
     assert exact_range([kernel]) == largest
+
+
+def test_operands_that_are_rounded_must_be_small() -> None:
+    """Of tf32, 11 digits: integers of inputs are, and sums of up to 2048 of them."""
+    assert exact_range([dot("y", 4608)], TF32_DIGITS) == 3
+    assert exact_range([dot("y", 1000, scale=1023.0)], TF32_DIGITS) == 2, "3 times the scale has twelve digits"
+    assert exact_range([dot("y", 1000, scale=1023.0)]) == 3
+    i, j, k = Iterator("i", 1), Iterator("j", 500), Iterator("k", 4)
+    total = Scope([i], Access(tensor("a", 500), [j]), [j])
+    kernel = Compute(tensor("y", 1), Scope([i], Apply("mul", Access(total, [i]), Access(tensor("b", 4), [k])), [k]))
+    assert exact_range([kernel], TF32_DIGITS) == 3
+    wide, j = tensor("a", 1000), Iterator("j", 1000)
+    total = Scope([i], Access(wide, [j]), [j])
+    kernel = Compute(tensor("y", 1), Scope([i], Apply("mul", Access(total, [i]), Access(tensor("b", 4), [k])), [k]))
+    assert exact_range([kernel], TF32_DIGITS) == 2
+    assert exact_range([kernel]) == 3
+    assert exact_range([applied("mul", 4095.0)], TF32_DIGITS) == 3, "no sum"
 
 
 def test_bounds_go_from_kernel_to_kernel() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from tvm import tirx
 
 from codegen.lower import tir
+from codegen.lower.emitter import Emitter
 from codegen.schedules.gpu.attention.form import Attention
 from codegen.schedules.gpu.attention.geometry import Cut
 from codegen.schedules.gpu.attention.products import Scores, Sums
@@ -31,7 +32,7 @@ class _Block:
     """The statement of a thread."""
 
     def __init__(self, context: Context, found: Attention, cut: Cut) -> None:
-        self.context, self.cut, self.width = context, cut, context.width
+        self.context, self.found, self.cut, self.width = context, found, cut, context.width
         kind = tir.COMPUTED[found.sums.dtype]
         self.memory = shared(kind, cut.scores.columns * (cut.scores.rows + PAD), "scores")
         self.factors = shared(kind, cut.scores.rows, "factor_of_row")
@@ -67,7 +68,7 @@ class _Block:
         return Body(tir.sequence(parts), threads)
 
     def _keys(self, softmax: Softmax, row: Any, column: Any, values: Mapping[Iterator, Any]) -> Any:
-        """All keys, tile after tile.
+        """All keys that the block's rows have, tile after tile.
 
         The block waits at the first step of the scores before it overwrites those of the tile before, and wherever else it must.
         """
@@ -75,9 +76,12 @@ class _Block:
         size, depth = self.cut.scores.columns, self.cut.sums.depth
         zero, steps = tir.integer(0, width), -(-scores.step.extent // self.cut.scores.depth)
         all_steps = -(-sums.step.extent // depth)
+        about = self.context.emitter({})
+        first, tiles = self._tiles(about, row)
 
-        def tile(number: Any) -> Any:
+        def tile(turn: Any) -> Any:
             emitter = self.context.emitter({})
+            number = turn if first is None else emitter.bind(first + turn)
             before = emitter.bind(number * tir.integer(size // depth, width))
             count = emitter.bind(tirx.Min(tir.integer(size // depth, width), tir.integer(all_steps, width) - before))
             return tir.sequence(
@@ -93,4 +97,15 @@ class _Block:
                 ]
             )
 
-        return tir.serial(-(-scores.column.extent // size), tile, "tile", width)
+        return tir.sequence([*about.statements, tir.serial(tiles, tile, "tile", width)])
+
+    def _tiles(self, emitter: Emitter, row: Any) -> tuple[Any | None, Any]:
+        """The first tile of keys of a block of rows, None where that is the first of all, and how many there are."""
+        rows, size, keys, width = self.cut.scores.rows, self.cut.scores.columns, self.found.keys, self.width
+        passed = self.found.passed(rows)
+        if passed == keys:
+            return None, -(-keys // size)
+        begin = row * tir.integer(rows, width)
+        end = tirx.Min(begin + tir.integer(passed + size - 1, width), tir.integer(keys + size - 1, width))
+        first = emitter.bind(tirx.truncdiv(begin, tir.integer(size, width)))
+        return first, emitter.bind(tirx.truncdiv(end, tir.integer(size, width)) - first)

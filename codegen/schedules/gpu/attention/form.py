@@ -3,7 +3,7 @@
     y = epilogue(Σ<keys> softmax<keys>(f(Σ<depth> q · k)) · v)
 
 with ``f`` any arithmetic on a score (a scale, a mask), and q, k and v any element-wise values. Softmax is known by its parts:
-``exp(x - max x) / Σ exp(x - max x)``, where all three are of the same x.
+``exp(x - max x) / Σ exp(x - max x)``, where all three are of the same x. Keys may differ from row to row as those of a ``band`` do.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from math import prod
 
 from codegen.lower import tir
 from codegen.lower.stages import Stage, point_mapping
+from codegen.schedules.gpu.attention.band import Band, banded
 from codegen.schedules.reducing import product_of
 from codegen.schedules.sums_of_products import Contraction, Side
 from tensoropt.ir.expression import (
@@ -41,13 +42,14 @@ class Attention:
     """The two contractions of attention over the same ``batch`` and ``rows``, each with its ending.
 
     ``scores`` are [batch, rows, keys], after their arithmetic; ``values`` reads them where the weights were. Of either contraction
-    the first side has the rows.
+    the first side has the rows. In a ``band``, a row has some of the keys, and its other scores are minus infinity.
     """
 
     scores: Stage
     values: Stage
     products: Contraction
     sums: Contraction
+    band: Band | None = None
 
     @property
     def rows(self) -> int:
@@ -56,8 +58,12 @@ class Attention:
 
     @property
     def keys(self) -> int:
-        """Scores of a row."""
+        """Scores of a row, whether they take part or not."""
         return self.products.sides[1].extent
+
+    def passed(self, rows: int) -> int:
+        """Keys that a block of so many rows goes past."""
+        return self.keys if self.band is None else min(self.keys, rows + self.band.place.extent - 1)
 
     @property
     def columns(self) -> int:
@@ -191,12 +197,17 @@ def _assembled(
     if not own or not across or not depth or prod(key.extent for key in keys) < _LEAST_KEYS:
         return None
     query, key, value = (_product(part) for part in (own, across, others))
-    weighing = free_iterators(score) | free_iterators(inner)
-    shared = free_iterators(key) | free_iterators(value)
-    outer = _real(core.traversal)
-    columns = tuple(iterator for iterator in outer if iterator not in weighing)
-    rows = tuple(iterator for iterator in outer if iterator in weighing and iterator not in shared)
-    batch = tuple(iterator for iterator in outer if iterator in weighing and iterator in shared)
+    outer, summed, placed = _real(core.traversal), core.reduction, {}
+    batch, rows, columns = _roles(outer, (score, inner), (key, value))
+    band = None if rows else banded(batch, keys, (key, value), (*core.traversal, *core.reduction, *depth))
+    if band is not None:
+        query, key, value, inner, score = (substitute(one, band.mapping) for one in (query, key, value, inner, score))
+        moved = substitute(point, band.mapping)
+        assert isinstance(moved, Access)
+        point, keys, placed = moved, (band.key,), {band.whole: band.whole_row}
+        outer = tuple(new for one in outer for new in (band.parts if one is band.whole else (one,)))
+        summed = tuple(band.key if one is band.place else one for one in core.reduction)
+        batch, rows, columns = _roles(outer, (score, inner), (key, value))
     if (
         not rows
         or not columns
@@ -207,18 +218,35 @@ def _assembled(
     axes = (*batch, *rows, *keys)
     products = Scope(axes, inner, depth)
     read = Access(products, axes)
-    ended = Scope(axes, map_scalar(score, lambda node: read if node is point else node))
+    arithmetic = map_scalar(score, lambda node: read if node is point else node)
+    ended = Scope(axes, arithmetic if band is None else band.masked(arithmetic))
     scores = Stage(products, products if ended.body is read else ended)
     weights: Scalar = Access(scores.result, axes)
     if weights.dtype is not weight.dtype:
         weights = Cast(weights, weight.dtype)
-    sums = Scope(core.traversal, Apply("mul", weights, value), core.reduction)
+    product = Apply("mul", weights, value)
+    sums = Scope(core.traversal, product if band is None else substitute(product, band.back), summed)
     return Attention(
         scores,
         Stage(sums, sums if root is core else _reading(root, core, sums)),
         Contraction((Side(query, rows, False), Side(key, keys, False)), batch, depth, _as_they_are(products), fold.dtype),
-        Contraction((Side(weights, rows, False), Side(value, columns, False)), batch, keys, _as_they_are(sums), core.dtype),
+        Contraction(
+            (Side(weights, rows, False), Side(value, columns, False)), batch, keys, _as_they_are(sums) | placed, core.dtype
+        ),
+        band,
     )  # fmt: skip
+
+
+def _roles(
+    outer: Sequence[Iterator], weighing: Sequence[Scalar], shared: Sequence[Scalar]
+) -> tuple[tuple[Iterator, ...], tuple[Iterator, ...], tuple[Iterator, ...]]:
+    """What counts batches, rows and columns: rows are known to scores alone, columns to values alone, batches to both."""
+    scores, values = (frozenset[Iterator]().union(*map(free_iterators, one)) for one in (weighing, shared))
+    return (
+        tuple(iterator for iterator in outer if iterator in scores and iterator in values),
+        tuple(iterator for iterator in outer if iterator in scores and iterator not in values),
+        tuple(iterator for iterator in outer if iterator not in scores),
+    )
 
 
 def _as_they_are(scope: Scope) -> dict[Iterator, Index]:

@@ -135,4 +135,4 @@ def _cycles(found: Attention, cut: Cut, target: GpuTarget, itemsize: int) -> flo
     latency = _LATENCY * steps if target.warp > 1 else 0.0
     rounds, rest = divmod(mine, resident)
     together = rounds * max(resident * work, latency) + (max(rest * work, latency) if rest else 0.0)
-    return -(-found.keys // scores.columns) * together
+    return -(-found.passed(scores.rows) // scores.columns) * together

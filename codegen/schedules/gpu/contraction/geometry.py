@@ -11,9 +11,9 @@ from math import inf
 
 from codegen.lower import tir
 from codegen.schedules.context import Epilogue
-from codegen.schedules.gpu.contraction.tiles import HALVES, TENSOR_CAPABILITY, TensorTile, Tile, half_of
+from codegen.schedules.gpu.contraction.tiles import HALVES, STEP_WORDS, WORD, TensorTile, Tile, half_of
 from codegen.schedules.sums_of_products import Contraction, Side
-from codegen.targets.architectures import capability
+from codegen.targets.architectures import TENSOR_CAPABILITY, capability
 from codegen.targets.gpu import GpuTarget
 from tensoropt.ir.expression import Apply, Scope
 from tensoropt.ir.index import Iterator
@@ -41,7 +41,11 @@ _FILLED = 4
 _LEAST_DEPTH = 64
 """Of a part."""
 _MOST_BROUGHT = 32
-"""Halves that a thread may have on their way to shared memory: each takes a register."""
+"""Elements that a thread may have on their way to shared memory: each takes a register, a half too."""
+_MOST_REGISTERS = 140
+"""Of a thread of tensor cores, as they are estimated: of those below, nvcc gives 128 at the most."""
+_TENSOR_SHARED = 36 << 10
+"""Bytes of a block's operands for tensor cores at the most, as the steps of their depth are chosen by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,8 @@ def candidates(epilogue: Epilogue, contraction: Contraction, target: GpuTarget) 
     """All ways to cut a contraction that the target can run, the cheapest first."""
     rows, columns = (side.extent for side in sides(contraction, innermost(epilogue, contraction)))
     itemsize = _itemsize(contraction.dtype)
-    tensor = _tensor_tiles(rows, columns, contraction) if _for_tensor_cores(contraction) else []
+    size = _for_tensor_cores(contraction, target)
+    tensor = _tensor_tiles(rows, columns, contraction, size) if size else []
     found = [
         Geometry(tile, parts, _cycles(contraction, tile, parts, rows, columns, target, itemsize))
         for tile in (*_tiles(rows, columns, contraction.depth), *tensor)
@@ -115,23 +120,34 @@ def _tiles(rows: int, columns: int, depth: int) -> list[Tile]:
     return found
 
 
-def _for_tensor_cores(contraction: Contraction) -> bool:
-    """Whether both operands are values of the half type that the result is rounded to. Their products' sums are f32 either way."""
-    return contraction.dtype in HALVES and all(
+def _for_tensor_cores(contraction: Contraction, target: GpuTarget) -> int:
+    """Bytes of an operand's element on tensor cores, 0 where they do not multiply it.
+
+    They take values of the half type that the result is rounded to, and where the target says so any f32, which is rounded. Sums
+    are f32 either way.
+    """
+    if contraction.dtype is DataType.FLOAT32:
+        return WORD if target.tf32 else 0
+    halves = contraction.dtype in HALVES and all(
         half_of(side.body) is not None and not (isinstance(side.body, Apply) and side.body.operation == "mul")
         for side in contraction.sides
     )
+    return contraction.dtype.itemsize if halves else 0
 
 
-def _tensor_tiles(rows: int, columns: int, contraction: Contraction) -> list[Tile]:
+def _tensor_tiles(rows: int, columns: int, contraction: Contraction, size: int) -> list[Tile]:
     """Tiles of two to eight warps; none that is more than twice as large as the result along an axis."""
     found: list[Tile] = []
     for high, wide in product((16, 32, 64, 128), repeat=2):
-        if contraction.depth < 16 or (high > 16 and high >= 2 * rows) or (wide > 16 and wide >= 2 * columns):
+        least = STEP_WORDS * WORD // size
+        if contraction.depth < least or (high > 16 and high >= 2 * rows) or (wide > 16 and wide >= 2 * columns):
             continue
         for height, width in product((16, 32, 64), (8, 16, 32)):
-            tile = TensorTile(high, wide, 16 if high * wide > 64 * 128 else 32, height, width)
-            if high >= height and wide >= width and 64 <= tile.threads <= 256 and tile.brought <= _MOST_BROUGHT:
+            tile = TensorTile(high, wide, 32, height, width, size)
+            if tile.shared_bytes(WORD) > _TENSOR_SHARED:
+                tile = TensorTile(high, wide, 16, height, width, size)
+            fits = high >= height and wide >= width and 64 <= tile.threads <= 256
+            if fits and tile.brought <= _MOST_BROUGHT and tile.registers(WORD) <= _MOST_REGISTERS:
                 found.append(tile)
     return found
 
@@ -191,4 +207,8 @@ def _speed(tile: Tile, contraction: Contraction, target: GpuTarget) -> float:
     if target.kind != "cuda" or capability(target.arch) < TENSOR_CAPABILITY:
         return 1e-3
     ceilings = target.ceilings
-    return (ceilings.f16_tensor if contraction.dtype is DataType.FLOAT16 else ceilings.bf16_tensor) / ceilings.f32
+    peaks = {
+        DataType.FLOAT16: ceilings.f16_tensor, DataType.BFLOAT16: ceilings.bf16_tensor,
+        DataType.FLOAT32: ceilings.tf32_tensor,
+    }  # fmt: skip
+    return peaks[contraction.dtype] / ceilings.f32

@@ -20,7 +20,7 @@ from codegen.lower import tir
 from codegen.lower.emitter import Emitter
 from codegen.lower.reads import plain, reads
 from codegen.schedules.gpu.context import Context, allocate, shared
-from codegen.schedules.gpu.contraction.tiles import HALF_PAD, PAD, Tile
+from codegen.schedules.gpu.contraction.tiles import PAD, PAD_BYTES, WORD, TensorTile, Tile
 from codegen.schedules.gpu.neighbours import Neighbours, begin_together, neighbours
 from tensoropt.ir.expression import Scalar
 from tensoropt.ir.index import Index, Iterator
@@ -52,6 +52,8 @@ class Operand:
     half: int
     threads: int
     memory: Any
+    rounded: bool = False
+    """Whether elements, f32, are rounded to tf32 on their way."""
 
     @property
     def turns(self) -> int:
@@ -105,7 +107,10 @@ class Operand:
         return self._by_those_that_bring(parts, values[own], context.width)
 
     def put(self, context: Context, half: Any, own: Iterator, values: Mapping[Iterator, Any]) -> Any:
-        """Puts a thread's elements in the first or the second half of the shared memory."""
+        """Puts a thread's elements in the first or the second half of the shared memory.
+
+        Only here are they rounded, since nothing has to wait for them before.
+        """
         parts = []
         count = self.neighbours.count
         for number in range(self.turns):
@@ -118,7 +123,7 @@ class Operand:
                 for lane in range(count)
             ]
             start, several = half * tir.integer(self.half, context.width), self._put_at_once(places)
-            stores = []
+            stores = [self._rounded(tir.integer(number * count + lane)) for lane in range(count if self.rounded else 0)]
             for lane in range(0, count, several):
                 where, first = emitter.index(places[lane]) + start, tir.integer(number * count + lane)
                 if several > 1:
@@ -127,6 +132,11 @@ class Operand:
                     stores.append(tir.store(self.memory, tir.load(self.staged, first), where))
             parts += [*emitter.statements, *stores]
         return self._by_those_that_bring(parts, values[own], context.width)
+
+    def _rounded(self, place: Any) -> Any:
+        """Rounds what a thread has on the way by the function of the source's prelude."""
+        rounded = tirx.call_pure_extern("float32", "rounded_to_tf32", tir.load(self.staged, place))
+        return tir.store(self.staged, rounded, place)
 
     def _put_at_once(self, places: Sequence[Index]) -> int:
         """How many of a thread's neighbours lie side by side in shared memory too, so that one store puts them there."""
@@ -138,7 +148,7 @@ class Operand:
         return several if together else 1
 
     def _value(self, emitter: Emitter, body: Scalar) -> Any:
-        """An element as it lies in shared memory: as it is computed with, or for tensor cores a half as it is stored."""
+        """An element on its way: as it is computed with, or for tensor cores as it is stored."""
         if self.step_stride == 1:
             return emitter.stored(body)
         return emitter.vector(emitter.value(body))
@@ -187,15 +197,23 @@ def operand(
     return Operand(found, point, step, size, depth, along, 1, size + PAD, half, tile.threads, memory)
 
 
-def half_operand(
-    context: Context, name: str, body: Scalar, point: Iterator, step: Iterator, size: int, tile: Tile, at_once: int
+def tensor_operand(
+    context: Context,
+    name: str,
+    body: Scalar,
+    point: Iterator,
+    step: Iterator,
+    size: int,
+    tile: TensorTile,
+    at_once: int,
 ) -> Operand:
-    """An operand with memory of its own for tensor cores: halves as they are stored, point after point."""
-    depth = tile.depth
-    half = size * (depth + HALF_PAD)
-    memory = shared(tir.stored(body.dtype), 2 * half, name)
-    along, found = _neighbours(context, body, point, step, size, tile, at_once, body.dtype.itemsize)
-    return Operand(found, point, step, size, depth, along, depth + HALF_PAD, 1, half, tile.threads, memory)
+    """An operand with memory of its own for tensor cores, point after point: halves as they are stored, or tf32 in words."""
+    depth, pitch = tile.depth, tile.depth + PAD_BYTES // tile.itemsize
+    memory = shared(tir.stored(body.dtype), 2 * size * pitch, name)
+    along, found = _neighbours(context, body, point, step, size, tile, at_once, tile.itemsize)
+    return Operand(
+        found, point, step, size, depth, along, pitch, 1, size * pitch, tile.threads, memory, tile.itemsize == WORD
+    )
 
 
 def _neighbours(

@@ -1,9 +1,10 @@
-"""Blocks of products on tensor cores: 32 threads multiply 16 x 16 halves by 16 x 8, and add to f32 sums.
+"""Blocks of products on tensor cores: 32 threads multiply 16 x 16 halves by 16 x 8, or 16 x 8 tf32 by 8 x 8, and add to f32 sums.
 
-The instruction is ``mma.m16n8k16`` of PTX, behind a function of the source's prelude. It is given the operands' fragments, which
-two more functions take from shared memory, and where they lie there as well: in OpenCL, and on a CPU, there are no fragments, and
-the same function is its description in words, in which each thread computes its own four results from shared memory. A thread's
-results are two neighbours in a row, and the two eight rows below (PTX ISA, "Matrix fragments for mma.m16n8k16").
+The instructions are ``mma.m16n8k16`` and ``mma.m16n8k8`` of PTX, behind functions of the source's prelude. They are given the
+operands' fragments, which two more functions take from shared memory, and where they lie there as well: in OpenCL, and on a CPU,
+there are no fragments, and the same function is its description in words, in which each thread computes its own four results from
+shared memory. Counted in words of four bytes, both instructions have the same fragments, eight words of the depth. A thread's
+results are two neighbours in a row, and the two eight rows below (PTX ISA, "Matrix fragments for mma.m16n8k16", "for mma.m16n8k8").
 """
 
 from __future__ import annotations
@@ -15,29 +16,35 @@ from tvm import tirx
 
 from codegen.lower import tir
 from codegen.schedules.gpu.contraction.emit import Emission
-from codegen.schedules.gpu.contraction.operand import Operand, half_operand
-from codegen.schedules.gpu.contraction.tiles import WARP, half_of
+from codegen.schedules.gpu.contraction.operand import Operand, tensor_operand
+from codegen.schedules.gpu.contraction.tiles import STEP_WORDS, WARP, WORD, TensorTile, half_of
 from tensoropt.ir.expression import Scalar
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.types import DataType
 
-_HEIGHT, _WIDTH, _DEPTH = 16, 8, 16
+_HEIGHT, _WIDTH = 16, 8
 """Of what one instruction multiplies."""
 _EACH = 4
 """Results of a thread in it."""
 _ROW_WORDS, _COLUMN_WORDS = 4, 2
-"""Words of two halves that a thread has of its operands."""
-_FUNCTIONS = {DataType.FLOAT16: "multiply_add_f16", DataType.BFLOAT16: "multiply_add_bf16"}
+"""Words that a thread has of its operands."""
+_FUNCTIONS = {
+    DataType.FLOAT16: "multiply_add_f16",
+    DataType.BFLOAT16: "multiply_add_bf16",
+    DataType.FLOAT32: "multiply_add_tf32",
+}
 
 
 class TensorEmission(Emission):
-    """Emits one contraction of halves."""
+    """Emits one contraction of halves, or of f32 whose operands are rounded to tf32."""
+
+    tile: TensorTile
 
     def operand(self, name: str, body: Scalar, point: Iterator, size: int) -> Operand:
         """One side's block in shared memory."""
-        half = half_of(body)
-        assert half is not None
-        return half_operand(self.context, name, half, point, self.step, size, self.tile, self.at_once)
+        stored = body if self.tile.itemsize == WORD else half_of(body)
+        assert stored is not None
+        return tensor_operand(self.context, name, stored, point, self.step, size, self.tile, self.at_once)
 
     def products(self, step: Any, values: Mapping[Iterator, Any]) -> Any:
         """All products of a step."""
@@ -52,7 +59,8 @@ class TensorEmission(Emission):
 
         def place(side: Operand, base: Any, point: int, step: int) -> tuple[Any, Any]:
             where = base + tir.integer(point * side.point_stride + step, self.width)
-            return tirx.address_of(tir.load(side.memory, where)), tir.integer(side.point_stride)
+            pitch = side.point_stride * tile.itemsize // WORD
+            return tirx.address_of(tir.load(side.memory, where)), tir.integer(pitch)
 
         high, wide = tile.height // _HEIGHT, tile.width // _WIDTH
         rows, columns = (
@@ -60,7 +68,7 @@ class TensorEmission(Emission):
             tir.local("uint32", wide * _COLUMN_WORDS, "column_words"),
         )
         made = [tir.allocate(rows), tir.allocate(columns)]
-        for begin in range(0, tile.depth, _DEPTH):
+        for begin in range(0, tile.depth, STEP_WORDS * WORD // tile.itemsize):
             downs = [
                 (_word(rows, down * _ROW_WORDS), *place(self.left, bases[0], down * _HEIGHT, begin))
                 for down in range(high)

@@ -9,13 +9,15 @@ from tensoropt.ir.types import DataType
 
 PAD = 4
 """Elements between the rows of a block in shared memory, so that threads that store down a column meet in few banks."""
-HALF_PAD = 8
-"""The same where a row is of halves and runs along the depth."""
+PAD_BYTES = 16
+"""The same in bytes where a row runs along the depth, for tensor cores."""
 HALVES = (DataType.FLOAT16, DataType.BFLOAT16)
 WARP = 32
 """Threads that multiply together on tensor cores."""
-TENSOR_CAPABILITY = (8, 0)
-"""From which on tensor cores multiply 16 x 16 by 16 x 8, of both half types."""
+WORD = 4
+"""Bytes of what a thread has of an operand there: two halves, or one f32 that is rounded to tf32."""
+STEP_WORDS = 8
+"""Words of the depth that one instruction multiplies."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,9 @@ class Tile:
 
 @dataclass(frozen=True, slots=True)
 class TensorTile(Tile):
-    """A tile for tensor cores: ``height`` x ``width`` are a warp's. Operands are halves in shared memory."""
+    """A tile for tensor cores: ``height`` x ``width`` are a warp's. Operands have ``itemsize`` bytes in shared memory."""
+
+    itemsize: int
 
     @property
     def threads(self) -> int:
@@ -71,24 +75,25 @@ class TensorTile(Tile):
 
     def shared_bytes(self, itemsize: int) -> int:
         """Of both operands, twice."""
-        return 2 * (self.depth + HALF_PAD) * (self.rows + self.columns) * 2
+        return 2 * (self.depth * self.itemsize + PAD_BYTES) * (self.rows + self.columns)
 
     @property
     def brought(self) -> int:
-        """Halves that a thread has on the way to shared memory."""
+        """Elements that a thread has on the way to shared memory."""
         return (self.rows + self.columns) * self.depth // self.threads
 
     def registers(self, itemsize: int) -> int:
         """About what a thread needs: sums, fragments, what it has on the way to shared memory."""
-        return self.sums + self.height // 4 + self.width // 4 + self.brought // 2 + 32
+        return self.sums + self.height // 4 + self.width // 4 + self.brought * self.itemsize // WORD + 32
 
     def read_bytes(self, itemsize: int) -> float:
         """That a block reads of its shared memory for a step."""
-        return self.threads // WARP * (self.height + self.width) * self.depth * 2.0
+        return float(self.threads // WARP * (self.height + self.width) * self.depth * self.itemsize)
 
     def label(self) -> str:
         """A short text for reports."""
-        return f"{self.rows}x{self.columns}x{self.depth} of {self.height}x{self.width} on tensor cores"
+        rounded = "tf32 " if self.itemsize == WORD else ""
+        return f"{self.rows}x{self.columns}x{self.depth} of {self.height}x{self.width} on {rounded}tensor cores"
 
 
 def half_of(body: Scalar) -> Scalar | None:

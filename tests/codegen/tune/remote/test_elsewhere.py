@@ -135,6 +135,7 @@ def test_the_faults_of_candidates_elsewhere_cost_nothing_else(network: Network) 
         (["--rpc", "{free}", "--key", "k"], "no tracker answers at {free}"),
         (["--rpc", "{tracker}", "--key", "k"], "no device under the key 'k', only under 'device'"),
         (["--rpc", "{tracker}", "--key", KEY, "--target", "opencl"], "of the target cpu, not opencl"),
+        (["--rpc", "{tracker}", "--key", KEY, "--tf32"], "cpu has none; leave --tf32 out"),
         (["--rpc", "{tracker}", "--key", KEY, "--threads", "2"], "start the devices' servers with it"),
     ],
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -15,7 +17,7 @@ from tensoropt.ir.index import Iterator
 from tensoropt.ir.interpreter import evaluate
 from tensoropt.ir.program import Array, Compute
 from tensoropt.ir.types import DataType
-from tests.strategies.attention import Sizes, attention, tensor, values_of, weighted
+from tests.strategies.attention import Sizes, attention, band, tensor, values_of, weighted
 from tests.strategies.compilers import OPENCL
 
 TOLERANCES = {
@@ -70,6 +72,40 @@ def test_neighbours_that_are_read_at_once(sizes: Sizes, dtype: DataType, masked:
     values = values_of(scope, variant)
     values["q"] = (values["q"].astype(np.float64) / sizes.depth**0.5).astype(dtype.numpy)
     agrees(scope, values, variant, attention(sizes, DataType.FLOAT64, True, masked))
+
+
+@given(
+    sizes=st.builds(Sizes, st.integers(1, 3), st.integers(2, 50), st.integers(8, 70), st.integers(2, 20), st.integers(2, 20)),
+    step=st.integers(1, 3), shift=st.integers(-5, 80), dtype=st.sampled_from(list(TOLERANCES)), masked=st.booleans(),
+    variant=st.integers(0, 100),
+)  # fmt: skip
+@example(Sizes(2, 64, 17, 32, 32), 2, 16, DataType.FLOAT32, True, 0)
+@example(Sizes(1, 50, 8, 8, 8), 1, -2, DataType.FLOAT32, False, 0)
+@settings(max_examples=12)
+def test_bands(sizes: Sizes, step: int, shift: int, dtype: DataType, masked: bool, variant: int) -> None:
+    """Keys at distances from their rows, before the first and behind the last too, where they are zero and take part."""
+    sizes = replace(sizes, rows=step * sizes.rows)
+    scope = band(sizes, dtype, step, shift, masked)
+    values = values_of(scope, variant)
+    values["q"] = (values["q"].astype(np.float64) / sizes.depth**0.5).astype(dtype.numpy)
+    agrees(scope, values, variant, band(sizes, DataType.FLOAT64, step, shift, masked))
+
+
+def test_blocks_go_past_the_keys_of_their_rows_alone() -> None:
+    """Cuts of all sizes, of a band that is much shorter than the rows: keys that no row of a block has are not read."""
+    scope = band(Sizes(1, 150, 20, 8, 16), DataType.FLOAT32, 1, 10, True)
+    found = recognize(scope)
+    assert found is not None
+    values, cuts = values_of(scope, 0), candidates(found, OPENCL)
+    assert len(cuts) > 10
+    for variant in range(0, len(cuts), 4):
+        agrees(scope, values, variant)
+    values["k"][:100] = values["v"][:100] = np.nan
+    kernel = compile_kernel(Compute(Tensor("y", scope.type), scope), OPENCL, (), {"attention": 0})
+    values["mask"][:] = 0
+    result = kernel(values)["y"]
+    read = cuts[0].scores
+    assert np.isfinite(result[:, 100 + 10 + read.rows + read.columns :]).all()
 
 
 def test_every_cut() -> None:

@@ -69,8 +69,26 @@ def test_weights_that_are_read_elsewhere_too() -> None:
     assert len(lower(Tensor("y", scope.type), scope, OPENCL).launches) > 1
 
 
-def test_a_band_is_not_taken() -> None:
-    """Keys and values differ from row to row, so no rows have them in common: its stages stay launches of their own."""
-    scope = band(Sizes(2, 40, 9, 8, 12), F32, 2, 8)
-    assert recognize(scope) is None
-    assert len(lower(Tensor("y", scope.type), scope, OPENCL).launches) > 1
+@pytest.mark.parametrize("step", [1, 2, 4])
+def test_rows_of_a_band_share_keys_with_those_of_their_class(step: int) -> None:
+    found = recognize(band(Sizes(2, 40, 9, 8, 12), F32, step, 4 * step))
+    assert found is not None
+    assert found.band is not None
+    assert (found.sums.batches, found.rows, found.keys) == (2 * step, 40 // step, 40 // step + 8)
+    assert (found.products.depth, found.columns) == (8, 12)
+    assert (found.passed(1), found.passed(8), found.passed(64)) == (9, min(16, found.keys), found.keys)
+
+
+def test_rows_that_have_no_keys_in_common_are_no_band() -> None:
+    """Classes of different sizes, and keys twice as far apart in what is weighted as in the scores."""
+    uneven = band(Sizes(2, 41, 9, 8, 12), F32, 2, 8)
+    assert recognize(uneven) is None
+    assert len(lower(Tensor("y", uneven.type), uneven, OPENCL).launches) > 1
+    h, i, j, e = H, Iterator("i", 40), Iterator("j", 9), E
+    q, k, v = (tensor(name, F32, 3, 40, 12) for name in "qkv")
+    c = Iterator("c", 12)
+    products = Scope((h, i, j), Apply("mul", Access(q, [h, i, c]), Access(k, [h, Index.of(i) + j, c])), [c])
+    other = weighted((h, i, j), e, products, plain, Access(v, [h, Index.of(i) + Index.of(j) * 2, e]))
+    assert recognize(other) is None
+    turned = weighted((h, i, j), e, products, plain, Access(v, [h, Index.of(i) - j, e]))
+    assert recognize(turned) is None

@@ -101,7 +101,7 @@ def test_registers_of_all_tiles(gpu: str) -> None:
             (launch,) = lower(Tensor("y", scope.type), scope, NAMED[gpu], variant={"contraction": number}).launches
             functions[f"kernel_{number}"] = launch.function
     assert len(functions) >= 8
-    assert 'mma.sync.aligned.m16n8k16.row.col.f32." type' in cuda_source(functions, NAMED[gpu])
+    assert 'MULTIPLY_ADD(multiply_add_f16, "m16n8k16", "f16")' in cuda_source(functions, NAMED[gpu])
     for cubin in compile_functions(functions, NAMED[gpu]):
         for name, needs in cubin.kernels.items():
             assert not needs.spills, name
