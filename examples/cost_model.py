@@ -23,7 +23,7 @@ from codegen.schedules.context import Offer
 from codegen.targets.cpu import host_target
 from codegen.targets.parsing import Target, parse_target
 from codegen.tune.database import Database
-from codegen.tune.learned.evaluation import by_kernel, by_origin, compared, table
+from codegen.tune.learned.evaluation import by_kernel, by_origin, compared, table, table_of_models, whole_models
 from codegen.tune.learned.features import NAMES, described
 from codegen.tune.learned.model import FILE, learned
 from codegen.tune.learned.samples import Sample
@@ -113,12 +113,18 @@ def samples(files: Sequence[Path]) -> list[Sample]:
 def evaluate(found: Sequence[Sample], seeds: Sequence[int]) -> str:
     """Tables for each target and way to hold kernels out."""
     parts = []
+    targets = sorted({_target(sample) for sample in found})
     for group, what in ((by_kernel, "kernels"), (by_origin, "models")):
         figures = compared(found, seeds, group)
-        for name in sorted({_target(sample) for sample in found}):
+        for name in targets:
             some = {way: [one for one in ones if _target(one[0]) == name] for way, ones in figures.items()}
             count, rows = len(some["random"]), sum(len(sample.seconds) for sample, _ in some["random"])
             parts.append(f"{name}: {count} kernels, {rows} variants; {what} held out, seeds {seeds}:\n\n{table(some)}")
+    for name in targets:
+        known = whole_models([sample for sample in found if _target(sample) == name], seeds)
+        parts.append(
+            f"{name}: whole models, each held out with all of its kernels, seeds {seeds}:\n\n{table_of_models(known)}"
+        )
     return "\n\n".join(parts)
 
 

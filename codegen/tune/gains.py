@@ -8,7 +8,7 @@ kernel that was not measured yet, so the heaviest come first.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
 from codegen.tune.space import DEFAULT, Variant
@@ -20,6 +20,21 @@ _FADING = 0.25
 """What remains of an expectation that was not met: variants come in the order of their promise."""
 
 
+@dataclass(slots=True)
+class Expectation:
+    """The share of a kernel's time that its next part of variants is expected to save, after so many parts were measured."""
+
+    measured: float = 0.0
+    gain: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.gain = _FIRST * _FADING**self.measured
+
+    def learn(self, before: float, best: float) -> None:
+        """After a part was measured: the best times, in seconds, that were known before it and are known now."""
+        self.gain = max(1 - best / before, self.gain * _FADING)
+
+
 @dataclass(slots=True, eq=False)
 class Waiting:
     """A kernel with the variants that are still to be measured, in parts that are measured together, and what they may gain.
@@ -29,7 +44,7 @@ class Waiting:
 
     tuned: TunedKernel
     parts: list[list[Variant]]
-    gain: float
+    expectation: Expectation
 
     @staticmethod
     def of(tuned: TunedKernel, size: int) -> Waiting:
@@ -37,7 +52,7 @@ class Waiting:
         missing = [variant for variant in tuned.missing if variant.key != DEFAULT.key]
         parts = [missing[first : first + size] for first in range(0, max(1, len(missing)), size)]
         measured = sum(variant.key in tuned.entries for variant in tuned.variants if variant.key != DEFAULT.key)
-        return Waiting(tuned, parts, _FIRST * _FADING ** (measured / size))
+        return Waiting(tuned, parts, Expectation(measured / size))
 
     @property
     def trials(self) -> int:
@@ -50,14 +65,12 @@ class Waiting:
         ``scale`` is how many times longer than estimated kernels take, for one of which nothing is known.
         """
         seconds = self.tuned.best_seconds or scale * self.tuned.kernel.estimate
-        return seconds * len(self.tuned.kernel.uses) * self.gain
+        return seconds * len(self.tuned.kernel.uses) * self.expectation.gain
 
     def learn(self, before: float | None) -> None:
         """After a part was measured: ``before`` is the best time, in seconds, that was known then."""
-        best = self.tuned.best_seconds
-        before = before or self.tuned.default_seconds
-        gained = 1 - best / before if best and before else 0.0
-        self.gain = max(gained, self.gain * _FADING)
+        best = self.tuned.best_seconds or 1.0
+        self.expectation.learn(before or self.tuned.default_seconds or best, best)
 
 
 def scale_of(kernels: Iterable[TunedKernel]) -> float:

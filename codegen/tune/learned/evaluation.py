@@ -14,6 +14,7 @@ from codegen.tune.learned.features import NAMES
 from codegen.tune.learned.model import CostModel, learned
 from codegen.tune.learned.replay import ENOUGH, default_first, pairwise_accuracy, regret, trials_needed
 from codegen.tune.learned.samples import Numbers, Sample
+from codegen.tune.learned.whole import trials_at_random, trials_by_gains
 
 APART = 0.05
 """Pairs whose times differ by more are told apart by a repeated measurement."""
@@ -87,6 +88,60 @@ def compared(samples: Sequence[Sample], seeds: Sequence[int], group: Callable[[S
         if sample.again is not None:
             found.setdefault("measured again", []).append((sample, figures(sample.again, sample.seconds)))
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class WholeModel:
+    """How many trials the tuning of a model needs by the learned order, by the analytic one, and at random."""
+
+    origin: str
+    kernels: int
+    learned: float
+    analytic: float
+    random: float
+
+
+def whole_models(samples: Sequence[Sample], seeds: Sequence[int]) -> list[WholeModel]:
+    """Each model of several kernels, tuned by what was learned from the kernels of other models; the means over seeds.
+
+    Models whose defaults are fast enough need no trials, and are left out.
+    """
+    scores: dict[str, list[list[tuple[Sample, Numbers]]]] = {}
+    for seed in seeds:
+        of_model: dict[str, list[tuple[Sample, Numbers]]] = {}
+        for sample, model in judged(samples, seed, by_origin):
+            of_model.setdefault(by_origin(sample), []).append((sample, model.scores(sample.rows)))
+        for origin, known in of_model.items():
+            scores.setdefault(origin, []).append(known)
+    found = []
+    for origin, runs in scores.items():
+        ones = [sample for sample, _ in runs[0]]
+        analytic = [one.rows[:, _PLACE].astype(np.float64) for one in ones]
+        by_chance = float(np.mean([trials_at_random(ones, seed) for seed in seeds]))
+        if len(ones) > 1 and by_chance:
+            by_learned = [trials_by_gains([one for one, _ in run], [given for _, given in run]) for run in runs]
+            by_estimate = float(trials_by_gains(ones, analytic))
+            found.append(WholeModel(origin, len(ones), float(np.mean(by_learned)), by_estimate, by_chance))
+    return sorted(found, key=lambda one: one.origin)
+
+
+def table_of_models(found: Sequence[WholeModel]) -> str:
+    """As Markdown, a line for each model and one for all."""
+    lines = [
+        f"| model | kernels | trials to {ENOUGH:.0%}: learned | analytic | random | learned / random |",
+        "| --- | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    every = WholeModel(
+        "all",
+        sum(one.kernels for one in found),
+        *(sum(getattr(one, way) for one in found) for way in ("learned", "analytic", "random")),
+    )
+    for one in (*found, every):
+        share = one.learned / one.random if one.random else 0.0
+        lines.append(
+            f"| {one.origin} | {one.kernels} | {one.learned:.1f} | {one.analytic:.1f} | {one.random:.1f} | {share:.0%} |"
+        )
+    return "\n".join(lines)
 
 
 def table(found: Compared) -> str:

@@ -19,7 +19,8 @@ _STEADY = 0.05
 class Sample:
     """Variants of one kernel: a row of features and the seconds of each, the default first.
 
-    ``again`` are the seconds of a second measurement where there was one; ``origin`` says which model the kernel is of.
+    ``again`` are the seconds of a second measurement where there was one; ``origin`` says which model the kernel is of, and
+    ``share`` how long its default takes beside those of the model's other kernels.
     """
 
     kernel: str
@@ -27,6 +28,7 @@ class Sample:
     seconds: Numbers
     again: Numbers | None = None
     origin: str = ""
+    share: float = 1.0
 
     @property
     def behind(self) -> Numbers:

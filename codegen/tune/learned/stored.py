@@ -30,23 +30,25 @@ def noted(row: Rows) -> dict[str, Any]:
 
 def samples_of(rows: Iterable[Row]) -> list[Sample]:
     """The kernels of a database, each on its target; only of what is known with its features, and beside the default."""
-    found: dict[str, list[tuple[Rows, float, float, str]]] = {}
+    found: dict[str, list[tuple[Rows, float, float, str, float]]] = {}
     for row in rows:
         values, seconds = _values(row.entry), seconds_of(row.entry)
         beside = seconds_of(row.entry, "default_seconds")
         if values is not None and seconds and beside:
             again = seconds_of(row.entry, "again") or np.nan
             known = found.setdefault(row.key.place, [])
-            known.append((values, seconds / beside, again / beside, str(row.entry.get("origin", ""))))
+            known.append((values, seconds / beside, again / beside, str(row.entry.get("origin", "")), beside))
             if row.variant == DEFAULT.key:
                 known.insert(0, known.pop())
     return [_sample(place, known) for place, known in found.items() if len(known) > 1]
 
 
-def _sample(place: str, known: list[tuple[Rows, float, float, str]]) -> Sample:
-    rows, seconds, again, origins = zip(*known, strict=True)
+def _sample(place: str, known: list[tuple[Rows, float, float, str, float]]) -> Sample:
+    rows, seconds, again, origins, shares = zip(*known, strict=True)
     second = np.array(again)
-    return Sample(place, np.stack(rows), np.array(seconds), None if np.isnan(second).any() else second, origins[0])
+    return Sample(
+        place, np.stack(rows), np.array(seconds), None if np.isnan(second).any() else second, origins[0], shares[0]
+    )
 
 
 def _values(entry: Mapping[str, Any]) -> Rows | None:

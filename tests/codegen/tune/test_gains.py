@@ -89,8 +89,8 @@ def test_expectations_fade_and_what_was_measured_counts(measured: int, seconds: 
     waiting = Waiting.of(tuned, PART)
     assert waiting.trials == max(1, len(VARIANTS) - 1 - measured)
     assert scale_of([tuned]) == pytest.approx(seconds / kernel.estimate)
-    before, expected = tuned.best_seconds, waiting.gain
+    before, expected = tuned.best_seconds, waiting.expectation.gain
     tuned.entries[VARIANTS[-1].key] = {"seconds": seconds * better, "default_seconds": seconds}
     waiting.learn(before)
     gained = 1 - better if better < 0.98 else 0.0  # timings differ by as much without a reason
-    assert waiting.gain == pytest.approx(max(gained, expected / 4))
+    assert waiting.expectation.gain == pytest.approx(max(gained, expected / 4))
