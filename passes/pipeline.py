@@ -80,7 +80,7 @@ def device_kernels(in_one_launch: Callable[[Scope], bool]) -> tuple[Pass, ...]:
 def optimize(program: Program, context: Context, kernels: Sequence[Pass] = KERNELS) -> Program:
     """The program of kernels, rewritten by derivation where that is faster. ``kernels`` makes them of statements."""
     joining = [JoinFirst(one.in_one_launch, REWRITE, KERNELS) for one in kernels if isinstance(one, JoinScores)]
-    first = (*joining, RemoveDeadCode()) if joining else ()
+    first: tuple[Pass, ...] = (*joining, RemoveDeadCode()) if joining else ()
     program = run_passes(program, (*NORMALISE, *COMBINE, *first, *FILTER, *REWRITE, *FILTER), context)
     return run_passes(program, (*kernels, InlineOperands()), context)
 

@@ -36,7 +36,7 @@ inline float float_of_bfloat(ushort bits) { return as_float((uint)bits << 16); }
 #define store_16(to, from) AT_ONCE(16, to, from)
 #define row_fragment(words, rows, pitch, lane)
 #define column_fragment(words, columns, pitch, lane)
-inline float rounded_to_tf32(float value) {
+__attribute__((noinline)) float rounded_to_tf32(float value) {
   uint bits = as_uint(value);
   return (bits & 0x7f800000u) == 0x7f800000u ? value : as_float((bits + 0x1000u) & 0xffffe000u);
 }
@@ -63,7 +63,8 @@ Several elements at once are vectors of the elements' own type: a compiler may t
 f16 is converted by its bits: OpenCL's own functions take a pointer to ``half``, and a compiler may take it that no ``ushort``
 lies there. TVM prints a ``select`` whose condition is an i32, which OpenCL's own has for values of 32 bits only. The products are
 what tensor cores do together, in words: each thread has four results of 16 x 8, and rows and columns lie ``pitch`` words of four
-bytes apart. tf32 is f32 rounded to 11 digits, ties away from zero, as PTX has it (``cvt.rna``).
+bytes apart. tf32 is f32 rounded to 11 digits, ties away from zero, as PTX has it (``cvt.rna``); not inline,
+because PoCL's compiler then loses some of the elements that a thread rounds one after another.
 """
 
 _C_NAMES = (

@@ -123,20 +123,22 @@ class Operand:
                 for lane in range(count)
             ]
             start, several = half * tir.integer(self.half, context.width), self._put_at_once(places)
-            stores = [self._rounded(tir.integer(number * count + lane)) for lane in range(count if self.rounded else 0)]
+            stores = []
             for lane in range(0, count, several):
                 where, first = emitter.index(places[lane]) + start, tir.integer(number * count + lane)
                 if several > 1:
+                    ways = [tir.integer(number * count + lane + one) for one in range(several if self.rounded else 0)]
+                    stores += [tir.store(self.staged, self._element(place), place) for place in ways]
                     stores.append(tir.store_at_once(self.memory, where, self.staged, first, several))
                 else:
-                    stores.append(tir.store(self.memory, tir.load(self.staged, first), where))
+                    stores.append(tir.store(self.memory, self._element(first), where))
             parts += [*emitter.statements, *stores]
         return self._by_those_that_bring(parts, values[own], context.width)
 
-    def _rounded(self, place: Any) -> Any:
-        """Rounds what a thread has on the way by the function of the source's prelude."""
-        rounded = tirx.call_pure_extern("float32", "rounded_to_tf32", tir.load(self.staged, place))
-        return tir.store(self.staged, rounded, place)
+    def _element(self, place: Any) -> Any:
+        """What a thread has on the way, as it is put: rounded by the function of the source's prelude where it is to be."""
+        found = tir.load(self.staged, place)
+        return tirx.call_pure_extern("float32", "rounded_to_tf32", found) if self.rounded else found
 
     def _put_at_once(self, places: Sequence[Index]) -> int:
         """How many of a thread's neighbours lie side by side in shared memory too, so that one store puts them there."""

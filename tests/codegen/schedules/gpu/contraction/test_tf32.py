@@ -97,6 +97,16 @@ def test_operands_are_rounded_and_sums_are_not(
     assert np.abs(found - exact).max() > 2.0**-21 * sizes[2], "f32 would differ by less"
 
 
+def test_every_tile_of_few_rows() -> None:
+    """One of them PoCL's compiler makes wrong where the rounding is inline."""
+    scope, _ = product_of((16, 17, 48), 2, (True, False))
+    values = normal(scope, 16)
+    for variant in tensor_tiles(scope, IN_WORDS):
+        found = on_pocl(scope, values, variant)
+        expected = rounded(values["left"]).transpose(0, 2, 1) @ rounded(values["right"])
+        np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
 def test_convolutions_with_their_padding() -> None:
     scope = convolution(1, 12, 20, (9, 11), (3, 3), 1, 1, (1, 1), 1)
     values = normal(scope, 3)
