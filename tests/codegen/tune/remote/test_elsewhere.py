@@ -195,7 +195,7 @@ def test_no_device_is_free(
     """Another tuner has them all, for longer than one waits."""
     other = Fleet(network.address, KEY)
     links = [other.acquire(lambda: True), other.acquire(lambda: True)]
-    monkeypatch.setattr(fleet.Fleet.__init__, "__defaults__", (0.5,))
+    monkeypatch.setattr(fleet.Fleet.__init__, "__defaults__", (0.5, False))
     assert main(["tune", str(tmp_path / "model.onnx"), "--rpc", str(network.address), "--key", KEY]) == 2
     error = capsys.readouterr().err
     assert "could be had for 0.5 seconds, of 2 that it has: others use them" in error
