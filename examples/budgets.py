@@ -3,17 +3,18 @@
 A row is a model and a share of the peak of its arena in the order of the model, `optimize`d with `--tune off`; where no plan is
 found within it, the smallest budget known to fit. A model with the output `loss` is compiled as a training step. Outputs are
 compared bit for bit with those of the same slabs and kernels in the order of the model with nothing computed again, the time in
-turns with the artefact without a budget, and the resident memory of a process that has loaded it and not yet run with the same
-after its runs, both from outside.
+turns with the artefact without a budget in a process that has loaded both, and the resident memory of a process that has loaded it
+and not yet run with the same after its runs, from outside.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,6 @@ from tensoropt.api.compiling import compiled
 from tensoropt.check import random_feeds
 from tensoropt.errors import NoPlanError
 from tensoropt.machine import describe
-from tensoropt.timing import alternate
 
 NAMES = ("resnet18", "light_densenet121", "light_squeezenet", "csrnet")
 
@@ -52,6 +52,16 @@ print("ran", flush=True)
 sys.stdin.readline()
 """
 
+_TIMES = """
+import json, sys
+import numpy as np
+import tensoropt
+models = {name: tensoropt.load(f"{sys.argv[1]}/{name}") for name in ("whole", "planned")}
+feeds = {name: np.load(f"{sys.argv[1]}/{number}.npy") for number, name in enumerate(sys.argv[2:])}
+runs = {name: (lambda model=model: model.run(feeds)) for name, model in models.items()}
+print(json.dumps({name: timed.median for name, timed in alternate(runs, 7, budget=20.0).items()}))
+"""
+
 
 def measured(name: str, batch: int, share: int) -> Row:
     """What `optimize` makes of a model within a share of its peak in per cent, or within the smallest budget known to fit."""
@@ -70,12 +80,14 @@ def measured(name: str, batch: int, share: int) -> Row:
             row["refused"] = str(error)
             planned = optimize(memory_budget=error.smallest_bytes)
         planned.save(folder / "planned")
+        whole.save(folder / "whole")
         feeds = {**random_feeds(planned.imported.program.inputs, 0), **planned.imported.values}
         # the same slabs and kernels in the order of the model, nothing computed again
         assert planned.unplanned is not None
         once, variants = planned.unplanned
         outputs, expected = planned.run(feeds), compiled(once, host_target(None), variants).model().run(feeds)
-        series = alternate({"whole": lambda: whole.run(feeds), "planned": lambda: planned.run(feeds)}, 7, budget=20.0)
+        keep(feeds, folder)
+        milliseconds = times(folder, feeds)
         callers = sum(array.nbytes for array in (*feeds.values(), *outputs.values()))
         return row | {
             "arena_bytes": planned.peak_bytes["arena"],
@@ -83,24 +95,40 @@ def measured(name: str, batch: int, share: int) -> Row:
             **{key: len(planned.memory[key]) for key in ("in_slabs", "leaner_kernels", "as_written")},
             "planning_seconds": planned.seconds["plan"],
             "predicted_percent": planned.memory["duration_increase_percent"],
-            "measured_percent": 100 * (series["planned"].median / series["whole"].median - 1),
+            "measured_percent": 100 * (milliseconds["planned"] / milliseconds["whole"] - 1),
             "predicted_milliseconds": planned.memory["duration"] / 1e6,
-            "milliseconds": series["planned"].median,
+            "milliseconds": milliseconds["planned"],
             "same_bits": all(np.array_equal(outputs[key], expected[key], equal_nan=True) for key in expected),
             "callers_bytes": callers,
             "growth_bytes": growth(folder / "planned", feeds, folder),
         }
 
 
-def growth(artefact: Path, feeds: Mapping[str, np.ndarray[Any, Any]], scratch: Path) -> int:
+def keep(feeds: Mapping[str, np.ndarray[Any, Any]], folder: Path) -> None:
+    """Writes inputs to a folder, each to a file of its own, by its number."""
+    for number, array in enumerate(feeds.values()):
+        np.save(folder / f"{number}.npy", array)
+
+
+def times(folder: Path, names: Iterable[str]) -> dict[str, float]:
+    """Milliseconds of ``folder/whole`` and ``folder/planned`` in turns, on the inputs that are kept there, in their order.
+
+    In a process that has only loaded them: where a model was compiled, checked and measured, runs of many kernels have been seen
+    to take up to 1.8 times as long, now and then.
+    """
+    found = subprocess.run(
+        [sys.executable, "-c", _TIMES, str(folder), *names], capture_output=True, text=True, check=True
+    )
+    return dict(json.loads(found.stdout))
+
+
+def growth(artefact: Path, names: Iterable[str], inputs: Path) -> int:
     """By how many bytes the resident memory of a process, files apart, grows when it runs an artefact that it has loaded.
 
-    It reads the inputs only then. ``scratch`` is a folder that they are written to.
+    It reads the inputs only then, which are kept in a folder, in the order of their names.
     """
-    for number, array in enumerate(feeds.values()):
-        np.save(scratch / f"{number}.npy", array)
     child = subprocess.Popen(
-        [sys.executable, "-c", _CHILD, str(artefact), str(scratch), *feeds],
+        [sys.executable, "-c", _CHILD, str(artefact), str(inputs), *names],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

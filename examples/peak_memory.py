@@ -21,7 +21,7 @@ import numpy as np
 import onnx
 
 import tensoropt
-from examples.budgets import growth, memory_of
+from examples.budgets import growth, keep, memory_of
 from examples.models import BUILDERS
 from examples.models.graph import Graph
 from examples.runs import command_of
@@ -141,6 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ours.save(folder / name)
             values = random_feeds(ours.program.inputs, 0)
             np.savez(feeds, **values)  # type: ignore[arg-type]
+            keep(values, folder)
             outputs = sum(array.nbytes for array in ours.run(values).values())
             held = sum(array.nbytes for array in values.values())  # read by the process only when it runs
             cells = [ours.peak_bytes["arena"], outputs, growth(folder / name, values, folder) - held]
