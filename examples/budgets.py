@@ -56,6 +56,7 @@ _TIMES = """
 import json, sys
 import numpy as np
 import tensoropt
+from tensoropt.timing import alternate
 models = {name: tensoropt.load(f"{sys.argv[1]}/{name}") for name in ("whole", "planned")}
 feeds = {name: np.load(f"{sys.argv[1]}/{number}.npy") for number, name in enumerate(sys.argv[2:])}
 runs = {name: (lambda model=model: model.run(feeds)) for name, model in models.items()}
