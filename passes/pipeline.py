@@ -77,10 +77,18 @@ def device_kernels(in_one_launch: Callable[[Scope], bool]) -> tuple[Pass, ...]:
     return (*KERNELS, JoinScores(in_one_launch))
 
 
-def optimize(program: Program, context: Context, kernels: Sequence[Pass] = KERNELS) -> Program:
-    """The program of kernels, rewritten by derivation where that is faster. ``kernels`` makes them of statements."""
-    joining = [JoinFirst(one.in_one_launch, REWRITE, KERNELS) for one in kernels if isinstance(one, JoinScores)]
-    first: tuple[Pass, ...] = (*joining, RemoveDeadCode()) if joining else ()
+def joined_first(in_one_launch: Callable[[Scope], bool]) -> tuple[Pass, ...]:
+    """What such a device computes in one launch and selection would take apart becomes a statement before selection."""
+    return (JoinFirst(in_one_launch, REWRITE, KERNELS), RemoveDeadCode())
+
+
+def optimize(
+    program: Program, context: Context, kernels: Sequence[Pass] = KERNELS, first: Sequence[Pass] = ()
+) -> Program:
+    """The program of kernels, rewritten by derivation where that is faster: after what comes ``first``.
+
+    ``kernels`` makes them of statements.
+    """
     program = run_passes(program, (*NORMALISE, *COMBINE, *first, *FILTER, *REWRITE, *FILTER), context)
     return run_passes(program, (*kernels, InlineOperands()), context)
 

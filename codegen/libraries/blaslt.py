@@ -10,14 +10,14 @@ import ctypes
 from collections.abc import Sequence
 from typing import Any
 
-from codegen.libraries.calling import Functions, name_by
+from codegen.libraries.calling import Functions, name_by, version_by
 from codegen.libraries.library import NotSupported
 from codegen.libraries.operations import LibraryCall, Matrix, Product
 from tensoropt.errors import ArtefactError
+from tensoropt.ir.types import DataType
 
 TYPES = {"f32": 0, "f16": 2, "bf16": 14}
 """``cudaDataType``."""
-_ITEM_BYTES = {"f32": 4, "f16": 2, "bf16": 2}
 
 COMPUTE_32F = 68
 """Products and sums in f32; tf32 is another type, which is not asked for."""
@@ -52,9 +52,7 @@ class Heuristic(ctypes.Structure):
 
 def version_of(library: ctypes.CDLL) -> str:
     """The library's version."""
-    library.cublasLtGetVersion.restype = ctypes.c_size_t
-    number = library.cublasLtGetVersion()
-    return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
+    return version_by(library, "cublasLtGetVersion")
 
 
 class BlasLt:
@@ -97,7 +95,9 @@ class Descriptors:
         self._describe(EPILOGUE, ctypes.c_uint32(epilogue or EPILOGUE_DEFAULT))
         if product.bias:
             self._describe(BIAS_DATA_TYPE, ctypes.c_int32(TYPES[product.result]))
-            self.point(_ITEM_BYTES[product.result])  # an address like those to come: the choice goes by its alignment
+            self.point(
+                DataType(product.result).itemsize
+            )  # an address like those to come: the choice goes by its alignment
         self.left = self._layout(product.left, product.operands, product.rows, product.depth, product.batches)
         self.right = self._layout(product.right, product.operands, product.depth, product.columns, product.batches)
         self.out = self._layout(product.out, product.result, product.rows, product.columns, product.batches)
@@ -144,7 +144,7 @@ class PreparedProduct:
         self._described = Descriptors(library.call, call.operation, call.workspace_bytes)
         self._chosen = self._algorithm(call)
         self._factors = ctypes.c_float(1.0), ctypes.c_float(0.0)
-        width = _ITEM_BYTES[call.operation.operands]
+        width = DataType(call.operation.operands).itemsize
         self._starts = call.operation.left.start * width, call.operation.right.start * width
 
     def __call__(self, addresses: Sequence[int]) -> None:

@@ -46,6 +46,14 @@ class Functions:
         return handle
 
 
+def version_by(library: ctypes.CDLL, function: str) -> str:
+    """The version that a function of the library tells as a number."""
+    told = getattr(library, function)
+    told.restype = ctypes.c_size_t
+    number = told()
+    return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
+
+
 def name_by(library: ctypes.CDLL, function: str) -> Callable[[int], str]:
     """The names of statuses by a function of the library."""
     named = getattr(library, function)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 
-from codegen.libraries.calling import Functions, name_by
+from codegen.libraries.calling import Functions, name_by, version_by
 from codegen.libraries.operations import Convolution, LibraryCall
 from tensoropt.errors import ArtefactError
 
@@ -34,9 +34,7 @@ ALGORITHMS = {
 
 def version_of(library: ctypes.CDLL) -> str:
     """The library's version."""
-    library.cudnnGetVersion.restype = ctypes.c_size_t
-    number = library.cudnnGetVersion()
-    return f"{number // 10000}.{number // 100 % 100}.{number % 100}"
+    return version_by(library, "cudnnGetVersion")
 
 
 class Cudnn:

@@ -15,13 +15,12 @@ from codegen.schedules.reducing import product_of
 from tensoropt.ir.expression import Access, Apply, Cast, Reducer, Scalar, Scope, Tensor
 from tensoropt.ir.index import Index
 from tensoropt.ir.structure import linear_index
-from tensoropt.ir.types import DataType
+from tensoropt.ir.types import HALVES, DataType
 
 Source = Tensor | Scope
 Aligned = Callable[[Source], int]
 """Of how many bytes a source's place is known to be a multiple."""
 
-HALVES = (DataType.FLOAT16, DataType.BFLOAT16)
 TYPES = (DataType.FLOAT32, *HALVES)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 CUBLASLT, CUDNN = "cublaslt", "cudnn"
 NAMES = {CUBLASLT: "cuBLASLt", CUDNN: "cuDNN"}
 """What the libraries call themselves."""
+NO_LIBRARIES: Mapping[str, str] = {}
+"""Versions of libraries, by their names, where none may be called."""
 
 
 @dataclass(frozen=True, slots=True)

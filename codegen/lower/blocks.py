@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,14 +28,7 @@ def lower_blocks(functions: Mapping[str, Any]) -> dict[str, Any]:
         blocks.PlanAndUpdateBufferAllocationLocation(),
         blocks.ConvertBlocksToOpaque(),
         blocks.CompactBufferAllocation(),
-        blocks.LowerMatchBuffer(),
-        blocks.StmtSimplify(),
-        blocks.LowerOpaqueBlock(),
-        plain.FlattenBuffer(),
-        plain.NarrowDataType(32),
-        blocks.LoopPartition(),
-        check_loops,
-        plain.VectorizeLoop(True),
+        *flattening(),
         plain.StorageRewrite(),
         blocks.HoistIfThenElse(),
         plain.UnrollLoop(),
@@ -49,7 +42,22 @@ def lower_blocks(functions: Mapping[str, Any]) -> dict[str, Any]:
     return {variable.name_hint: function for variable, function in module.functions.items()}
 
 
-def check_loops(module: Any) -> Any:
+def flattening() -> tuple[Callable[[Any], Any], ...]:
+    """The passes that make of blocks with their own buffers loops over flat ones, wherever they run."""
+    blocks, plain = s_tir.transform, tirx.transform
+    return (
+        blocks.LowerMatchBuffer(),
+        blocks.StmtSimplify(),
+        blocks.LowerOpaqueBlock(),
+        plain.FlattenBuffer(),
+        plain.NarrowDataType(32),
+        blocks.LoopPartition(),
+        _check_loops,
+        plain.VectorizeLoop(True),
+    )
+
+
+def _check_loops(module: Any) -> Any:
     """UnsafeSchedule where a vectorised loop allocates (TVM gives its iterations one memory), or parallel loops are nested."""
     allocations: list[Any] = []  # an exception would lose its type on its way through TVM
     nested: list[Any] = []

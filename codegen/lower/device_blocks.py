@@ -15,7 +15,7 @@ from tvm_ffi import structural_map, structural_walk
 
 from codegen.device.table import ALIGNED
 from codegen.lower import tir
-from codegen.lower.blocks import UnsafeSchedule, check_loops
+from codegen.lower.blocks import UnsafeSchedule, flattening
 from codegen.lower.device import DeviceKernel, Launch, Scratch
 from codegen.lower.schedulable import schedulable
 from codegen.lower.scheduled import found_by, replay
@@ -71,14 +71,7 @@ def lower_to_threads(function: Any, target: GpuTarget) -> Any:
         blocks.CompactBufferAllocation(),
         blocks.LowerAutoCopy(),
         blocks.UnifyThreadBinding(),
-        blocks.LowerMatchBuffer(),
-        blocks.StmtSimplify(),
-        blocks.LowerOpaqueBlock(),
-        plain.FlattenBuffer(),
-        plain.NarrowDataType(32),
-        blocks.LoopPartition(),
-        check_loops,
-        plain.VectorizeLoop(True),
+        *flattening(),
         blocks.InjectVirtualThread(),
         _share_memory,
         blocks.HoistIfThenElse(),

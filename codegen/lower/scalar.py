@@ -13,9 +13,8 @@ from tvm import tirx
 from codegen.lower import dialect
 from codegen.lower.mathematics import F32_FUNCTIONS, Bind
 from codegen.lower.tir import COMPUTED, STORED, Expression, number, reinterpret, typed
-from tensoropt.ir.types import DataType
+from tensoropt.ir.types import HALVES, DataType
 
-_HALF = frozenset({DataType.FLOAT16, DataType.BFLOAT16})
 _SIGNED = frozenset({DataType.INT8, DataType.INT16, DataType.INT32, DataType.INT64})
 
 
@@ -51,7 +50,7 @@ def apply(operation: str, arguments: list[Expression], dtype: DataType, lanes: i
     """The result of an operation on operands of one type (for ``where``: the type of the values)."""
     site = Site(dtype, lanes, bind)
     result = _TABLE[operation](site, *arguments)
-    return round_half(result, dtype, lanes, bind) if dtype in _HALF and operation not in _TRUTH else result
+    return round_half(result, dtype, lanes, bind) if dtype in HALVES and operation not in _TRUTH else result
 
 
 def round_half(value: Expression, dtype: DataType, lanes: int, bind: Bind) -> Expression:
@@ -117,7 +116,7 @@ def cast(value: Expression, source: DataType, target: DataType, lanes: int, bind
         whole = tirx.Cast(typed("int64", lanes), tirx.Select(finite, named, number(0, COMPUTED[source], lanes)))
         return tirx.Cast(typed(COMPUTED[target], lanes), whole)
     converted = tirx.Cast(typed(COMPUTED[target], lanes), value)
-    return round_half(converted, target, lanes, bind) if target in _HALF else converted
+    return round_half(converted, target, lanes, bind) if target in HALVES else converted
 
 
 def _maximum(site: Site, left: Expression, right: Expression) -> Expression:

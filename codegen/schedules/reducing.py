@@ -11,7 +11,7 @@ from codegen.lower.reads import Axes, Reads, contiguous_groups, merge, plain, re
 from codegen.schedules.context import Epilogue, Surroundings
 from tensoropt.ir.expression import Apply, Reducer, Scalar, Scope, reducer_identity, substitute
 from tensoropt.ir.index import Index, Iterator
-from tensoropt.ir.types import DataType
+from tensoropt.ir.types import HALVES, DataType
 
 _FOLD = {Reducer.SUM: "add", Reducer.PROD: "mul", Reducer.MAX: "max", Reducer.MIN: "min"}
 
@@ -93,7 +93,7 @@ class Reduction(Generic[Kind]):
 
     def give(self, emitter: Emitter, access: Scalar, folded: Any) -> None:
         """Tells an emitter of the epilogue the reduced value that an access to the stage reads."""
-        half = self.dtype in (DataType.FLOAT16, DataType.BFLOAT16)
+        half = self.dtype in HALVES
         value = scalar.round_half(folded, self.dtype, emitter.lanes, emitter.bind) if half else folded
         emitter.give(access, Value(emitter.bind(value), emitter.lanes == 1))
 

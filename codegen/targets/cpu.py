@@ -52,6 +52,11 @@ class CpuTarget:
         return 1e10
 
     @property
+    def operand_roundoff(self) -> float:
+        """By which share operands of sums of products of f32 may be rounded before: not at all."""
+        return 0.0
+
+    @property
     def key(self) -> str:
         """What measured times depend on: the processor, its vectors and the number of threads."""
         return f"{self.kind}-{self.mcpu}-{self.vector_bits}-{self.threads}"

@@ -14,6 +14,8 @@ from statistics import median
 from codegen.tune.space import DEFAULT, Variant
 from codegen.tune.tuned import TunedKernel
 
+PART = 7
+"""Variants of a kernel that are measured together, beside its default, at the most."""
 _FIRST = 0.3
 """The share of its time that a kernel's first variants are expected to save."""
 _FADING = 0.25
@@ -30,9 +32,9 @@ class Expectation:
     def __post_init__(self) -> None:
         self.gain = _FIRST * _FADING**self.measured
 
-    def learn(self, before: float, best: float) -> None:
-        """After a part was measured: the best times, in seconds, that were known before it and are known now."""
-        self.gain = max(1 - best / before, self.gain * _FADING)
+    def learn(self, gained: float) -> None:
+        """After a part was measured: the share of the best time before it that it has saved."""
+        self.gain = max(gained, self.gain * _FADING)
 
 
 @dataclass(slots=True, eq=False)
@@ -69,8 +71,9 @@ class Waiting:
 
     def learn(self, before: float | None) -> None:
         """After a part was measured: ``before`` is the best time, in seconds, that was known then."""
-        best = self.tuned.best_seconds or 1.0
-        self.expectation.learn(before or self.tuned.default_seconds or best, best)
+        best = self.tuned.best_seconds
+        before = before or self.tuned.default_seconds
+        self.expectation.learn(1 - best / before if best and before else 0.0)
 
 
 def scale_of(kernels: Iterable[TunedKernel]) -> float:

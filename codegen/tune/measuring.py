@@ -16,7 +16,6 @@ from typing import Any, Protocol
 from codegen.build import compile_program
 from codegen.runtime import configure_threads, load_runtime
 from codegen.targets.cpu import CpuTarget
-from codegen.targets.gpu import GpuTarget
 from codegen.targets.parsing import Target
 from codegen.tune.comparing import Judge, seeded
 from codegen.tune.device_building import build_for_device, digests, guarded
@@ -151,8 +150,7 @@ class _Bench:
         for _, judge, _ in self.runs.values():
             if judge.kernels == program.statements:
                 return judge
-        rounded = target.operand_roundoff if isinstance(target, GpuTarget) else 0.0
-        return Judge(program.statements, {**program.constants, **feeds}, rounded)
+        return Judge(program.statements, {**program.constants, **feeds}, target.operand_roundoff)
 
     def check(self, request: Check) -> tuple[str, Any]:
         run, judge, _ = self.runs[request.number]

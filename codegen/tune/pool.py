@@ -10,7 +10,7 @@ from signal import SIG_BLOCK, SIGINT, pthread_sigmask
 from threading import Event, Lock, Thread
 from typing import Any
 
-from codegen.tune.gains import Waiting, scale_of
+from codegen.tune.gains import PART, Waiting, scale_of
 from codegen.tune.records import Records
 from codegen.tune.session import LOSSES, Measured, Session, Trial
 from codegen.tune.space import DEFAULT, Variant
@@ -21,10 +21,8 @@ from tensoropt.quiet import Quiet
 _TIMED_SECONDS = 0.25
 """How long the variants of a kernel are timed together."""
 _TICK_SECONDS = 0.1
-_TOGETHER = 8
-"""Variants that are built, and stored, together at the most."""
 _TOGETHER_BYTES = 1 << 30
-"""What their weights may take, which each has packed in its own way."""
+"""What the weights of variants that are built together may take, which each has packed in its own way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +196,7 @@ class Pool:
 def _together(tuned: TunedKernel) -> int:
     """How many variants of a kernel are measured at once beside its default."""
     weights = sum(tensor.type.bytes for tensor in tuned.kernel.kernel.inputs)
-    return max(1, min(_TOGETHER, _TOGETHER_BYTES // max(1, weights)) - 1)
+    return max(1, min(PART, _TOGETHER_BYTES // max(1, weights) - 1))
 
 
 def _entry(outcome: Measured, default: Measured) -> dict[str, Any] | None:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from signal import SIGKILL, Signals
 from typing import Any, Protocol
 
-from codegen.targets.gpu import GpuTarget
 from codegen.targets.parsing import Target
 from codegen.tune.exactness import exact_range
 from codegen.tune.layout import Layout
@@ -139,7 +138,7 @@ class Session:
 
         ``seconds`` is how long all are timed together. Lost where the machine that measures is out of reach.
         """
-        rounded = TF32_DIGITS if isinstance(self.target, GpuTarget) and self.target.tf32 else None
+        rounded = TF32_DIGITS if self.target.operand_roundoff else None
         ranges = [exact_range(trial.alternative.kernels, rounded) for trial in trials]
         found = [None if trial.growth is not None else reach for trial, reach in zip(trials, ranges, strict=True)]
         largest = None if ranges[0] is None else min(reach for reach in (ranges[0], *found) if reach is not None)

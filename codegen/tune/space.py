@@ -14,6 +14,7 @@ from threading import Event
 from typing import Any
 
 from codegen.libraries.offers import ways_for
+from codegen.libraries.operations import NO_LIBRARIES
 from codegen.lower import device
 from codegen.lower.kernel import lower
 from codegen.schedules.context import Offer
@@ -44,7 +45,6 @@ class Variant:
 
 
 DEFAULT = Variant()
-_NONE: Mapping[str, str] = {}
 _ANOTHER_ROUNDING = 1.0
 """The growth that is allowed to algorithms of libraries that multiply other numbers: none, as the whole model is checked so too."""
 ROW_MAJOR = Layout()
@@ -71,7 +71,7 @@ def variants(
     most: int,
     layout: Layout = ROW_MAJOR,
     order: Order | None = None,
-    libraries: Mapping[str, str] = _NONE,
+    libraries: Mapping[str, str] = NO_LIBRARIES,
 ) -> list[Variant]:
     """The variants of a kernel, the default first and then the most promising; see ``Space``.
 

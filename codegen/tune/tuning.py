@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from threading import Event
 from typing import Any
 
+from codegen.libraries.operations import NO_LIBRARIES
 from codegen.lower.kernel import lower
 from codegen.lower.scheduled import ScheduleMismatch
 from codegen.targets.cpu import CpuTarget, available_threads
@@ -48,7 +49,6 @@ _SEARCHED = "searched"
 """The row of a kernel that says for how many trials a search was made."""
 _BUILDERS = 2
 """Processes at the most: each takes some hundred MB, and timing holds all others."""
-_NONE: Mapping[str, str] = {}
 _DEVICE_BUILDERS = 8
 """Of a device: each takes some hundred MB of its memory too."""
 
@@ -75,7 +75,7 @@ def tune_program(
     search: Search | None = None,
     session: Callable[[], Session] | None = None,
     builders: int | None = None,
-    libraries: Mapping[str, str] = _NONE,
+    libraries: Mapping[str, str] = NO_LIBRARIES,
 ) -> Tuning:
     """The fastest known variant of every kernel of the program, measured where nothing is known.
 
@@ -131,9 +131,9 @@ def _looked_further(
     stop: Event,
 ) -> bool:
     """Whether a search found variants that are not measured yet; each of the kernels that are left gets its share of the time."""
-    trials = request.trials - len(tuned.variants)
     if not _is_searched(tuned.kernel):
         return False
+    trials = request.trials - len(tuned.variants)
     if trials <= 0 or stop.is_set() or request.is_late or tuned.entries.get(_SEARCHED, {}).get("trials", 0) >= trials:
         return False
     start, each = _SEARCH_SECONDS

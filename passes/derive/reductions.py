@@ -21,10 +21,9 @@ from tensoropt.ir.canonical import canonical_key
 from tensoropt.ir.expression import Reducer, Scope, Tensor, accesses
 from tensoropt.ir.program import Compute
 from tensoropt.ir.structure import is_contraction
-from tensoropt.ir.types import DataType
+from tensoropt.ir.types import HALVES
 from tensoropt.rewrite.rule import Site
 
-_NARROW = (DataType.FLOAT16, DataType.BFLOAT16)
 """Types whose sums are accumulated in f32 within one kernel: parts in statements of their own would be rounded once more each."""
 
 _MULTIPLYING = 1.25
@@ -63,7 +62,7 @@ def is_plain_reduction(scope: Scope) -> bool:
         return False
     if not all(isinstance(access.source, Tensor) for access in reads) or 0 in (i.extent for i in scope.reduction):
         return False
-    if scope.dtype in _NARROW and scope.reducer in (Reducer.SUM, Reducer.PROD):
+    if scope.dtype in HALVES and scope.reducer in (Reducer.SUM, Reducer.PROD):
         return False
     plane = scope.reducer is Reducer.SUM and sum(iterator.extent > 1 for iterator in scope.reduction) > 1
     strided = any(stride_of(scope, index) for access in reads for index in access.indices)

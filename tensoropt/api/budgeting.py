@@ -152,9 +152,9 @@ def _look_further(written: Stated, kernels: Kernels, search: _Search) -> None:
     end = time.monotonic() + LOOKING_SECONDS if search.deadline is None else search.deadline
     tried = [written]
     keepings = [*([Keeping.JOINED] if kernels.paging is None and written.joins else []), Keeping.APART]
-    known_to_fit = remembered(kernels, search.budget)
-    for way in ways(written.peak, search.budget, kernels, keepings):
-        if time.monotonic() > end and (search.best is not None or way not in known_to_fit):
+    known = remembered(kernels, search.budget)
+    for way in ways(written.peak, search.budget, kernels, keepings, known):
+        if time.monotonic() > end and (search.best is not None or way not in known):
             search.reason = search.reason or "there was no time to look for one"
             continue
         if search.best is not None and first is not None:

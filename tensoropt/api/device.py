@@ -10,8 +10,9 @@ from tensoropt.api.compiled import CompiledModel
 from tensoropt.api.compiling import compiled, compiled_for_device, variants_of
 from tensoropt.api.measuring import libraries_here, tuned
 from tensoropt.check import CheckResult, random_feeds
+from tensoropt.ir.expression import Scope
 from tensoropt.ir.program import Program
-from tensoropt.pass_manager import Context, Pass, Progress
+from tensoropt.pass_manager import Context, Progress
 from tensoropt.quiet import Quiet
 from tensoropt.timing import Clock
 
@@ -47,7 +48,7 @@ def optimize_for_device(
     from codegen.tune.records import Records
     from codegen.tune.tuned import Tuning
     from codegen.tune.tuning import requested
-    from passes.pipeline import compile_as_written, portable
+    from passes.pipeline import compile_as_written, device_kernels, portable
 
     absent = why_not_here([gpu])[gpu.name]
     context, program = rewritten_for_device(imported, gpu, excluded, tune, seed, time_limit, progress)
@@ -64,7 +65,8 @@ def optimize_for_device(
     before = built
     changed = not absent and any(entry["kept"] for entry in context.derivations)
     if changed:
-        as_written = compile_as_written(imported.program, Context(context.cost_model), kernels_of(gpu))
+        kernels = device_kernels(_in_one_launch(gpu))
+        as_written = compile_as_written(imported.program, Context(context.cost_model), kernels)
         before = compiled_for_device(as_written, gpu, variants=variants_of(as_written, program, tuning.variants))
         clock.lap("compile as written")
     progress("check", 0.0, "")
@@ -122,19 +124,19 @@ def rewritten_for_device(
     progress: Progress,
 ) -> tuple[Context, Program]:
     """The program of kernels for a device, and what is known of how it came about."""
-    from passes.pipeline import optimize
+    from passes.pipeline import device_kernels, joined_first, optimize
 
     context = _context(gpu, excluded, tune, seed, time_limit, progress)
     context.stages.append(("import", imported.program))
-    return context, optimize(imported.program, context, kernels_of(gpu))
+    attends = _in_one_launch(gpu)
+    return context, optimize(imported.program, context, device_kernels(attends), joined_first(attends))
 
 
-def kernels_of(gpu: GpuTarget) -> tuple[Pass, ...]:
-    """The passes that make kernels of statements for a device."""
+def _in_one_launch(gpu: GpuTarget) -> Callable[[Scope], bool]:
+    """Whether a device computes a kernel of several contractions in one launch."""
     from codegen.schedules.gpu.attention.geometry import fits
-    from passes.pipeline import device_kernels
 
-    return device_kernels(lambda expression: fits(expression, gpu))
+    return lambda expression: fits(expression, gpu)
 
 
 def _context(

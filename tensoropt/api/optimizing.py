@@ -100,10 +100,8 @@ def optimize(
     def again(rules: frozenset[str], budget: int | None) -> CompiledModel:
         return optimize(
             model, target, memory_budget=memory_budget if budget is None else budget, paging=paging, training=training, tf32=tf32,
-            tune=tune,
-            shapes=shapes, exclude_rules=rules,
-            threads=threads, time_limit=time_limit, db=db, seed=seed, check=check, libraries=libraries, progress=progress,
-            on_interrupt=on_interrupt,
+            tune=tune, shapes=shapes, exclude_rules=rules, threads=threads, time_limit=time_limit, db=db, seed=seed, check=check,
+            libraries=libraries, progress=progress, on_interrupt=on_interrupt,
         )  # fmt: skip
 
     clock = Clock()

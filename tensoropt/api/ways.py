@@ -37,11 +37,11 @@ class Way:
     written: tuple[str, ...] = ()
 
 
-def ways(peak: int, budget: int, kernels: Kernels, keepings: Sequence[Keeping]) -> list[Way]:
+def ways(peak: int, budget: int, kernels: Kernels, keepings: Sequence[Keeping], known: Sequence[Way] = ()) -> list[Way]:
     """What is done one after the other where a budget cannot be met otherwise.
 
     What statements need by themselves, below which no plan gets, is lowered first, and then what is live besides: where that is
-    cheap; then, at any price, what came to the fewest bytes before, and the least, which says early whether there is a plan at
+    cheap; then, at any price, what is ``known`` to fit, and the least, which says early whether there is a plan at
     all (of the program as it was written too); and then where it is less cheap. Goals are shares of the peak that do not depend
     on the budget.
     """
@@ -57,7 +57,7 @@ def ways(peak: int, budget: int, kernels: Kernels, keepings: Sequence[Keeping]) 
         [Way(program, goal, goal, inf, keeping, written) for program, written in programs for keeping in keepings]
         for goal in (goals[-1], *goals[:-1])
     )
-    return [*cheap, *remembered(kernels, budget), *least, *dearer, *(way for some in others for way in some)]
+    return [*cheap, *known, *least, *dearer, *(way for some in others for way in some)]
 
 
 def remember(kernels: Kernels, way: Way, bytes: int) -> None:

@@ -9,9 +9,9 @@ from tensoropt.export.graph import Graph, Value
 from tensoropt.export.lowering import Lowering
 from tensoropt.ir.expression import Scope
 from tensoropt.ir.index import FloorDiv, Index, Iterator
-from tensoropt.ir.types import DataType
+from tensoropt.ir.types import HALVES, DataType
 
-CONVOLUTION_TYPES = frozenset({DataType.FLOAT32, DataType.FLOAT16, DataType.BFLOAT16})
+CONVOLUTION_TYPES = HALVES | {DataType.FLOAT32}
 """Types that are convolved and pooled, all of them in f32."""
 
 

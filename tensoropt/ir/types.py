@@ -69,7 +69,9 @@ _NUMPY: dict[DataType, np.dtype[np.generic]] = {
     DataType.FLOAT64: np.dtype(np.float64),
 }
 _FROM_NUMPY = {value: key for key, value in _NUMPY.items()}
-_FLOATS = frozenset({DataType.FLOAT16, DataType.BFLOAT16, DataType.FLOAT32, DataType.FLOAT64})
+HALVES = frozenset({DataType.FLOAT16, DataType.BFLOAT16})
+"""Types of two bytes, which are summed up in f32."""
+_FLOATS = HALVES | {DataType.FLOAT32, DataType.FLOAT64}
 
 
 class Extent(int):

@@ -26,33 +26,15 @@ HARDWARE = ("gpu", "workers", "lanes", "registers", "near_cache", "far_cache", "
 WORK = ("kind", "rows", "columns", "depth", "batches", "products", "intensity", "itemsize", "constants", "stages")
 ESTIMATE = ("estimated", "behind", "place")
 SCHEDULE = (
-    *(
-        "tile_rows",
-        "tile_columns",
-        "sums",
-        "independent",
-        "unrolled",
-        "code",
-        "block_rows",
-        "block_columns",
-        "block_depth",
-        "passes",
-    ),
-    *(
-        "items",
-        "sections",
-        "balance",
-        "filled",
-        "waste_rows",
-        "waste_columns",
-        "near_share",
-        "far_share",
-        "loads",
-        "brought",
-    ),
-    *("arithmetic", "streamed", "waiting", "stored", "gathered", "overheads", "swapped", "contiguous", "direct"),
-    *("row_stride", "row_step", "vector_step", "stretch", "row_stretch", "panel", "constant_rows", "constant_columns"),
-    *("weights", "lines", "threads", "own_rows", "own_columns", "shared", "resident", "waves", "parts", "tensor"),
+    *("tile_rows", "tile_columns", "sums", "independent", "unrolled", "code"),
+    *("block_rows", "block_columns", "block_depth", "passes"),
+    *("items", "sections", "balance", "filled", "waste_rows", "waste_columns"),
+    *("near_share", "far_share", "loads", "brought"),
+    *("arithmetic", "streamed", "waiting", "stored", "gathered", "overheads"),
+    *("swapped", "contiguous", "direct"),
+    *("row_stride", "row_step", "vector_step", "stretch", "row_stretch", "panel"),
+    *("constant_rows", "constant_columns", "weights", "lines"),
+    *("threads", "own_rows", "own_columns", "shared", "resident", "waves", "parts", "tensor"),
 )
 NAMES = (*HARDWARE, *WORK, *ESTIMATE, *SCHEDULE)
 """The columns, in order.

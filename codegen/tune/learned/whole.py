@@ -11,12 +11,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from codegen.tune.gains import Expectation
+from codegen.tune.gains import PART, Expectation
 from codegen.tune.learned.replay import ENOUGH, default_first
 from codegen.tune.learned.samples import Numbers, Sample
 
-PART = 7
-"""Variants of a kernel that are measured together."""
 SHUFFLES = 32
 """Random orders whose mean counts."""
 
@@ -48,7 +46,7 @@ def _by_gains(samples: Sequence[Sample], orders: Sequence[NDArray[np.int64]]) ->
         part, left[kernel] = left[kernel][:PART], left[kernel][PART:]
         yield from ((kernel, number) for number in part)
         before, best[kernel] = best[kernel], min(best[kernel], float(samples[kernel].seconds[part].min()))
-        expected[kernel].learn(before, best[kernel])
+        expected[kernel].learn(1 - best[kernel] / before)
 
 
 def _needed(samples: Sequence[Sample], trials: Iterator[tuple[int, int]]) -> int:

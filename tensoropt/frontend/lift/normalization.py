@@ -12,7 +12,7 @@ from tensoropt.frontend.lift.scalars import apply, cast, literal
 from tensoropt.ir.expression import Access, Scalar, Tensor
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.program import Compute, Statement
-from tensoropt.ir.types import DataType, Extent, TensorType
+from tensoropt.ir.types import HALVES, DataType, Extent, TensorType
 
 
 def lift_batch_normalization(node: Node) -> list[Statement]:
@@ -74,7 +74,7 @@ def _batch_statistics(node: Node) -> list[Statement]:
 
 def _wide(dtype: DataType, stash: int) -> DataType:
     """The type in which statistics are computed: stash_type 1 is f32."""
-    return DataType.FLOAT32 if stash == 1 and dtype in (DataType.FLOAT16, DataType.BFLOAT16) else dtype
+    return DataType.FLOAT32 if stash == 1 and dtype in HALVES else dtype
 
 
 def lift_layer_normalization(node: Node) -> list[Statement]:

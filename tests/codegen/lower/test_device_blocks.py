@@ -18,18 +18,18 @@ from codegen.lower.device import Scratch, dialect_of, lower
 from codegen.lower.dialect import written_in
 from codegen.lower.schedulable import Schedulable, Unschedulable, schedulable
 from codegen.lower.scheduled import describe
-from tensoropt.ir.expression import Access, Apply, Constant, Reducer, Scope, Tensor, leaves, tensors
+from tensoropt.ir.expression import Access, Apply, Constant, Reducer, Scope, Tensor, leaves
 from tensoropt.ir.expression import scopes as nested_scopes
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.interpreter import evaluate
 from tensoropt.ir.program import Array, Compute
 from tensoropt.ir.types import DataType, Extent, TensorType
-from tests.codegen.lower.test_random_kernels import is_exact, small_integers
+from tests.codegen.lower.test_random_kernels import small_integers
 from tests.strategies.compilers import OPENCL
 from tests.strategies.device_schedules import bound_schedule, searched_schedules
+from tests.strategies.exact_scopes import exact_expressions, exact_sums
 from tests.strategies.networks import random_array, tensor
-from tests.strategies.programs import CASES, scopes
-from tests.strategies.random_scopes import random_scope
+from tests.strategies.programs import CASES
 
 
 def blocks_of(scope: Scope) -> Schedulable:
@@ -69,26 +69,15 @@ def check_exactly(scope: Scope, values: dict[str, Array], random: Random) -> Non
 @given(data=st.data())
 @settings(max_examples=max(5, CASES // 32), suppress_health_check=list(HealthCheck))
 def test_random_expressions(dtypes: tuple[str, ...], data: st.DataObject) -> None:
-    extents = st.lists(st.sampled_from([1, 2, 3, 5, 17]).map(Extent), min_size=1, max_size=3).map(tuple)
-    kinds = [DataType(dtype) for dtype in dtypes]
-    sources = [
-        Tensor(f"x{number}", TensorType(kind, data.draw(extents))) for number, kind in enumerate((*kinds, *kinds[:1]))
-    ]
-    scope = data.draw(scopes(sources, dtype=data.draw(st.sampled_from(kinds))))
+    scope, values = data.draw(exact_expressions(dtypes))
     assume(not knows_nan(scope))
-    values = {source.name: small_integers(source, number) for number, source in enumerate(sources)}
-    with np.errstate(all="ignore"):
-        assume(is_exact(scope, values))
     check_exactly(scope, values, Random(data.draw(st.integers(0, 99))))
 
 
 @given(seed=st.integers(0, 1 << 30))
 @settings(max_examples=max(5, CASES // 16))
 def test_contractions_windows_and_towers(seed: int) -> None:
-    scope = random_scope(Random(seed))
-    values = {source.name: small_integers(source, number) for number, source in enumerate(tensors(scope))}
-    with np.errstate(all="ignore"):
-        assume(is_exact(scope, values))
+    scope, values = exact_sums(seed)
     check_exactly(scope, values, Random(seed))
 
 

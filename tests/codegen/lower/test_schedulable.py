@@ -6,7 +6,7 @@ from random import Random
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tvm import s_tir
 
@@ -15,7 +15,7 @@ from codegen.lower.blocks import UnsafeSchedule
 from codegen.lower.schedulable import Schedulable, Unschedulable, schedulable
 from codegen.lower.scheduled import describe
 from codegen.targets.cpu import host_target
-from tensoropt.ir.expression import Access, Apply, Cast, Constant, IndexValue, Reducer, Scalar, Scope, Tensor, tensors
+from tensoropt.ir.expression import Access, Apply, Cast, Constant, IndexValue, Reducer, Scalar, Scope, Tensor
 from tensoropt.ir.index import Index, Iterator
 from tensoropt.ir.interpreter import evaluate
 from tensoropt.ir.program import Array, Compute
@@ -23,10 +23,9 @@ from tensoropt.ir.scalar import OPERATIONS
 from tensoropt.ir.types import DataType, Extent, TensorType
 from tests.codegen.lower.test_operations import CASES as OPERATION_CASES
 from tests.codegen.lower.test_operations import ULPS, operands
-from tests.codegen.lower.test_random_kernels import is_exact, small_integers
+from tests.strategies.exact_scopes import exact_expressions, exact_sums
 from tests.strategies.networks import convolution, tensor
-from tests.strategies.programs import CASES, scopes
-from tests.strategies.random_scopes import random_scope
+from tests.strategies.programs import CASES
 from tests.strategies.schedules import random_schedule
 
 TARGET = host_target(2)
@@ -68,25 +67,14 @@ def check_exactly(scope: Scope, values: dict[str, Array], random: Random) -> Non
 @given(data=st.data())
 @settings(max_examples=max(10, CASES // 16), suppress_health_check=list(HealthCheck))
 def test_random_expressions(dtypes: tuple[str, ...], data: st.DataObject) -> None:
-    extents = st.lists(st.sampled_from([1, 2, 3, 5, 17]).map(Extent), min_size=1, max_size=3).map(tuple)
-    kinds = [DataType(dtype) for dtype in dtypes]
-    sources = [
-        Tensor(f"x{number}", TensorType(kind, data.draw(extents))) for number, kind in enumerate((*kinds, *kinds[:1]))
-    ]
-    scope = data.draw(scopes(sources, dtype=data.draw(st.sampled_from(kinds))))
-    values = {source.name: small_integers(source, number) for number, source in enumerate(sources)}
-    with np.errstate(all="ignore"):
-        assume(is_exact(scope, values))
+    scope, values = data.draw(exact_expressions(dtypes))
     check_exactly(scope, values, Random(data.draw(st.integers(0, 99))))
 
 
 @given(seed=st.integers(0, 1 << 30))
 @settings(max_examples=max(10, CASES // 8))
 def test_contractions_windows_and_towers(seed: int) -> None:
-    scope = random_scope(Random(seed))
-    values = {source.name: small_integers(source, number) for number, source in enumerate(tensors(scope))}
-    with np.errstate(all="ignore"):
-        assume(is_exact(scope, values))
+    scope, values = exact_sums(seed)
     check_exactly(scope, values, Random(seed))
 
 

@@ -27,7 +27,7 @@ from codegen.schedules.cpu.contraction.panel import Panel
 from codegen.schedules.sums_of_products import Contraction, Side
 from tensoropt.ir.expression import Cast
 from tensoropt.ir.index import Index, Iterator
-from tensoropt.ir.types import DataType
+from tensoropt.ir.types import HALVES, DataType
 
 
 @dataclass(frozen=True, slots=True)
@@ -417,7 +417,7 @@ class _Tile:
         first = row * tir.integer(self.vectors * self.lanes, self.width) + tir.integer(vector * self.lanes, self.width)
         value = tir.load(self.finished, first, self.lanes)
         emitter = emission.context.emitter(values, lane, self.lanes, where)
-        if emission.contraction.dtype in (DataType.FLOAT16, DataType.BFLOAT16):
+        if emission.contraction.dtype in HALVES:
             value = scalar.round_half(value, emission.contraction.dtype, self.lanes, emitter.bind)
         emitter.give(access, Value(emitter.bind(value), False))
         stored = emitter.stored(body)

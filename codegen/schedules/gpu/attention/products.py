@@ -19,7 +19,7 @@ from codegen.schedules.gpu.neighbours import alone
 from codegen.schedules.sums_of_products import Contraction, Side
 from tensoropt.ir.expression import Scalar
 from tensoropt.ir.index import Index, Iterator
-from tensoropt.ir.types import DataType
+from tensoropt.ir.types import HALVES
 
 
 class Ordered(Emission):
@@ -56,7 +56,7 @@ class Scores(Ordered):
                 ]
                 emitter = self.context.emitter({**here, self.row: at[0], self.column: at[1]})
                 value = self.reduced(emitter, self.kept_at(down, across), places[0])
-                if self.dtype in (DataType.FLOAT16, DataType.BFLOAT16):
+                if self.dtype in HALVES:
                     value = scalar.round_half(value, self.dtype, 1, emitter.bind)
                 emitter.give(access, Value(emitter.bind(value), True))
                 score = emitter.vector(emitter.value(body))

@@ -11,13 +11,13 @@ from math import inf
 
 from codegen.lower import tir
 from codegen.schedules.context import Epilogue
-from codegen.schedules.gpu.contraction.tiles import HALVES, STEP_WORDS, WORD, TensorTile, Tile, half_of
+from codegen.schedules.gpu.contraction.tiles import STEP_WORDS, WORD, TensorTile, Tile, half_of
 from codegen.schedules.sums_of_products import Contraction, Side
 from codegen.targets.architectures import TENSOR_CAPABILITY, capability
 from codegen.targets.gpu import GpuTarget
 from tensoropt.ir.expression import Apply, Scope
 from tensoropt.ir.index import Iterator
-from tensoropt.ir.types import DataType
+from tensoropt.ir.types import HALVES, DataType
 
 _LATENCY = 500.0
 """Cycles from asking for a step's operands to having them, which one step's work of all resident blocks may hide.

@@ -11,7 +11,7 @@ from codegen.schedules.gpu.contraction.geometry import cut_iterator
 from codegen.schedules.reducing import product_of
 from tensoropt.ir.expression import Access, Apply, Cast, Scalar, Scope, fresh_iterators, map_scalar, substitute
 from tensoropt.ir.index import Index, Iterator
-from tensoropt.ir.types import DataType
+from tensoropt.ir.types import HALVES, DataType
 
 
 def in_parts(stage: Stage, parts: int) -> list[Stage]:
@@ -23,7 +23,7 @@ def in_parts(stage: Stage, parts: int) -> list[Stage]:
     fresh = fresh_iterators(wanted, (*scope.traversal, *scope.reduction))
     part, inner = (fresh.get(iterator, iterator) for iterator in wanted)
     body = substitute(scope.body, {whole: Index.of(part) * inner.extent + inner})
-    half = scope.dtype in (DataType.FLOAT16, DataType.BFLOAT16)
+    half = scope.dtype in HALVES
     if half:
         body = _product_in_f32(body)
     reduction = [inner if iterator is whole else iterator for iterator in scope.reduction]

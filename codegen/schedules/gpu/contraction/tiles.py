@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tensoropt.ir.expression import Cast, Scalar
-from tensoropt.ir.types import DataType
+from tensoropt.ir.types import HALVES
 
 PAD = 4
 """Elements between the rows of a block in shared memory, so that threads that store down a column meet in few banks."""
 PAD_BYTES = 16
 """The same in bytes where a row runs along the depth, for tensor cores."""
-HALVES = (DataType.FLOAT16, DataType.BFLOAT16)
 WARP = 32
 """Threads that multiply together on tensor cores."""
 WORD = 4

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from codegen.cuda.cubins import compile_functions
 from codegen.cuda.nvcc import find_nvcc
 from codegen.cuda.source import cuda_source
 from codegen.device.kernel import compile_kernel
@@ -34,7 +33,7 @@ from tests.codegen.schedules.test_contraction import convolution
 from tests.strategies.attention import Sizes, attention
 from tests.strategies.compilers import OPENCL
 from tests.strategies.cuda_on_host import available
-from tests.strategies.nvcc import needs_nvcc
+from tests.strategies.nvcc import lean, needs_nvcc
 
 IN_WORDS = replace(OPENCL, tf32=True)
 """PoCL, on which the same schedule has the instruction's description in words."""
@@ -198,12 +197,7 @@ def test_registers_of_all_tiles(gpu: str) -> None:
                 (launch,) = lower(Tensor("y", scope.type), scope, target, variant={"contraction": number}).launches
                 functions[f"kernel_{shape[0]}_{number}"] = launch.function
     assert len(functions) >= 8
-    for cubin in compile_functions(functions, target):
-        for name, needs in cubin.kernels.items():
-            assert not needs.spills, name
-            assert needs.stack_bytes == 0, name
-            assert needs.registers <= 128, name
-            assert needs.shared_bytes <= 48 << 10, name
+    lean(functions, target)
 
 
 @needs_nvcc
