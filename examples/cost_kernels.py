@@ -27,7 +27,7 @@ from tensoropt.pass_manager import Context, run_passes
 
 OF_A_MODEL = 6
 """Kernels that are taken of one model, and of one kind, at the most."""
-RANDOM = 24
+RANDOM = 240
 """Models of one random operator."""
 LONGEST = 0.03
 """Seconds: kernels that are estimated to take longer are left out, for their variants would take most of the time."""

@@ -13,90 +13,20 @@ the model that is shipped. Only `collect` runs anything: run it on a quiet machi
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Sequence
 from pathlib import Path
-from random import Random
-from threading import Event
 
-from codegen.schedules.context import Offer
-from codegen.targets.cpu import host_target
-from codegen.targets.parsing import Target, parse_target
 from codegen.tune.database import Database
 from codegen.tune.learned.evaluation import by_kernel, by_origin, compared, table, table_of_models, whole_models
-from codegen.tune.learned.features import NAMES, described
+from codegen.tune.learned.features import NAMES
 from codegen.tune.learned.model import FILE, learned
 from codegen.tune.learned.samples import Sample
-from codegen.tune.learned.stored import noted, samples_of
-from codegen.tune.pool import Pool, Request
-from codegen.tune.records import Records
-from codegen.tune.session import Session
-from codegen.tune.space import Variant, variants
-from codegen.tune.tuned import TunedKernel
-from examples.cost_kernels import Learnt, kernels
-from tensoropt.quiet import Quiet
+from codegen.tune.learned.stored import samples_of
+from examples.cost_measuring import collect
 
-FIRST = 6
-"""Variants that the analytic estimate puts first, the default among them, which are all measured."""
-OTHERS = 18
-"""And as many of all others, chosen at random."""
 _EVERYTHING = 1 << 30
+"""Measurements."""
 _GPU = NAMES.index("gpu")
-
-
-def chosen(key: str, count: int) -> list[int]:
-    """The numbers of the variants of a kernel that are measured, of so many."""
-    rest = range(FIRST, count)
-    return [*range(min(FIRST, count)), *Random(key).sample(rest, min(OTHERS, len(rest)))]
-
-
-def collect(target_name: str, db: Path, kernels_file: Path, seconds: float) -> str:
-    """Measures kernel after kernel until the time is over, and says how far that came."""
-    cpu = host_target()
-    target = cpu if target_name == "cpu" else parse_target(target_name)
-    deadline, quiet = time.monotonic() + seconds, Quiet()
-    done = 0
-    with Database(db) as database:
-        records = Records(database, target)
-        for learnt in kernels(kernels_file, cpu):
-            if time.monotonic() > deadline:
-                break
-            kernel = learnt.kernel
-            if any("again" in entry for entry in records.read(kernel.key).values()):
-                continue
-            listed = _listed(learnt, target)
-            if len(listed) > 1:
-                passes = []
-                for _ in range(2):
-                    tuned = TunedKernel(kernel, listed, {})
-                    pool = Pool([tuned], Request(len(listed), None, thorough=True), records, Event(), quiet)
-                    pool.run([Session(target, quiet=quiet)], lambda share, detail: None)
-                    passes.append(tuned.entries)
-                first, second = passes
-                for key, entry in first.items():
-                    entry["origin"] = learnt.model
-                    if "seconds" in second.get(key, {}):
-                        entry["again"] = second[key]["seconds"]
-                records.write(kernel.key, first)
-                done += 1
-        return f"{done} kernels measured; {db} has {database.size()[0]} measurements"
-
-
-def _listed(learnt: Learnt, target: Target) -> list[Variant]:
-    """The variants to measure, with their features noted."""
-    kernel = learnt.kernel
-    listed: list[Variant] = []
-
-    def noting(found: Sequence[Variant], offers: Sequence[Offer], on: Target) -> list[Variant]:
-        described_as = described(offers, on)
-        if described_as is not None:
-            kind, rows = described_as
-            for number in chosen(kernel.key, len(rows)):
-                listed.append(Variant({kind: number} if number else {}, noted=noted(rows[number])))
-        return list(found)
-
-    variants(kernel.kernel, kernel.constants, target, _EVERYTHING, order=noting)
-    return listed
 
 
 def samples(files: Sequence[Path]) -> list[Sample]:

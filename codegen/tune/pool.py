@@ -185,7 +185,7 @@ class Pool:
         entries = {
             variant.key: {**entry, **variant.noted}
             for variant, outcome in zip(tried, outcomes, strict=True)
-            if (entry := _entry(outcome, outcomes[0])) is not None
+            if (entry := entry_of(outcome, outcomes[0])) is not None
         }
         if "failed" in entries.get(DEFAULT.key, {}) and tuned.default_seconds is not None:
             del entries[DEFAULT.key]  # it worked before
@@ -199,7 +199,7 @@ def _together(tuned: TunedKernel) -> int:
     return max(1, min(PART, _TOGETHER_BYTES // max(1, weights) - 1))
 
 
-def _entry(outcome: Measured, default: Measured) -> dict[str, Any] | None:
+def entry_of(outcome: Measured, default: Measured) -> dict[str, Any] | None:
     """What the database keeps of a variant; None where nothing was found out."""
     if outcome.cost.source != "measured":
         unknown = outcome.late and (outcome is default or "longer than" not in outcome.cost.reason)

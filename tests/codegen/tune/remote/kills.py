@@ -1,9 +1,10 @@
 """Kills servers, the tracker or the tuner at random moments while kernels are tuned, and says what became of it.
 
-    python tests/codegen/tune/remote/kills.py [--kills 20] [--seed 0] [server] [tracker] [tuner]
+    python tests/codegen/tune/remote/kills.py [--target cpu|opencl] [--kills 20] [--seed 0] [server] [tracker] [tuner]
 
-with the checkout in PYTHONPATH. Two servers and a tracker on loopback; the tuner measures in rounds, each with a database of its
-own, until so many kills have hit it. What was killed is started again within a second. Prints a line for each victim.
+with the checkout in PYTHONPATH. Two servers of the target and a tracker on loopback; the tuner measures in rounds, each with a
+database of its own, until so many kills have hit it. What was killed is started again within a second. Prints a line for each
+victim.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from typing import Any
 if __name__ == "__main__":
     sys.modules["torch"] = None  # type: ignore[assignment]  # it would be imported for nothing
 
-from codegen.targets.cpu import host_target
+from codegen.targets.parsing import Target
 from codegen.tune.database import Database
 from codegen.tune.records import Records
 from tests.codegen.tune.remote.network import KEY, LONGEST, ROOT, Network
@@ -147,19 +148,21 @@ class Tuner:
         return ended
 
 
-def held(path: Path, kernels: set[str]) -> Entries:
-    """What a database holds of some kernels."""
+def held(path: Path, kernels: set[str], target: Target) -> Entries:
+    """What a database holds of some kernels on a target."""
     with Database(path) as database:
         assert database.warnings == []
-        records = Records(database, host_target(2))
+        records = Records(database, target)
         return {(kernel, variant): entry for kernel in kernels for variant, entry in records.read(kernel).items()}
 
 
-def disturbed(victim: str, kills: int, seed: int, folder: Path, kernels: int = 6, trials: int = 10) -> Report:
+def disturbed(
+    victim: str, kills: int, seed: int, folder: Path, kernels: int = 6, trials: int = 10, target: str = "cpu"
+) -> Report:
     """Kills so many times, in as many rounds as that takes."""
     report, moments = Report(victim), random.Random(seed)
     began = time.monotonic()
-    with Network(SERVERS) as network:
+    with Network(SERVERS, target=target) as network:
         network.registered(SERVERS)
         calm = Tuner(network, folder / "calm.sqlite", kernels, trials)
         calm.start()
@@ -171,7 +174,7 @@ def disturbed(victim: str, kills: int, seed: int, folder: Path, kernels: int = 6
             network.registered(SERVERS)  # tuning does not begin without a device
             tuner = Tuner(network, folder / f"{victim}-{report.rounds}.sqlite", kernels, trials)
             _one_round(tuner, report, kills, moments, longest)
-            found = held(tuner.database, {kernel for kernel, _ in calm.told})
+            found = held(tuner.database, {kernel for kernel, _ in calm.told}, network.target)
             report.rounds += 1
             report.stored += tuner.stored
             report.repeated += tuner.repeated
@@ -221,7 +224,7 @@ def _kill(victim: str, tuner: Tuner, moments: random.Random) -> None:
 
 def _missing(tuner: Tuner) -> int:
     """How many of the measurements that it said it had stored are not in the database as it said last."""
-    found = held(tuner.database, {kernel for kernel, _ in tuner.told})
+    found = held(tuner.database, {kernel for kernel, _ in tuner.told}, tuner.network.target)
     return sum(found.get(where) != entry for where, entry in tuner.told.items())
 
 
@@ -229,6 +232,7 @@ def main() -> int:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("victims", nargs="*", default=VICTIMS)
+    parser.add_argument("--target", default="cpu", choices=["cpu", "opencl"])
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -236,7 +240,7 @@ def main() -> int:
     good = True
     for victim in options.victims:
         with tempfile.TemporaryDirectory() as folder:
-            report = disturbed(victim, options.kills, options.seed, Path(folder))
+            report = disturbed(victim, options.kills, options.seed, Path(folder), target=options.target)
         good &= report.good
         print(report, flush=True)
     return 0 if good else 1

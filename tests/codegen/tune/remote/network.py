@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 
+from codegen.targets.cpu import host_target
+from codegen.targets.parsing import Target, parse_target
 from codegen.tune.remote.tracker import Address, Tracker, Unreachable
 
 ROOT = Path(__file__).resolve().parents[4]
@@ -51,13 +53,19 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def target_of(name: str) -> Target:
+    """The target that the servers of a ``Network`` have."""
+    return host_target(2) if name == "cpu" else parse_target(name)
+
+
 class Network:
     """A tracker and ``servers`` servers of a target, with two threads where that is the cpu."""
 
     def __init__(self, servers: int, environment: Mapping[str, str] | None = None, target: str = "cpu") -> None:
         port, *self._ports = free_ports(1 + servers)
         self.address = Address("127.0.0.1", port)
-        self._target = ("--target", target, *(("--threads", "2") if target == "cpu" else ()))
+        self.target = target_of(target)
+        self._options = ("--target", target, *(("--threads", "2") if target == "cpu" else ()))
         self._environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{TESTS}", **(environment or {})}
         self.tracker: subprocess.Popen[bytes] | None = None
         self.servers: list[subprocess.Popen[bytes] | None] = [None] * servers
@@ -87,7 +95,7 @@ class Network:
 
     def start_server(self, number: int) -> None:
         """Starts a server, where it was before."""
-        options = ("--tracker", str(self.address), "--key", KEY, *self._target, "--port", str(self._ports[number]))
+        options = ("--tracker", str(self.address), "--key", KEY, *self._options, "--port", str(self._ports[number]))
         self.servers[number] = self._started("server_process.py", *options)
 
     def kill_server(self, number: int) -> None:

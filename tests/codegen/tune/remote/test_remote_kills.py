@@ -27,7 +27,7 @@ def has_stored(tuner: Tuner) -> None:
 
 def require_all(tuner: Tuner) -> None:
     """Everything that it said is in the database, and that is everything."""
-    found = held(tuner.database, {kernel for kernel, _ in tuner.told})
+    found = held(tuner.database, {kernel for kernel, _ in tuner.told}, tuner.network.target)
     assert found == tuner.told
     assert len(found) == KERNELS * TRIALS
     assert tuner.repeated == 0
@@ -46,7 +46,7 @@ def test_a_server_the_tracker_and_the_tuner_are_killed(tmp_path: Path) -> None:
         network.registered(1)
         tuner.kill()
         before = dict(tuner.told)
-        assert held(tuner.database, {kernel for kernel, _ in before}).items() >= before.items()
+        assert held(tuner.database, {kernel for kernel, _ in before}, network.target).items() >= before.items()
         tuner.start()
         assert tuner.ended() == "done"
         require_all(tuner)
@@ -96,8 +96,9 @@ def test_devices_that_are_lost_are_told_in_one_sentence(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("target", ["cpu", "opencl"])
 @pytest.mark.parametrize("victim", VICTIMS)
-def test_twenty_kills_at_random_moments_lose_nothing(victim: str, tmp_path: Path) -> None:
-    report = disturbed(victim, 20, 0, tmp_path)
+def test_twenty_kills_at_random_moments_lose_nothing(victim: str, target: str, tmp_path: Path) -> None:
+    report = disturbed(victim, 20, 0, tmp_path, target=target)
     print(f"\n{HEADER}\n{report}")
     assert report.good, str(report)
