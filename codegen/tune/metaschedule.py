@@ -93,11 +93,15 @@ def looked_further(
     seconds: float,
     stop: Event,
     layout: Layout = space.ROW_MAJOR,
+    measure: Measure | None = None,
 ) -> list[space.Variant]:
-    """The fastest schedules as variants to be judged and measured; see ``space.Search``. None where nothing can be scheduled."""
+    """The fastest schedules as variants to be judged and measured; see ``space.Search``. None where nothing can be scheduled.
+
+    ``measure``: see ``explore``.
+    """
     found: list[tuple[Variant, float]] = []
     try:
-        for trial in explore(kernel, target, trials, seconds, layout=layout):
+        for trial in explore(kernel, target, trials, seconds, measure=measure, layout=layout):
             found.append(trial)
             if stop.is_set():
                 break

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from signal import SIG_BLOCK, SIGINT, pthread_sigmask
 from threading import Event, Lock, Thread
-from typing import Any
+from typing import Any, Protocol
 
 from codegen.tune.gains import PART, Waiting, scale_of
-from codegen.tune.records import Records
 from codegen.tune.session import LOSSES, Measured, Session, Trial
 from codegen.tune.space import DEFAULT, Variant
 from codegen.tune.tuned import TunedKernel
@@ -43,6 +42,14 @@ class Request:
         return self.deadline is not None and time.monotonic() > self.deadline
 
 
+class Store(Protocol):
+    """Where measurements are kept, as ``records.Records`` keeps them."""
+
+    def write(self, kernel: str, entries: Mapping[str, dict[str, Any]]) -> None:
+        """Keeps entries of a kernel by variant."""
+        ...
+
+
 class Pool:
     """Threads with a measuring process each, which take variants of the kernel where these are expected to save most.
 
@@ -53,7 +60,7 @@ class Pool:
         self,
         kernels: Sequence[TunedKernel],
         request: Request,
-        records: Records,
+        records: Store,
         stop: Event,
         quiet: Quiet,
         negligible: float = 0.0,

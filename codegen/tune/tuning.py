@@ -34,6 +34,7 @@ from codegen.tune.space import (
 from codegen.tune.tuned import TunedKernel, Tuning
 from tensoropt.allocation import Placement
 from tensoropt.ir.program import Program
+from tensoropt.isolated import Lost
 from tensoropt.quiet import Quiet
 
 TRIALS = {"off": 1, "fast": 6, "full": 64}
@@ -109,7 +110,12 @@ def tune_program(
     if search is not None:
         for number, tuned in enumerate(tuning.kernels):
             progress(number / len(tuning.kernels), tuned.kernel.uses[0].output.name)
-            if _looked_further(tuned, tuning.kernels[number:], search, target, records, request, stop):
+            try:
+                further = _looked_further(tuned, tuning.kernels[number:], search, target, records, request, stop)
+            except Lost:
+                tuning.stopped = tuning.stopped or "devices"
+                break
+            if further:
                 measure([tuned], lambda share, detail: None)
     tuning.variants = _chosen(tuning, program, plan, target)
     tuning.seconds = time.monotonic() - started

@@ -35,16 +35,17 @@ def tuned(
 ) -> Tuning:
     """The fastest known variants of the program's kernels for the records' target, measured in the order of what was learned.
 
-    ``elsewhere`` makes a session on another machine, where that is what measures; MetaSchedule searches on this one only.
-    ``libraries`` are those that kernels may call, with the versions that are installed where it is measured.
+    ``elsewhere`` makes a session on another machine, where that is what measures. ``libraries`` are those that kernels may call,
+    with the versions that are installed where it is measured.
     """
     from codegen.tune.learned.ordering import LearnedOrder
     from codegen.tune.metaschedule import looked_further
+    from codegen.tune.remote.searching import SearchElsewhere
     from codegen.tune.space import TEMPLATES, variants
     from codegen.tune.tuning import tune_program
     from passes.pipeline import plan
 
-    searched = elsewhere is None and request.trials > TEMPLATES
+    search = looked_further if elsewhere is None else SearchElsewhere(elsewhere)
     order = LearnedOrder(records.database)
     placement = plan(program)  # an interrupt here ends the run: nothing is tuned yet
     with first_interrupt(on_interrupt) as stop:
@@ -58,7 +59,7 @@ def tuned(
             progress=lambda share, detail: progress("tune", share, detail),
             stop=stop,
             space=partial(variants, order=order, libraries=libraries or {}),
-            search=looked_further if searched else None,
+            search=search if request.trials > TEMPLATES else None,
             session=elsewhere,
             builders=None if elsewhere is None else _MOST_ELSEWHERE,
             libraries=libraries or {},
