@@ -1,5 +1,8 @@
 """The model itself: trees of decisions that predict how far a variant is behind the best of its kernel.
 
+They see the numbers of a variant, and by how much these differ from those of the kernel's default: what is better than the
+default in one kernel tends to be so in another, whatever both are in themselves.
+
 The file is XGBoost's own (UBJSON, https://xgboost.readthedocs.io, compressed by gzip), the names of its columns are in it, and the
 attribute ``format`` says what they mean. It needs the package xgboost-cpu, of the extra ``tune``, and is loaded when it is first
 used.
@@ -16,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from codegen.tune.learned.features import FORMAT, NAMES, Rows
-from codegen.tune.learned.samples import Numbers, Sample, stacked
+from codegen.tune.learned.samples import Numbers, Sample
 
 FILE = Path(__file__).with_name("cost_model.ubj.gz")
 """What was learned from the kernels of ``examples.cost_model``."""
@@ -39,6 +42,10 @@ _PARAMETERS = {
 }
 
 
+COLUMNS = (*NAMES, *(f"{name} beside the default" for name in NAMES))
+"""What the trees see."""
+
+
 class Absent(Exception):
     """There is no model: neither the library nor the file is needed."""
 
@@ -54,8 +61,11 @@ class CostModel:
         self._booster = booster
 
     def scores(self, rows: Rows) -> Numbers:
-        """For each row about how many times longer than the kernel's best it takes, as a logarithm to the base 2."""
-        found = self._booster.inplace_predict(rows, validate_features=False)
+        """For each row about how many times longer than the kernel's best it takes, as a logarithm to the base 2.
+
+        The rows are of one kernel, the default first.
+        """
+        found = self._booster.inplace_predict(_seen(rows), validate_features=False)
         return np.asarray(found, np.float64)
 
     def refined(self, samples: Sequence[Sample], seed: int = 0) -> CostModel:
@@ -92,7 +102,7 @@ def load(path: Path = FILE) -> CostModel:
         raise Damaged(
             f"the cost model {path} is no model of XGBoost; variants are measured in the analytic order"
         ) from error
-    if booster.attr("format") != str(FORMAT) or tuple(booster.feature_names or ()) != NAMES:
+    if booster.attr("format") != str(FORMAT) or tuple(booster.feature_names or ()) != COLUMNS:
         raise Damaged(f"the cost model {path} is of another version; variants are measured in the analytic order")
     return CostModel(booster)
 
@@ -105,15 +115,19 @@ def shipped() -> CostModel:
 
 def _trained(samples: Sequence[Sample], trees: int, seed: int, before: Any) -> Any:
     xgboost = _library()
-    rows, behind, kernels = stacked(samples)
-    weights = 1.0 / np.bincount(kernels)[kernels]  # every kernel counts the same
+    sizes = np.array([len(sample.seconds) for sample in samples])
     data = xgboost.DMatrix(
-        rows,
-        np.minimum(behind, FARTHEST),
-        weight=weights * len(kernels) / len(samples),
-        feature_names=list(NAMES),
+        np.concatenate([_seen(sample.rows) for sample in samples]),
+        np.minimum(np.concatenate([sample.behind for sample in samples]), FARTHEST),
+        weight=np.repeat(sizes.mean() / sizes, sizes),  # every kernel counts the same
+        feature_names=list(COLUMNS),
     )
     return xgboost.train({**_PARAMETERS, "seed": seed}, data, trees, xgb_model=before)
+
+
+def _seen(rows: Rows) -> Rows:
+    """A row of ``COLUMNS`` for each of a kernel's variants, the default first."""
+    return np.concatenate([rows, rows - rows[0]], axis=1)
 
 
 def _library() -> Any:

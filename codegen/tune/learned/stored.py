@@ -29,8 +29,9 @@ def noted(row: Rows) -> dict[str, Any]:
 
 
 def samples_of(rows: Iterable[Row]) -> list[Sample]:
-    """The kernels of a database, each on its target; only of what is known with its features, and beside the default."""
+    """The kernels of a database, each on its target; only of what is known with its features, beside the default and with it."""
     found: dict[str, list[tuple[Rows, float, float, str, float]]] = {}
+    complete: set[str] = set()
     for row in rows:
         values, seconds = _values(row.entry), seconds_of(row.entry)
         beside = seconds_of(row.entry, "default_seconds")
@@ -40,7 +41,8 @@ def samples_of(rows: Iterable[Row]) -> list[Sample]:
             known.append((values, seconds / beside, again / beside, str(row.entry.get("origin", "")), beside))
             if row.variant == DEFAULT.key:
                 known.insert(0, known.pop())
-    return [_sample(place, known) for place, known in found.items() if len(known) > 1]
+                complete.add(row.key.place)
+    return [_sample(place, known) for place, known in found.items() if len(known) > 1 and place in complete]
 
 
 def _sample(place: str, known: list[tuple[Rows, float, float, str, float]]) -> Sample:

@@ -161,7 +161,7 @@ def test_what_is_stored_is_learned_from(tmp_path: Path) -> None:
     with Database(tmp_path / "db.sqlite") as database:
         records = Records(database, CPU)
         entries = {
-            Variant({"contraction": number}).key: {
+            Variant({"contraction": number} if number else {}).key: {
                 "seconds": float(seconds), "default_seconds": 2.0, "schedule": "", **noted(row)
             }
             for number, (row, seconds) in enumerate(zip(sample.rows, sample.seconds, strict=True))
@@ -169,11 +169,32 @@ def test_what_is_stored_is_learned_from(tmp_path: Path) -> None:
         records.write("kernel", entries)
         records.write("kernel", {"searched": {"trials": 3}, '{"contraction": 99}': {"failed": "it crashed"}})
         records.write("other", {'{"contraction": 1}': {"seconds": 1.0, "features": {"format": 0, "values": [1.0]}}})
+        records.write("without its default", {key: one for key, one in entries.items() if key != DEFAULT.key})
         (found,) = samples_of(database.latest(1000))
     assert len(found.seconds) == len(sample.seconds)
+    np.testing.assert_allclose(found.rows[0], sample.rows[0], rtol=1e-3, err_msg="the default is not the first")
     order, expected = np.argsort(found.seconds), np.argsort(sample.seconds)
     np.testing.assert_allclose(np.sort(found.seconds), np.sort(sample.seconds) / 2)
     np.testing.assert_allclose(found.rows[order][0], sample.rows[expected][0], rtol=1e-3)
+
+
+def test_the_faster_of_two_times_is_learned() -> None:
+    sample = Sample("one", np.zeros((3, 1), np.float32), np.array([4.0, 2.0, 8.0]), np.array([1.0, 3.0, 8.0]))
+    np.testing.assert_allclose(sample.behind, [0.0, 1.0, 3.0])
+
+
+def test_what_is_better_than_the_default_is_so_in_kernels_of_another_size() -> None:
+    """Rows of kernels far apart, in each of which less of a feature than the default has is faster."""
+
+    def scaled(offset: float, seed: int) -> Sample:
+        (sample,) = samples(1, seed)
+        rows = sample.rows.copy()
+        rows[:, COLUMN] += offset
+        return replace(sample, kernel=str(offset), rows=rows)
+
+    model = learned([scaled(10.0 * number, number) for number in range(12)])
+    unseen = scaled(500.0, 99)
+    assert np.corrcoef(model.scores(unseen.rows), unseen.seconds)[0, 1] > 0.8
 
 
 def test_known_variants_count_as_trials() -> None:
