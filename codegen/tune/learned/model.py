@@ -1,5 +1,7 @@
-"""The model itself: trees of decisions that predict how far a variant is behind the best of its kernel.
+"""The model itself: trees of decisions that put the variants of a kernel in order, the fastest first.
 
+They learn from pairs of one kernel's variants which of two is faster (LambdaMART with pairs, Burges, MSR-TR-2010-82, as XGBoost has
+it): how long a variant takes is not asked, and is not predicted.
 They see the numbers of a variant, and by how much these differ from those of the kernel's default: what is better than the
 default in one kernel tends to be so in another, whatever both are in themselves.
 
@@ -28,16 +30,20 @@ TREES = 150
 MORE_TREES = 40
 """That are added for what this machine has measured."""
 FARTHEST = 2.0
-"""What is slower than four times the best is only known to be that slow: which of the slow ones is slower does not matter."""
+"""What is slower than four times the best, as a logarithm to the base 2, is only known to be that slow: which of the slow ones is
+slower does not matter."""
 
 _PARAMETERS = {
-    "objective": "reg:squarederror",
+    "objective": "rank:pairwise",
+    "lambdarank_pair_method": "topk",
+    "lambdarank_num_pair_per_sample": 24,
     "tree_method": "hist",
+    "num_parallel_tree": 4,  # their mean: what one tree makes of few kernels is half chance
     "max_depth": 6,
-    "eta": 0.08,
+    "eta": 0.1,
     "subsample": 0.7,
     "colsample_bytree": 0.6,
-    "min_child_weight": 4,
+    "min_child_weight": 1,
     "nthread": 1,  # quick enough, and kernels that are being built or timed keep the other processors
 }
 
@@ -61,12 +67,9 @@ class CostModel:
         self._booster = booster
 
     def scores(self, rows: Rows) -> Numbers:
-        """For each row about how many times longer than the kernel's best it takes, as a logarithm to the base 2.
-
-        The rows are of one kernel, the default first.
-        """
+        """For each row a number, less for what is expected to be faster. The rows are of one kernel, the default first."""
         found = self._booster.inplace_predict(_seen(rows), validate_features=False)
-        return np.asarray(found, np.float64)
+        return -np.asarray(found, np.float64)
 
     def refined(self, samples: Sequence[Sample], seed: int = 0) -> CostModel:
         """A model that knows these kernels too: trees are added for what is left to explain. Less than two variants say nothing."""
@@ -115,11 +118,10 @@ def shipped() -> CostModel:
 
 def _trained(samples: Sequence[Sample], trees: int, seed: int, before: Any) -> Any:
     xgboost = _library()
-    sizes = np.array([len(sample.seconds) for sample in samples])
     data = xgboost.DMatrix(
         np.concatenate([_seen(sample.rows) for sample in samples]),
-        np.minimum(np.concatenate([sample.behind for sample in samples]), FARTHEST),
-        weight=np.repeat(sizes.mean() / sizes, sizes),  # every kernel counts the same
+        np.concatenate([FARTHEST - np.minimum(sample.behind, FARTHEST) for sample in samples]),
+        group=[len(sample.seconds) for sample in samples],
         feature_names=list(COLUMNS),
     )
     return xgboost.train({**_PARAMETERS, "seed": seed}, data, trees, xgb_model=before)
