@@ -76,15 +76,18 @@ def judged(samples: Sequence[Sample], seed: int, group: Callable[[Sample], str])
 
 
 def compared(samples: Sequence[Sample], seeds: Sequence[int], group: Callable[[Sample], str]) -> Compared:
-    """Figures by the way of ordering, of every kernel and seed: learned, analytic, random, and by a second measurement."""
+    """Figures by the way of ordering, of every kernel and seed: learned, analytic, random, and by a second measurement.
+
+    Orders are judged by the faster of two measurements, the second measurement by the first.
+    """
     found: Compared = {"learned": [], "analytic": [], "random": []}
     for seed in seeds:
         for sample, model in judged(samples, seed, group):
-            found["learned"].append((sample, figures(model.scores(sample.rows), sample.seconds)))
+            found["learned"].append((sample, figures(model.scores(sample.rows), sample.fastest)))
     for sample in samples:
         analytic = sample.rows[:, _PLACE].astype(np.float64)
-        found["analytic"].append((sample, figures(analytic, sample.seconds)))
-        found["random"].append((sample, figures_of_chance(sample.seconds)))
+        found["analytic"].append((sample, figures(analytic, sample.fastest)))
+        found["random"].append((sample, figures_of_chance(sample.fastest)))
         if sample.again is not None:
             found.setdefault("measured again", []).append((sample, figures(sample.again, sample.seconds)))
     return found

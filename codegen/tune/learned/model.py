@@ -1,7 +1,5 @@
-"""The model itself: trees of decisions that put the variants of a kernel in order, the fastest first.
+"""The model itself: trees of decisions that predict how far variants of a kernel are apart (``objective``).
 
-They learn from pairs of one kernel's variants which of two is faster (LambdaMART with pairs, Burges, MSR-TR-2010-82, as XGBoost has
-it): how long a variant takes is not asked, and is not predicted.
 They see the numbers of a variant, and by how much these differ from those of the kernel's default: what is better than the
 default in one kernel tends to be so in another, whatever both are in themselves.
 
@@ -21,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from codegen.tune.learned.features import FORMAT, NAMES, Rows
+from codegen.tune.learned.objective import objective
 from codegen.tune.learned.samples import Numbers, Sample
 
 FILE = Path(__file__).with_name("cost_model.ubj.gz")
@@ -29,14 +28,8 @@ FILE = Path(__file__).with_name("cost_model.ubj.gz")
 TREES = 150
 MORE_TREES = 40
 """That are added for what this machine has measured."""
-FARTHEST = 2.0
-"""What is slower than four times the best, as a logarithm to the base 2, is only known to be that slow: which of the slow ones is
-slower does not matter."""
 
 _PARAMETERS = {
-    "objective": "rank:pairwise",
-    "lambdarank_pair_method": "topk",
-    "lambdarank_num_pair_per_sample": 24,
     "tree_method": "hist",
     "num_parallel_tree": 4,  # their mean: what one tree makes of few kernels is half chance
     "max_depth": 6,
@@ -44,6 +37,8 @@ _PARAMETERS = {
     "subsample": 0.7,
     "colsample_bytree": 0.6,
     "min_child_weight": 1,
+    "base_score": 0.0,
+    "disable_default_eval_metric": True,  # of an objective of ours it is not known
     "nthread": 1,  # quick enough, and kernels that are being built or timed keep the other processors
 }
 
@@ -67,9 +62,12 @@ class CostModel:
         self._booster = booster
 
     def scores(self, rows: Rows) -> Numbers:
-        """For each row a number, less for what is expected to be faster. The rows are of one kernel, the default first."""
+        """For each row how many times longer than others it takes, as a logarithm to the base 2; only differences mean something.
+
+        The rows are of one kernel, the default first.
+        """
         found = self._booster.inplace_predict(_seen(rows), validate_features=False)
-        return -np.asarray(found, np.float64)
+        return np.asarray(found, np.float64)
 
     def refined(self, samples: Sequence[Sample], seed: int = 0) -> CostModel:
         """A model that knows these kernels too: trees are added for what is left to explain. Less than two variants say nothing."""
@@ -120,11 +118,11 @@ def _trained(samples: Sequence[Sample], trees: int, seed: int, before: Any) -> A
     xgboost = _library()
     data = xgboost.DMatrix(
         np.concatenate([_seen(sample.rows) for sample in samples]),
-        np.concatenate([FARTHEST - np.minimum(sample.behind, FARTHEST) for sample in samples]),
-        group=[len(sample.seconds) for sample in samples],
+        np.concatenate([sample.behind for sample in samples]),
         feature_names=list(COLUMNS),
     )
-    return xgboost.train({**_PARAMETERS, "seed": seed}, data, trees, xgb_model=before)
+    parameters = {**_PARAMETERS, "seed": seed}
+    return xgboost.train(parameters, data, trees, obj=objective(samples), xgb_model=before)
 
 
 def _seen(rows: Rows) -> Rows:

@@ -30,13 +30,15 @@ class Sample:
     share: float = 1.0
 
     @property
-    def behind(self) -> Numbers:
-        """How many times longer than the fastest each takes, as a logarithm to the base 2: what is to be predicted.
+    def fastest(self) -> Numbers:
+        """Seconds of the faster of two measurements: what runs beside a kernel makes it slower, and nothing faster."""
+        found: Numbers = self.seconds if self.again is None else np.minimum(self.seconds, self.again)
+        return found
 
-        Where each was measured twice its faster time counts: what runs beside it makes a kernel slower, and nothing faster.
-        """
-        fastest = self.seconds if self.again is None else np.minimum(self.seconds, self.again)
-        found: Numbers = np.log2(fastest / fastest.min())
+    @property
+    def behind(self) -> Numbers:
+        """How many times longer than the fastest each takes, as a logarithm to the base 2: what is to be predicted."""
+        found: Numbers = np.log2(self.fastest / self.fastest.min())
         return found
 
     @property

@@ -27,7 +27,7 @@ def trials_by_gains(samples: Sequence[Sample], scores: Sequence[Numbers]) -> int
 def trials_at_random(samples: Sequence[Sample], seed: int) -> float:
     """The same where every variant of every kernel may be next: the mean of ``SHUFFLES`` orders."""
     random = np.random.default_rng(seed)
-    trials = [(kernel, number) for kernel, one in enumerate(samples) for number in range(1, len(one.seconds))]
+    trials = [(kernel, number) for kernel, one in enumerate(samples) for number in range(1, len(one.fastest))]
     orders = (random.permutation(len(trials)) for _ in range(SHUFFLES))
     return float(np.mean([_needed(samples, (trials[place] for place in order)) for order in orders]))
 
@@ -35,23 +35,23 @@ def trials_at_random(samples: Sequence[Sample], seed: int) -> float:
 def _by_gains(samples: Sequence[Sample], orders: Sequence[NDArray[np.int64]]) -> Iterator[tuple[int, int]]:
     """Kernels and the numbers of their variants, as they are measured one after another."""
     expected = [Expectation() for _ in samples]
-    best = [float(one.seconds[0]) for one in samples]
+    best = [float(one.fastest[0]) for one in samples]
     left = [list(map(int, order)) for order in orders]
 
     def saving(kernel: int) -> float:
-        return best[kernel] / float(samples[kernel].seconds[0]) * samples[kernel].share * expected[kernel].gain
+        return best[kernel] / float(samples[kernel].fastest[0]) * samples[kernel].share * expected[kernel].gain
 
     while waiting := [kernel for kernel, numbers in enumerate(left) if numbers]:
         kernel = max(waiting, key=saving)
         part, left[kernel] = left[kernel][:PART], left[kernel][PART:]
         yield from ((kernel, number) for number in part)
-        before, best[kernel] = best[kernel], min(best[kernel], float(samples[kernel].seconds[part].min()))
+        before, best[kernel] = best[kernel], min(best[kernel], float(samples[kernel].fastest[part].min()))
         expected[kernel].learn(1 - best[kernel] / before)
 
 
 def _needed(samples: Sequence[Sample], trials: Iterator[tuple[int, int]]) -> int:
     """How many trials come before the model is fast enough."""
-    times = [one.share * one.seconds / one.seconds[0] for one in samples]
+    times = [one.share * one.fastest / one.fastest[0] for one in samples]
     now, goal = [float(one[0]) for one in times], sum(float(one.min()) for one in times) / ENOUGH
     total, made = sum(now), 0
     while total > goal:
