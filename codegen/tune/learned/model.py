@@ -11,6 +11,7 @@ used.
 from __future__ import annotations
 
 import gzip
+import json
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -42,6 +43,9 @@ _PARAMETERS = {
     "nthread": 1,  # quick enough, and kernels that are being built or timed keep the other processors
 }
 
+
+_OF_TRAINING = ("base_weights", "loss_changes", "sum_hessian")
+"""What a file of XGBoost has for each node beside where it leads, and what a leaf gives: more than half of it."""
 
 COLUMNS = (*NAMES, *(f"{name} beside the default" for name in NAMES))
 """What the trees see."""
@@ -75,9 +79,14 @@ class CostModel:
         return CostModel(_trained(samples, MORE_TREES, seed, self._booster)) if samples else self
 
     def save(self, path: Path) -> None:
-        """Writes the file; equal models are equal files."""
-        self._booster.set_attr(format=str(FORMAT))
-        path.write_bytes(gzip.compress(bytes(self._booster.save_raw("ubj")), 9, mtime=0))
+        """Writes the file, without what is known of the training and not needed to predict; equal models are equal files."""
+        whole = json.loads(self._booster.save_raw("json"))
+        for tree in whole["learner"]["gradient_booster"]["model"]["trees"]:
+            for name in _OF_TRAINING:
+                tree[name] = [0.0] * len(tree[name])
+        bare = _library().Booster(model_file=bytearray(json.dumps(whole).encode()))
+        bare.set_attr(format=str(FORMAT))
+        path.write_bytes(gzip.compress(bytes(bare.save_raw("ubj")), 9, mtime=0))
 
 
 def learned(samples: Sequence[Sample], seed: int = 0) -> CostModel:
