@@ -2,13 +2,14 @@
 
 The gradient of Ansor's task scheduler (Zheng et al., OSDI 2020, section 6), looking ahead in one way: a kernel's next variants gain
 what its last ones did or, where these gained little, a part of what was expected of them. The same share is expected of every
-kernel that was not measured yet, so the heaviest come first.
+kernel that was not measured yet, so the heaviest come first. Where a model has predicted what the next variants save, that counts.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import exp2
 from statistics import median
 
 from codegen.tune.space import DEFAULT, Variant
@@ -20,6 +21,10 @@ _FIRST = 0.3
 """The share of its time that a kernel's first variants are expected to save."""
 _FADING = 0.25
 """What remains of an expectation that was not met: variants come in the order of their promise."""
+_TRUST = 0.5
+"""How much a prediction counts after a part was measured, beside before: what was predicted first has been seen."""
+_UNPREDICTED = 0.1
+"""How much of what is expected without a model counts where one predicts less: predictions are wrong now and then."""
 
 
 @dataclass(slots=True)
@@ -34,7 +39,19 @@ class Expectation:
 
     def learn(self, gained: float) -> None:
         """After a part was measured: the share of the best time before it that it has saved."""
+        self.measured += 1
         self.gain = max(gained, self.gain * _FADING)
+
+    def share(self, promise: float | None, left: float) -> float:
+        """The share of the best time that the next part is expected to save.
+
+        Its best variant is predicted to be so many times faster than the default (a logarithm to the base 2; None: nothing is),
+        while the best that is known takes the share ``left`` of the default's time.
+        """
+        if promise is None:
+            return self.gain
+        predicted = 1 - exp2(-promise) / left
+        return max(predicted * _TRUST**self.measured, self.gain * _UNPREDICTED)
 
 
 @dataclass(slots=True, eq=False)
@@ -66,8 +83,10 @@ class Waiting:
 
         ``scale`` is how many times longer than estimated kernels take, for one of which nothing is known.
         """
-        seconds = self.tuned.best_seconds or scale * self.tuned.kernel.estimate
-        return seconds * len(self.tuned.kernel.uses) * self.expectation.gain
+        best, default = self.tuned.best_seconds, self.tuned.default_seconds
+        promise = max((one.promise for one in self.parts[0] if one.promise is not None), default=None)
+        share = self.expectation.share(promise, best / default if best and default else 1.0)
+        return (best or scale * self.tuned.kernel.estimate) * len(self.tuned.kernel.uses) * share
 
     def learn(self, before: float | None) -> None:
         """After a part was measured: ``before`` is the best time, in seconds, that was known then."""

@@ -37,6 +37,8 @@ class Variant:
     growth: float | None = None
     noted: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """What is kept beside its measurement."""
+    promise: float | None = field(default=None, compare=False)
+    """How many times faster than the default it is predicted to be, as a logarithm to the base 2; None where nothing is."""
 
     @property
     def key(self) -> str:

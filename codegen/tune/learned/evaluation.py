@@ -14,11 +14,13 @@ from codegen.tune.learned.features import NAMES
 from codegen.tune.learned.model import CostModel, learned
 from codegen.tune.learned.replay import ENOUGH, default_first, pairwise_accuracy, regret, trials_needed
 from codegen.tune.learned.samples import Numbers, Sample
-from codegen.tune.learned.whole import trials_at_random, trials_by_gains
+from codegen.tune.learned.whole import trials_at_random, trials_by_gains, trials_by_promises
 
 APART = 0.05
 """Pairs whose times differ by more are told apart by a repeated measurement."""
 FOLDS = 5
+OPERATOR = "random"
+"""How the origins of single operators begin, which are no models."""
 _PLACE = NAMES.index("place")
 
 Compared = dict[str, list[tuple[Sample, "Figures"]]]
@@ -121,8 +123,8 @@ def whole_models(samples: Sequence[Sample], seeds: Sequence[int]) -> list[WholeM
         ones = [sample for sample, _ in runs[0]]
         analytic = [one.rows[:, _PLACE].astype(np.float64) for one in ones]
         by_chance = float(np.mean([trials_at_random(ones, seed) for seed in seeds]))
-        if len(ones) > 1 and by_chance:
-            by_learned = [trials_by_gains([one for one, _ in run], [given for _, given in run]) for run in runs]
+        if len(ones) > 1 and by_chance and not origin.startswith(OPERATOR):
+            by_learned = [trials_by_promises([one for one, _ in run], [given for _, given in run]) for run in runs]
             by_estimate = float(trials_by_gains(ones, analytic))
             found.append(WholeModel(origin, len(ones), float(np.mean(by_learned)), by_estimate, by_chance))
     return sorted(found, key=lambda one: one.origin)

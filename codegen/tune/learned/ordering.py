@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -39,9 +40,11 @@ class LearnedOrder:
         known = [place for place, variant in enumerate(variants) if _number(variant, kind, len(rows))]
         if model is None or not known:
             return noting
+        scores = model.scores(rows)
         numbers = np.array([_number(variants[place], kind, len(rows)) for place in known])
-        for place, better in zip(known, np.argsort(model.scores(rows)[numbers], kind="stable"), strict=True):
-            noting[place] = _noting(variants[known[better]], kind, rows)
+        for place, better in zip(known, np.argsort(scores[numbers], kind="stable"), strict=True):
+            promise = float(scores[0] - scores[numbers[better]])
+            noting[place] = replace(_noting(variants[known[better]], kind, rows), promise=promise)
         return noting
 
     def _ready(self) -> CostModel | None:

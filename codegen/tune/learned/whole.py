@@ -21,7 +21,14 @@ SHUFFLES = 32
 
 def trials_by_gains(samples: Sequence[Sample], scores: Sequence[Numbers]) -> int:
     """Trials until a model is within ``ENOUGH`` of its final speed; by scores of each kernel's variants, the least first."""
-    return _needed(samples, _by_gains(samples, [default_first(one)[1:] for one in scores]))
+    promises: list[list[float | None]] = [[None] * len(one) for one in scores]
+    return _needed(samples, _by_gains(samples, [default_first(one)[1:] for one in scores], promises))
+
+
+def trials_by_promises(samples: Sequence[Sample], scores: Sequence[Numbers]) -> int:
+    """The same where scores are logarithms of times: they say too which kernels gain most."""
+    promises: list[list[float | None]] = [list(map(float, one[0] - one)) for one in scores]
+    return _needed(samples, _by_gains(samples, [default_first(one)[1:] for one in scores], promises))
 
 
 def trials_at_random(samples: Sequence[Sample], seed: int) -> float:
@@ -32,14 +39,17 @@ def trials_at_random(samples: Sequence[Sample], seed: int) -> float:
     return float(np.mean([_needed(samples, (trials[place] for place in order)) for order in orders]))
 
 
-def _by_gains(samples: Sequence[Sample], orders: Sequence[NDArray[np.int64]]) -> Iterator[tuple[int, int]]:
+def _by_gains(
+    samples: Sequence[Sample], orders: Sequence[NDArray[np.int64]], promises: Sequence[Sequence[float | None]]
+) -> Iterator[tuple[int, int]]:
     """Kernels and the numbers of their variants, as they are measured one after another."""
     expected = [Expectation() for _ in samples]
     best = [float(one.fastest[0]) for one in samples]
     left = [list(map(int, order)) for order in orders]
 
     def saving(kernel: int) -> float:
-        return best[kernel] / float(samples[kernel].fastest[0]) * samples[kernel].share * expected[kernel].gain
+        now = best[kernel] / float(samples[kernel].fastest[0])
+        return now * samples[kernel].share * expected[kernel].share(promises[kernel][left[kernel][0]], now)
 
     while waiting := [kernel for kernel, numbers in enumerate(left) if numbers]:
         kernel = max(waiting, key=saving)

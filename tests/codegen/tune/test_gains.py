@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Event
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from codegen.targets.cpu import host_target
 from codegen.tune.database import Database
-from codegen.tune.gains import Waiting, scale_of
+from codegen.tune.gains import Expectation, Waiting, scale_of
 from codegen.tune.kernels import ProgramKernel, distinct_kernels
 from codegen.tune.pool import Pool, Request
 from codegen.tune.records import Records
@@ -94,3 +95,33 @@ def test_expectations_fade_and_what_was_measured_counts(measured: int, seconds: 
     waiting.learn(before)
     gained = 1 - better if better < 0.98 else 0.0  # timings differ by as much without a reason
     assert waiting.expectation.gain == pytest.approx(max(gained, expected / 4))
+
+
+def test_what_is_predicted_to_gain_most_comes_first_and_counts_less_once_it_was_seen() -> None:
+    expectation = Expectation()
+    assert expectation.share(None, 1.0) == expectation.gain
+    assert expectation.share(1.0, 1.0) == 0.5, "twice as fast saves half"
+    assert expectation.share(1.0, 0.75) == pytest.approx(1 / 3), "of three quarters, a quarter is left to save"
+    assert 0 < expectation.share(-1.0, 1.0) < expectation.gain, "where nothing is gained, something might be"
+    before = expectation.share(1.0, 1.0)
+    expectation.learn(0.0)
+    assert 0 < expectation.share(1.0, 1.0) < before
+
+
+def test_kernels_are_measured_in_the_order_of_their_promises(tmp_path: Path) -> None:
+    """The lighter a kernel the more its variants promise, and no promise is kept."""
+    made, plan = network()
+    kernels = distinct_kernels(made, plan, TARGET)
+    promises = [2.0 * place for place in range(len(kernels))]
+    tuned = [
+        TunedKernel(kernel, [DEFAULT, *(replace(one, promise=promise) for one in VARIANTS[1:])], {})
+        for kernel, promise in zip(kernels, promises, strict=True)
+    ]
+    shares = [
+        kernel.weight * Expectation().share(promise, 1.0) for kernel, promise in zip(kernels, promises, strict=True)
+    ]
+    session = Measuring(lambda kernel, number: kernel.estimate, kernels)
+    with Database(tmp_path / "t.sqlite") as database:
+        pool = Pool(tuned, Request(len(VARIANTS), thorough=True), Records(database, TARGET), Event(), Quiet())
+        pool.run([session], lambda share, detail: None)
+    assert session.turns[0] == max(range(len(kernels)), key=shares.__getitem__) != 0
