@@ -50,8 +50,8 @@ class Expectation:
         """
         if promise is None:
             return self.gain
-        predicted = 1 - exp2(-promise) / left
-        return max(predicted * _TRUST**self.measured, self.gain * _UNPREDICTED)
+        trust: float = _TRUST**self.measured
+        return max((1 - exp2(-promise) / left) * trust, self.gain * _UNPREDICTED)
 
 
 @dataclass(slots=True, eq=False)
