@@ -16,6 +16,7 @@ import onnx
 from codegen.lower.kernel import lower
 from codegen.targets.cpu import CpuTarget
 from codegen.tune.kernels import ProgramKernel, program_kernel
+from codegen.tune.learned.evaluation import OPERATOR
 from examples.models import BUILDERS, FORMULATIONS, TRAINED
 from examples.models.graph import Graph
 from passes.derive.cost import EstimatedCosts
@@ -88,7 +89,7 @@ def _computed(program: Program) -> Iterator[Compute]:
 def _models(random: Random) -> Iterator[tuple[str, onnx.ModelProto]]:
     others = {*TRAINED, *(name for forms in FORMULATIONS.values() for name in forms), "longformer_gathered"}
     for number in range(RANDOM):
-        yield f"random {number}", _random_operator(random)
+        yield f"{OPERATOR} {number}", _random_operator(random)
     for name, build in BUILDERS.items():
         if name not in others:  # attention over 10 000 places takes too long to import, and losses bring no new kernels
             yield name, build(1)

@@ -16,10 +16,10 @@ from codegen.targets.parsing import Target, parse_target
 from codegen.tune.database import Database
 from codegen.tune.learned.features import described
 from codegen.tune.learned.stored import noted
-from codegen.tune.pool import entry_of
+from codegen.tune.pool import entry_of, trials
 from codegen.tune.records import Records
 from codegen.tune.requests import Time
-from codegen.tune.session import MEASURING, Session, Trial, physical_bytes
+from codegen.tune.session import MEASURING, Session, physical_bytes
 from codegen.tune.space import Variant, variants
 from examples.cost_kernels import Learnt, kernels
 from tensoropt.isolated import Worker
@@ -95,13 +95,8 @@ def measured(learnt: Learnt, session: Session, worker: TwiceTimed) -> dict[str, 
     listed, kernel = list(_listed(learnt, session.target)), learnt.kernel
     if len(listed) < 2:
         return {}
-    name, alternative = kernel.kernel.output.name, kernel.alternative()
-    trials = [
-        Trial(alternative, {name: one.parameters} if one.parameters else {}, one.growth, kernel.layout)
-        for one in listed
-    ]
     worker.again.clear()
-    outcomes = session.measure(trials, _TIMED_SECONDS)
+    outcomes = session.measure(trials(kernel, listed), _TIMED_SECONDS)
     found = {}
     for number, (variant, outcome) in enumerate(zip(listed, outcomes, strict=True)):
         entry = entry_of(outcome, outcomes[0])

@@ -11,6 +11,7 @@ from threading import Event, Lock, Thread
 from typing import Any, Protocol
 
 from codegen.tune.gains import PART, Waiting, scale_of
+from codegen.tune.kernels import ProgramKernel
 from codegen.tune.session import LOSSES, Measured, Session, Trial
 from codegen.tune.space import DEFAULT, Variant
 from codegen.tune.tuned import TunedKernel
@@ -176,17 +177,7 @@ class Pool:
                 self._waiting.append(waiting)
 
     def _measure_some(self, session: Session, tuned: TunedKernel, tried: list[Variant]) -> None:
-        name, alternative = tuned.kernel.kernel.output.name, tuned.kernel.alternative()
-        trials = [
-            Trial(
-                alternative,
-                {name: variant.parameters} if variant.parameters else {},
-                variant.growth,
-                tuned.kernel.layout,
-            )
-            for variant in tried
-        ]
-        outcomes = session.measure(trials, _TIMED_SECONDS, lambda: self._request.is_late)
+        outcomes = session.measure(trials(tuned.kernel, tried), _TIMED_SECONDS, lambda: self._request.is_late)
         if session.abandoned:
             return
         entries = {
@@ -204,6 +195,15 @@ def _together(tuned: TunedKernel) -> int:
     """How many variants of a kernel are measured at once beside its default."""
     weights = sum(tensor.type.bytes for tensor in tuned.kernel.kernel.inputs)
     return max(1, min(PART, _TOGETHER_BYTES // max(1, weights) - 1))
+
+
+def trials(kernel: ProgramKernel, variants: Sequence[Variant]) -> list[Trial]:
+    """What is built and timed of a kernel's variants."""
+    name, alternative = kernel.kernel.output.name, kernel.alternative()
+    return [
+        Trial(alternative, {name: one.parameters} if one.parameters else {}, one.growth, kernel.layout)
+        for one in variants
+    ]
 
 
 def entry_of(outcome: Measured, default: Measured) -> dict[str, Any] | None:

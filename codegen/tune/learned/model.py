@@ -125,11 +125,7 @@ def shipped() -> CostModel:
 
 def _trained(samples: Sequence[Sample], trees: int, seed: int, before: Any) -> Any:
     xgboost = _library()
-    data = xgboost.DMatrix(
-        np.concatenate([_seen(sample.rows) for sample in samples]),
-        np.concatenate([sample.behind for sample in samples]),
-        feature_names=list(COLUMNS),
-    )
+    data = xgboost.DMatrix(np.concatenate([_seen(sample.rows) for sample in samples]), feature_names=list(COLUMNS))
     parameters = {**_PARAMETERS, "seed": seed}
     return xgboost.train(parameters, data, trees, obj=objective(samples), xgb_model=before)
 

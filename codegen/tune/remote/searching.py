@@ -17,7 +17,7 @@ from codegen.tune.layout import Layout
 from codegen.tune.pool import Pool, Request
 from codegen.tune.session import Session
 from codegen.tune.space import DEFAULT, ROW_MAJOR, Variant
-from codegen.tune.tuned import TunedKernel, seconds_of
+from codegen.tune.tuned import TunedKernel
 from tensoropt.ir.program import Compute
 from tensoropt.isolated import Failed, Lost
 from tensoropt.quiet import Quiet
@@ -76,13 +76,12 @@ class _Measuring:
             raise Lost("there is no device left")
         if self._stop.is_set():
             raise Failed("it was ended")
-        entries = {key: entry for part in parts for key, entry in part.entries.items()}
         defaults = [part.default_seconds for part in parts if part.default_seconds]
         if self._default is None and defaults:
             self._default = median(defaults)
-        return [self._seconds(entries.get(one.key)) for one in asked]
+        return [self._seconds(part, one) for part in parts for one in part.variants[1:]]
 
-    def _seconds(self, entry: Mapping[str, Any] | None) -> float | None:
+    def _seconds(self, part: TunedKernel, candidate: Variant) -> float | None:
         """What a candidate takes; None where it failed, or was not reached."""
-        taken, beside = seconds_of(entry), seconds_of(entry, "default_seconds")
-        return taken / beside * self._default if taken and beside and self._default else None
+        taken, default = part.seconds(candidate.key), part.default_seconds
+        return taken / default * self._default if taken and default and self._default else None
